@@ -1,0 +1,74 @@
+//! What changed between two experiments, and which changes a resumed run can bear.
+
+use super::Experiment;
+use super::schema::to_text;
+
+/// Keys that change where a run happens, what it writes or how fast it is, but not what it
+/// computes: a run can be resumed with other values of them.
+pub const SAFE_ON_RESUME: [&str; 10] = [
+    "model.device",
+    "bertscore.batch_size",
+    "inference.batch_size",
+    "memory.budget_gib",
+    "run.output_dir",
+    "run.name",
+    "run.logging_steps",
+    "run.save_total_limit",
+    "run.report_to",
+    "run.log_completions",
+];
+
+/// A key whose value differs between two experiments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `section.key`.
+    pub key: String,
+    /// The first value as TOML; `None` where it is not set.
+    pub before: Option<String>,
+    /// The second value as TOML; `None` where it is not set.
+    pub after: Option<String>,
+}
+
+impl Difference {
+    /// Whether a run can be resumed in spite of it: [`SAFE_ON_RESUME`], and `[sft]`, which only
+    /// `moim sft` reads.
+    pub fn is_safe_on_resume(&self) -> bool {
+        SAFE_ON_RESUME.contains(&self.key.as_str()) || self.key.starts_with("sft.")
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+        write!(
+            formatter,
+            "{}: {} → {}",
+            self.key,
+            value(&self.before),
+            value(&self.after)
+        )
+    }
+}
+
+impl Experiment {
+    /// The keys whose values differ from `before` to `after`, in the order of the sections.
+    pub fn differences(before: &Self, after: &Self) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (first, second) in before.sections().into_iter().zip(after.sections()) {
+            for key in first.keys() {
+                let (before, after) = (
+                    first.get(key.name).flatten(),
+                    second.get(key.name).flatten(),
+                );
+                if before != after {
+                    differences.push(Difference {
+                        key: key.path(),
+                        before: before.map(|value| to_text(&value)),
+                        after: after.map(|value| to_text(&value)),
+                    });
+                }
+            }
+        }
+        differences
+    }
+}

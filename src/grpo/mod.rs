@@ -1,0 +1,80 @@
+//! Group-relative policy optimization: the recipe ([`trainer`]) and its parts.
+//!
+//! [`advantage`], [`loss`], [`schedule`] and [`order`] are pure arithmetic;
+//! [`update`] is one optimizer step; [`checkpoint`] makes a run resumable;
+//! [`workplace`] is what a run reads and writes.
+
+pub mod advantage;
+pub mod checkpoint;
+pub mod loss;
+pub mod metrics;
+pub mod observe;
+pub mod optimizer;
+pub mod order;
+pub mod schedule;
+pub mod trainer;
+pub mod update;
+pub mod workplace;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use observe::{Observer, Phase};
+pub use trainer::Ending;
+pub use workplace::{Prepared, Workplace};
+
+use crate::experiment::Experiment;
+use crate::run::{RunDir, RunStatus, checkpoints};
+use trainer::Trainer;
+
+/// Trains an experiment in a run directory of its own, from the start.
+///
+/// # Errors
+/// Nothing can be loaded or written, or training fails; run.json then says `failed` and why.
+pub fn train(prepared: Prepared, name: &str, observer: &mut dyn Observer) -> Result<(Workplace, Ending)> {
+    let run = &prepared.experiment.run;
+    let directory = RunDir::create(&run.output_dir, name, run.name.as_deref(), &prepared.experiment)?;
+    let mut work = Workplace::open(prepared, directory)?;
+    let ending = run_to_the_end(&mut work, None, observer)?;
+    Ok((work, ending))
+}
+
+/// Goes on with a run from its latest save point (from the start where there is none).
+///
+/// # Errors
+/// As [`train`]; also inputs that changed since the run began.
+pub fn resume(prepared: Prepared, run: RunDir, observer: &mut dyn Observer) -> Result<(Workplace, Ending)> {
+    let saved: Vec<_> = checkpoints(run.path())?.into_iter().map(|checkpoint| checkpoint.path).collect();
+    let mut work = Workplace::open(prepared, run)?;
+    let from = checkpoint::latest(&saved);
+    if from.is_none() {
+        work.rewind(0, 0)?;
+    }
+    let ending = run_to_the_end(&mut work, from.as_deref(), observer)?;
+    Ok((work, ending))
+}
+
+/// The configuration that a run directory was started with.
+///
+/// # Errors
+/// experiment.toml is absent or not valid.
+pub fn experiment_of_run(run: &Path) -> Result<(RunDir, Experiment)> {
+    let directory = RunDir::open(run)?;
+    let experiment = directory.experiment().with_context(|| directory.experiment_toml().display().to_string())?;
+    Ok((directory, experiment))
+}
+
+fn run_to_the_end(work: &mut Workplace, from: Option<&Path>, observer: &mut dyn Observer) -> Result<Ending> {
+    let result = Trainer::new(work, observer).and_then(|trainer| trainer.run(from));
+    let (status, message) = match &result {
+        Ok(Ending::Finished) => (RunStatus::Finished, None),
+        Ok(Ending::Stopped) => (RunStatus::Stopped, None),
+        Err(error) => (RunStatus::Failed, Some(format!("{error:#}"))),
+    };
+    // The first error is the one worth telling; a full disk may keep it from being written down.
+    let ended = work.end(observer, status, message);
+    let ending = result?;
+    ended?;
+    Ok(ending)
+}

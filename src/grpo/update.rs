@@ -1,0 +1,224 @@
+//! One optimizer step: log-probabilities, loss and gradients over micro-batches,
+//! clipping, AdamW.
+
+use anyhow::Result;
+use burn::tensor::Tensor;
+
+use super::loss::{LossInput, LossSettings, LossStatistics, policy_loss};
+use super::optimizer::{AdamW, accumulate, clip_gradient_norm};
+use crate::model::{Adapter, Dropout, GroupBatch, Llama, LayoutTensors, Tape, TokenLogProbs, TopGradient};
+
+/// Completions of one generation with what the loss needs to know of them.
+pub struct Generation<'a> {
+    /// Prompt and completions of each group.
+    pub groups: Vec<(&'a [u32], Vec<&'a [u32]>)>,
+    /// One per completion, group after group.
+    pub advantages: Vec<f64>,
+    /// Completions that count in the loss.
+    pub is_counted: Vec<bool>,
+    /// Groups of a micro-batch.
+    pub groups_per_micro_batch: usize,
+    /// Log-probabilities under the policy that sampled, once the first iteration has computed them.
+    pub old_log_probs: Option<Vec<Vec<f32>>>,
+    /// Log-probabilities under the reference policy, when the loss wants them.
+    pub reference_log_probs: Option<Vec<Vec<f32>>>,
+}
+
+impl Generation<'_> {
+    /// Completions of each prompt.
+    fn group_size(&self) -> usize {
+        self.groups.first().map_or(0, |(_, rows)| rows.len())
+    }
+
+    /// Counted tokens over all completions.
+    fn counted_tokens(&self) -> usize {
+        let lengths = self.groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.len()));
+        lengths.zip(&self.is_counted).filter(|(_, counted)| **counted).map(|(length, _)| length).sum()
+    }
+}
+
+/// What trains: the frozen model, the adapter on it, and the optimizer's state.
+pub struct Learner<'a> {
+    /// The frozen model.
+    pub model: &'a Llama,
+    /// The policy's adapter.
+    pub adapter: Adapter,
+    /// Moments of the adapter's parameters.
+    pub optimizer: AdamW,
+    /// Constants of the loss.
+    pub loss: LossSettings,
+    /// Divides logits, as when sampling.
+    pub temperature: f64,
+    /// Gradients are scaled down to this norm; 0 leaves them.
+    pub max_grad_norm: f64,
+    /// Probability of dropping an adapter's input.
+    pub lora_dropout: f64,
+    /// Seed of the run.
+    pub seed: u64,
+}
+
+/// Sums of one micro-batch. A step's metrics are the mean of its micro-batches'
+/// means, as TRL logs them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MicroBatchReport {
+    /// Sums over counted tokens.
+    pub statistics: LossStatistics,
+    /// Sum of the entropies of counted tokens, in nats.
+    pub entropy: f64,
+}
+
+/// What one optimizer step did.
+#[derive(Clone, Debug, Default)]
+pub struct UpdateReport {
+    /// Loss of the step.
+    pub loss: f64,
+    /// Global norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// What each micro-batch measured.
+    pub micro_batches: Vec<MicroBatchReport>,
+    /// Log-probabilities of every completion under the policy before the update.
+    pub log_probs: Vec<Vec<f32>>,
+    /// Tokens that went through the backward pass, padding included.
+    pub tokens: usize,
+    /// Whether the parameters changed; false when loss or gradients were not finite.
+    pub is_applied: bool,
+}
+
+impl Learner<'_> {
+    /// Log-probabilities of every completion under the model alone: the reference policy.
+    ///
+    /// # Errors
+    /// What `progress` (told after every micro-batch) answers.
+    pub fn reference_log_probs(
+        &self,
+        generation: &Generation,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut rows = Vec::new();
+        for groups in generation.groups.chunks(generation.groups_per_micro_batch) {
+            let forward = Forward::new(self.model, groups, None, None, self.temperature, false);
+            rows.extend(forward.rows(&forward.token.log_probs));
+            progress(groups.len())?;
+        }
+        Ok(rows)
+    }
+
+    /// One optimizer step over a generation.
+    ///
+    /// `place` is (step, iteration): it keys the dropout masks.
+    ///
+    /// # Errors
+    /// What `progress` (told after every micro-batch) answers; nothing is changed then.
+    pub fn step(
+        &mut self,
+        generation: &Generation,
+        learning_rate: f64,
+        place: [u64; 2],
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<UpdateReport> {
+        let mut report = UpdateReport::default();
+        let mut sum = None;
+        let step_tokens = generation.counted_tokens();
+        for (index, groups) in generation.groups.chunks(generation.groups_per_micro_batch).enumerate() {
+            let first = index * generation.groups_per_micro_batch * generation.group_size();
+            let dropout = Some(Dropout {
+                rate: self.lora_dropout,
+                seed: self.seed,
+                place: [place[0], place[1], index as u64],
+            });
+            let forward = Forward::new(self.model, groups, Some(&self.adapter), dropout, self.temperature, true);
+            let log_probs = forward.rows(&forward.token.log_probs);
+            let rows = first..first + log_probs.len();
+            let output = policy_loss(
+                &LossInput {
+                    log_probs: &log_probs,
+                    old_log_probs: generation.old_log_probs.as_ref().map(|old| &old[rows.clone()]),
+                    reference_log_probs: generation.reference_log_probs.as_ref().map(|r| &r[rows.clone()]),
+                    advantages: &generation.advantages[rows.clone()],
+                    is_counted: &generation.is_counted[rows.clone()],
+                    step_tokens,
+                },
+                &self.loss,
+            );
+            report.loss += output.loss;
+            let mut entropy = 0.0;
+            for (row, entropies) in forward.rows(&forward.token.entropies).iter().enumerate() {
+                if generation.is_counted[first + row] {
+                    entropy += entropies.iter().copied().map(f64::from).sum::<f64>();
+                }
+            }
+            report.micro_batches.push(MicroBatchReport { statistics: output.statistics, entropy });
+            report.tokens += forward.batch.ids.len();
+            report.log_probs.extend(log_probs);
+            if !output.loss.is_finite() {
+                return Ok(report);
+            }
+            let gradient: Vec<f32> = output.gradient.into_iter().flatten().collect();
+            // A micro-batch whose groups all agree has nothing to teach; its gradients are zero.
+            if gradient.iter().any(|g| *g != 0.0) {
+                sum = Some(accumulate(sum, forward.backward(self.model, &self.adapter, dropout, &gradient)));
+            }
+            progress(groups.len())?;
+        }
+        let parameters = self.adapter.parameters();
+        let gradients = sum.unwrap_or_else(|| parameters.iter().map(Tensor::zeros_like).collect());
+        let (gradients, norm) = clip_gradient_norm(gradients, self.max_grad_norm);
+        report.grad_norm = norm;
+        if norm.is_finite() {
+            let updated = self.optimizer.step(parameters, gradients, learning_rate)?;
+            self.adapter = self.adapter.with_parameters(updated);
+            report.is_applied = true;
+        }
+        Ok(report)
+    }
+}
+
+/// A micro-batch that went forward.
+struct Forward {
+    batch: GroupBatch,
+    tensors: LayoutTensors,
+    tape: Tape,
+    predictors: Vec<usize>,
+    targets: Vec<u32>,
+    token: TokenLogProbs,
+    temperature: f64,
+}
+
+impl Forward {
+    fn new(
+        model: &Llama,
+        groups: &[(&[u32], Vec<&[u32]>)],
+        adapter: Option<&Adapter>,
+        dropout: Option<Dropout>,
+        temperature: f64,
+        keep_inputs: bool,
+    ) -> Self {
+        let batch = GroupBatch::new(groups);
+        let tensors = model.layout_tensors(&batch.layout);
+        let tape = model.forward(&batch, &tensors, adapter, dropout, keep_inputs);
+        let (predictors, targets) = batch.predictions();
+        let hidden = model.predicting_states(&tape.output, &predictors);
+        let token = model.head(temperature).log_probs(&hidden, &targets);
+        Self { batch, tensors, tape, predictors, targets, token, temperature }
+    }
+
+    /// Cuts a value per token into rows, one per completion.
+    fn rows(&self, values: &[f32]) -> Vec<Vec<f32>> {
+        let mut start = 0;
+        self.batch
+            .completion_lengths
+            .iter()
+            .map(|&length| {
+                start += length;
+                values[start - length..start].to_vec()
+            })
+            .collect()
+    }
+
+    fn backward(self, model: &Llama, adapter: &Adapter, dropout: Option<Dropout>, gradient: &[f32]) -> Vec<Tensor<2>> {
+        let hidden = model.predicting_states(&self.tape.output, &self.predictors);
+        let (hidden, _) = model.head(self.temperature).backward(&hidden, &self.targets, gradient, false);
+        let top = TopGradient { predictors: self.predictors, hidden };
+        model.backward_adapter(self.tape, &self.tensors, top, adapter, dropout)
+    }
+}

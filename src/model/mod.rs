@@ -1,0 +1,27 @@
+//! The decoder family: configuration, layers, adapters, loading and the
+//! layer-by-layer backward pass.
+//!
+//! Weights are plain tensors in the checkpoint's own layout (`[out, in]`) under
+//! the checkpoint's own names. An [`Adapter`] is a value apart from them, so the
+//! policy is the model with it and the reference policy the model without it.
+
+mod backward;
+mod cache;
+mod config;
+mod head;
+mod layer;
+mod layout;
+mod llama;
+mod lora;
+mod peft;
+mod rope;
+mod weights;
+
+pub use backward::TopGradient;
+pub use config::{LlamaConfig, RopeScaling};
+pub use head::{Head, TokenLogProbs, to_f32};
+pub use layout::{GroupBatch, Layout, LayoutTensors};
+pub use llama::{Decoding, Dropout, Llama, Tape};
+pub use lora::{Adapter, LoraConfig, LoraPair, Projection, as_dtype, f32_tensor, stream, uniform};
+pub use peft::{load_adapter, save_adapter};
+pub use weights::WeightFiles;

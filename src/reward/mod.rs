@@ -1,0 +1,502 @@
+//! The rewards: which values each completion gets, and the formula that makes
+//! one number of them.
+//!
+//! Every value is reported under its own name. One that the formula does not
+//! use is monitor-only: it is computed and logged and trains nothing.
+
+mod command;
+mod formula;
+mod process;
+mod protocol;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+pub use command::{CommandError, CommandReward};
+pub use formula::{Formula, FormulaError, is_identifier};
+
+use crate::experiment::{BUILT_IN_REWARDS, RewardCommand, RewardSection};
+use crate::metric::{ItemScores, Metrics};
+
+/// The name of the total among the rows of [`RewardSet::check`].
+pub const TOTAL: &str = "reward";
+
+/// The metric that is there only if an encoder is configured.
+const BERTSCORE: &str = "bertscore";
+
+/// What an answer looks like that deserves nothing.
+const BAD_ANSWER: &str = "asdf 1234 ???";
+
+/// One completion to be scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RewardSample<'a> {
+    /// The record's id.
+    pub id: &'a str,
+    /// The rendered prompt.
+    pub prompt: &'a str,
+    /// What the model wrote, without special tokens.
+    pub completion: &'a str,
+    /// The record's answer.
+    pub label: &'a str,
+    /// The record's question type, as written in the data.
+    pub question_type: &'a str,
+    /// The optimizer step the completion is for.
+    pub step: u64,
+}
+
+/// The reward of one completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reward {
+    /// The formula's value; NaN if a value that it uses is missing. Such a
+    /// completion is left out of its group's statistics, as TRL does where
+    /// every reward function gives `None`.
+    pub total: f64,
+    /// The values in the order of [`RewardSet::names`]; `None` where a command
+    /// answered `null`.
+    pub values: Vec<Option<f64>>,
+}
+
+/// How one reward tells a good answer from a bad one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RewardCheck {
+    /// The name of the reward, or [`TOTAL`].
+    pub name: String,
+    /// Its value for the label itself as the completion.
+    pub good: Option<f64>,
+    /// Its value for a completion that answers nothing.
+    pub bad: Option<f64>,
+}
+
+/// All rewards of an experiment, ready to score.
+#[derive(Debug)]
+pub struct RewardSet {
+    metrics: Metrics,
+    commands: Vec<CommandReward>,
+    formula: Formula,
+    names: Vec<String>,
+    /// How many of `names` are metrics; the commands follow.
+    built_in: usize,
+}
+
+impl RewardSet {
+    /// Reads the formula and starts the commands.
+    ///
+    /// # Errors
+    /// If the formula is not well-formed or uses a name that nothing gives a
+    /// value (`bertscore` without an encoder among them), if a command's name
+    /// or time-out is not usable, or if a command cannot be started.
+    pub fn new(section: &RewardSection, metrics: Metrics) -> Result<Self> {
+        let formula = Formula::parse(&section.formula)
+            .map_err(|error| anyhow::Error::new(error).context("reward.formula"))?;
+        let mut names: Vec<String> = BUILT_IN_REWARDS
+            .iter()
+            .filter(|name| **name != BERTSCORE || metrics.has_reason_scorer())
+            .map(|name| (*name).to_owned())
+            .collect();
+        let built_in = names.len();
+        for command in &section.commands {
+            check_command(command, &names)?;
+            names.push(command.name.clone());
+        }
+        if !metrics.has_reason_scorer() && formula.names().iter().any(|name| name == BERTSCORE) {
+            bail!(
+                "reward.formula = \"{}\" uses bertscore, and no encoder is configured: set \
+                 bertscore.model to the folder of a BERT, RoBERTa or XLM-R encoder, or set a \
+                 formula without it, for example \
+                 \"(exact_match + (format + 3*rouge1)/2)/3\"",
+                section.formula
+            );
+        }
+        formula
+            .require_known(&names)
+            .map_err(|error| anyhow::Error::new(error).context("reward.formula"))?;
+        let commands = section
+            .commands
+            .iter()
+            .map(|command| {
+                let timeout = timeout(command)?;
+                Ok(CommandReward::start(
+                    &command.name,
+                    &command.command,
+                    timeout,
+                )?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            metrics,
+            commands,
+            formula,
+            names,
+            built_in,
+        })
+    }
+
+    /// The names of the values, in the order of [`Reward::values`]: the
+    /// metrics (`bertscore` only where there is an encoder), then the commands.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The names that the formula does not use.
+    pub fn monitor_only(&self) -> impl Iterator<Item = &str> {
+        let used = self.formula.names();
+        self.names
+            .iter()
+            .filter(|name| !used.contains(name))
+            .map(String::as_str)
+    }
+
+    /// The formula of the total.
+    pub fn formula(&self) -> &Formula {
+        &self.formula
+    }
+
+    /// The metrics, which rank checkpoints too.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The metrics, to score with.
+    pub fn metrics_mut(&mut self) -> &mut Metrics {
+        &mut self.metrics
+    }
+
+    /// Scores each sample, in order. The commands work while the metrics are
+    /// computed.
+    ///
+    /// # Errors
+    /// If a metric or a command fails, or if the formula gives a number that
+    /// is not finite (a division by 0).
+    pub fn evaluate(&mut self, samples: &[RewardSample<'_>]) -> Result<Vec<Reward>> {
+        for command in &mut self.commands {
+            command.send(samples)?;
+        }
+        let pairs: Vec<(&str, &str)> = samples
+            .iter()
+            .map(|sample| (sample.completion, sample.label))
+            .collect();
+        let scores = self.metrics.score(&pairs)?;
+        let answers = self
+            .commands
+            .iter_mut()
+            .map(CommandReward::collect)
+            .collect::<Result<Vec<_>, _>>()?;
+        samples
+            .iter()
+            .zip(&scores)
+            .enumerate()
+            .map(|(at, (sample, score))| {
+                let metrics = self.names[..self.built_in]
+                    .iter()
+                    .map(|name| built_in(name, score));
+                let values = metrics
+                    .chain(answers.iter().map(|answers| answers[at]))
+                    .collect();
+                self.total(sample, values)
+            })
+            .collect()
+    }
+
+    /// Scores, for each reward and the total, the label of `sample` as a
+    /// completion and one that answers nothing. A reward that does not tell
+    /// the two apart cannot teach anything. The sample's own completion is not
+    /// looked at; its label should have one alternative and a reason, or it is
+    /// no perfect answer to itself.
+    ///
+    /// # Errors
+    /// As [`RewardSet::evaluate`].
+    pub fn check(&mut self, sample: &RewardSample<'_>) -> Result<Vec<RewardCheck>> {
+        let with_completion = |completion| RewardSample {
+            completion,
+            ..*sample
+        };
+        let samples = [with_completion(sample.label), with_completion(BAD_ANSWER)];
+        let rewards = self.evaluate(&samples)?;
+        let [good, bad] = rewards.as_slice() else {
+            bail!("{} rewards for 2 samples", rewards.len());
+        };
+        let mut checks: Vec<RewardCheck> = self
+            .names
+            .iter()
+            .zip(good.values.iter().zip(&bad.values))
+            .map(|(name, (good, bad))| RewardCheck {
+                name: name.clone(),
+                good: *good,
+                bad: *bad,
+            })
+            .collect();
+        checks.push(RewardCheck {
+            name: TOTAL.to_owned(),
+            good: Some(good.total).filter(|total| !total.is_nan()),
+            bad: Some(bad.total).filter(|total| !total.is_nan()),
+        });
+        Ok(checks)
+    }
+
+    fn total(&self, sample: &RewardSample<'_>, values: Vec<Option<f64>>) -> Result<Reward> {
+        let value_of = |wanted: &str| {
+            let position = self.names.iter().position(|name| name == wanted)?;
+            values[position]
+        };
+        let total = self.formula.evaluate(&value_of);
+        if let Some(total) = total {
+            ensure!(
+                total.is_finite(),
+                "reward.formula = \"{}\" gives {total} for the completion of item {:?} at step \
+                 {}, where {}: change the formula so that it divides by nothing that can be 0",
+                self.formula.text(),
+                sample.id,
+                sample.step,
+                self.named(&values)
+            );
+        }
+        Ok(Reward {
+            total: total.unwrap_or(f64::NAN),
+            values,
+        })
+    }
+
+    /// `format = 1, exact_match = 0, …`, of the values the formula uses.
+    fn named(&self, values: &[Option<f64>]) -> String {
+        self.names
+            .iter()
+            .zip(values)
+            .filter(|(name, _)| self.formula.names().contains(name))
+            .filter_map(|(name, value)| value.map(|value| format!("{name} = {value}")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// The value of a metric by its name.
+fn built_in(name: &str, scores: &ItemScores) -> Option<f64> {
+    match name {
+        "format" => Some(scores.format),
+        "exact_match" => Some(scores.exact_match),
+        "rouge1" => Some(scores.rouge1),
+        BERTSCORE => Some(scores.bertscore),
+        _ => None,
+    }
+}
+
+/// Checks what can be known about a command before it is started.
+fn check_command(command: &RewardCommand, taken: &[String]) -> Result<()> {
+    let name = &command.name;
+    ensure!(
+        is_identifier(name),
+        "reward.commands: name = \"{name}\" cannot stand in a formula: use letters, digits and \
+         _, not beginning with a digit"
+    );
+    ensure!(
+        !BUILT_IN_REWARDS.contains(&name.as_str()) && name != TOTAL,
+        "reward.commands: name = \"{name}\" is the name of a built-in value: choose another \
+         (taken are {} and {TOTAL})",
+        BUILT_IN_REWARDS.join(", ")
+    );
+    ensure!(
+        !taken.contains(name),
+        "reward.commands: name = \"{name}\" occurs twice: give each command its own"
+    );
+    timeout(command).map(drop)
+}
+
+/// The time-out of a batch.
+fn timeout(command: &RewardCommand) -> Result<Duration> {
+    let seconds = command.timeout_seconds;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if !timeout.is_zero() => Ok(timeout),
+        _ => bail!(
+            "reward.commands: `{}` has timeout_seconds = {seconds}: set a number of seconds above \
+             0, for example 60.0",
+            command.name
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::{MetricSettings, ReasonScorer};
+
+    const LABEL: &str = "\"이제 집에 가도 돼요.\"가 옳다. '되어'가 줄면 '돼'로 적는다.";
+
+    struct Half;
+
+    impl ReasonScorer for Half {
+        fn fingerprint(&self) -> String {
+            "half".to_owned()
+        }
+
+        fn f1(&mut self, pairs: &[(String, String)]) -> Result<Vec<f64>> {
+            Ok(vec![0.5; pairs.len()])
+        }
+    }
+
+    fn section(formula: &str) -> RewardSection {
+        RewardSection {
+            formula: formula.to_owned(),
+            ..RewardSection::default()
+        }
+    }
+
+    fn with_command(formula: &str, name: &str, script: &str) -> RewardSection {
+        RewardSection {
+            commands: vec![RewardCommand {
+                name: name.to_owned(),
+                command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+                timeout_seconds: 60.0,
+            }],
+            ..section(formula)
+        }
+    }
+
+    fn metrics(has_encoder: bool) -> Metrics {
+        let scorer: Option<Box<dyn ReasonScorer>> = if has_encoder {
+            Some(Box::new(Half))
+        } else {
+            None
+        };
+        Metrics::new(MetricSettings::default(), scorer).unwrap()
+    }
+
+    fn sample(completion: &str) -> RewardSample<'_> {
+        RewardSample {
+            id: "7",
+            prompt: "",
+            completion,
+            label: LABEL,
+            question_type: "선택형",
+            step: 3,
+        }
+    }
+
+    fn refusal(section: &RewardSection, has_encoder: bool) -> String {
+        let error = RewardSet::new(section, metrics(has_encoder)).unwrap_err();
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn the_default_formula_over_the_four_metrics() {
+        let mut rewards = RewardSet::new(&RewardSection::default(), metrics(true)).unwrap();
+        assert_eq!(
+            rewards.names(),
+            ["format", "exact_match", "rouge1", "bertscore"]
+        );
+        let evaluated = rewards.evaluate(&[sample(LABEL), sample("")]).unwrap();
+        assert_eq!(
+            evaluated[0].values,
+            [Some(1.0), Some(1.0), Some(1.0), Some(0.5)]
+        );
+        assert_eq!(evaluated[0].total, (0.5 + 1.0 + (1.0 + 3.0) / 2.0) / 3.0);
+        assert_eq!(evaluated[1].total, 0.0);
+        assert_eq!(rewards.evaluate(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn bertscore_without_an_encoder_is_refused_with_the_way_out() {
+        let message = refusal(&RewardSection::default(), false);
+        assert!(message.contains("set bertscore.model"), "{message}");
+        let rewards = RewardSet::new(&section("exact_match"), metrics(false)).unwrap();
+        assert_eq!(rewards.names(), ["format", "exact_match", "rouge1"]);
+        let monitored: Vec<&str> = rewards.monitor_only().collect();
+        assert_eq!(monitored, ["format", "rouge1"]);
+    }
+
+    #[test]
+    fn a_command_is_a_value_like_any_other() {
+        let script = r#"read a; read b
+            echo '{"index":1,"reward":null}'; echo '{"index":0,"reward":2}'; cat >/dev/null"#;
+        let section = with_command("exact_match + length", "length", script);
+        let mut rewards = RewardSet::new(&section, metrics(false)).unwrap();
+        let evaluated = rewards.evaluate(&[sample(LABEL), sample(LABEL)]).unwrap();
+        assert_eq!(evaluated[0].total, 3.0);
+        assert_eq!(evaluated[0].values.last(), Some(&Some(2.0)));
+        assert!(evaluated[1].total.is_nan(), "null makes the total missing");
+        assert_eq!(evaluated[1].values.last(), Some(&None));
+    }
+
+    #[test]
+    fn a_command_outside_the_formula_is_monitored_and_its_null_harms_nothing() {
+        let script = r#"read a; echo '{"index":0,"reward":null}'; cat >/dev/null"#;
+        let section = with_command("exact_match", "length", script);
+        let mut rewards = RewardSet::new(&section, metrics(false)).unwrap();
+        assert!(rewards.monitor_only().any(|name| name == "length"));
+        assert_eq!(rewards.evaluate(&[sample(LABEL)]).unwrap()[0].total, 1.0);
+    }
+
+    #[test]
+    fn a_command_that_fails_fails_the_batch() {
+        let section = with_command("exact_match", "length", "exit 1");
+        let mut rewards = RewardSet::new(&section, metrics(false)).unwrap();
+        let message = rewards.evaluate(&[sample(LABEL)]).unwrap_err().to_string();
+        assert!(message.contains("reward command `length`"), "{message}");
+    }
+
+    #[test]
+    fn unusable_names_and_time_outs_are_refused() {
+        for (name, part) in [
+            ("two words", "cannot stand in a formula"),
+            ("rouge1", "built-in"),
+            ("bertscore", "built-in"),
+            ("reward", "built-in"),
+        ] {
+            let message = refusal(&with_command("exact_match", name, "cat"), false);
+            assert!(message.contains(part), "{message}");
+        }
+        let mut twice = with_command("exact_match", "length", "cat");
+        twice.commands.push(twice.commands[0].clone());
+        assert!(refusal(&twice, false).contains("occurs twice"));
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let mut section = with_command("exact_match", "length", "cat");
+            section.commands[0].timeout_seconds = seconds;
+            assert!(refusal(&section, false).contains("timeout_seconds"));
+        }
+        let mut section = with_command("exact_match", "length", "cat");
+        section.commands[0].timeout_seconds = 1e18;
+        assert!(RewardSet::new(&section, metrics(false)).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_name_in_the_formula_lists_the_known() {
+        let section = with_command("exact_match + lenght", "length", "cat");
+        let message = refusal(&section, false);
+        assert!(
+            message.contains("Did you mean `length`?")
+                && message.contains("format, exact_match, rouge1, length"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn division_by_zero_names_the_item_and_its_values() {
+        let mut rewards = RewardSet::new(&section("format/exact_match"), metrics(false)).unwrap();
+        let message = rewards
+            .evaluate(&[sample("\"돼요\"가 옳다.")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("gives inf") && message.contains("format = 1, exact_match = 0"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_set_may_move_to_the_trainers_thread() {
+        fn assert_send<T: Send>() {}
+        assert_send::<RewardSet>();
+    }
+
+    #[test]
+    fn the_check_tells_a_good_answer_from_a_bad_one() {
+        let mut rewards = RewardSet::new(&RewardSection::default(), metrics(true)).unwrap();
+        let checks = rewards.check(&sample("")).unwrap();
+        let names: Vec<&str> = checks.iter().map(|check| &*check.name).collect();
+        assert_eq!(
+            names,
+            ["format", "exact_match", "rouge1", "bertscore", "reward"]
+        );
+        assert!(checks.iter().all(|check| check.good > check.bad));
+        assert!(checks.iter().all(|check| check.bad == Some(0.0)));
+    }
+}

@@ -1,0 +1,173 @@
+//! Per-item scores kept beside a run: `scores/inference_epoch{E}.json`.
+//!
+//! A kept file is used only if the answers, the labels and the settings it was
+//! made from are those of now. Anything else, a damaged file included, is
+//! computed again and written over.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::file::ScoredItem;
+use crate::metric::ItemScores;
+use crate::run::publish;
+
+/// Version of the file format.
+const VERSION: u32 = 1;
+
+/// A directory of kept scores.
+#[derive(Clone, Debug)]
+pub struct ScoreCache {
+    directory: PathBuf,
+}
+
+/// What scores depend on: the blake3 of the answers and of the labels, and the
+/// fingerprint of metric settings and encoder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheKey {
+    /// [`AnswerSheet::fingerprint`](super::AnswerSheet::fingerprint).
+    pub answers: String,
+    /// [`Labels::fingerprint`](super::Labels::fingerprint).
+    pub labels: String,
+    /// [`Metrics::fingerprint`](crate::metric::Metrics::fingerprint).
+    pub settings: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    v: u32,
+    #[serde(flatten)]
+    key: CacheKey,
+    items: Vec<KeptItem>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptItem {
+    id: String,
+    question_type: String,
+    format: f64,
+    exact_match: f64,
+    rouge1: f64,
+    bertscore: f64,
+    reason_missing: bool,
+}
+
+impl ScoreCache {
+    /// Keeps scores in `directory`, which is created when first written to.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// Where the scores of an answer file of this name are kept.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// The kept scores, if they were made from exactly this.
+    pub fn load(&self, file: &str, key: &CacheKey) -> Option<Vec<ScoredItem>> {
+        let bytes = std::fs::read(self.path(file)).ok()?;
+        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+        (kept.v == VERSION && kept.key == *key)
+            .then(|| kept.items.into_iter().map(ScoredItem::from).collect())
+    }
+
+    /// Publishes the scores of an answer file.
+    ///
+    /// # Errors
+    /// If the directory cannot be created or the file not be written.
+    pub fn store(&self, file: &str, key: &CacheKey, items: &[ScoredItem]) -> Result<()> {
+        create_directory(&self.directory)?;
+        let kept = Kept {
+            v: VERSION,
+            key: key.clone(),
+            items: items.iter().map(KeptItem::from).collect(),
+        };
+        let path = self.path(file);
+        let mut bytes = serde_json::to_vec_pretty(&kept)
+            .with_context(|| format!("writing scores as JSON for {}", path.display()))?;
+        bytes.push(b'\n');
+        publish(&path, &bytes).with_context(|| format!("keeping scores in {}", path.display()))
+    }
+}
+
+fn create_directory(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("creating the score directory {}", directory.display()))
+}
+
+impl From<&ScoredItem> for KeptItem {
+    fn from(item: &ScoredItem) -> Self {
+        let scores = item.scores;
+        Self {
+            id: item.id.clone(),
+            question_type: item.question_type.clone(),
+            format: scores.format,
+            exact_match: scores.exact_match,
+            rouge1: scores.rouge1,
+            bertscore: scores.bertscore,
+            reason_missing: scores.reason_missing,
+        }
+    }
+}
+
+impl From<KeptItem> for ScoredItem {
+    fn from(item: KeptItem) -> Self {
+        Self {
+            id: item.id,
+            question_type: item.question_type,
+            scores: ItemScores {
+                format: item.format,
+                exact_match: item.exact_match,
+                rouge1: item.rouge1,
+                bertscore: item.bertscore,
+                reason_missing: item.reason_missing,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(answers: &str) -> CacheKey {
+        CacheKey {
+            answers: answers.to_owned(),
+            labels: "labels".to_owned(),
+            settings: "settings".to_owned(),
+        }
+    }
+
+    #[test]
+    fn scores_come_back_only_for_the_same_key_and_a_whole_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = ScoreCache::new(directory.path().join("scores"));
+        let items = vec![ScoredItem {
+            id: "한 1".to_owned(),
+            question_type: "선택형".to_owned(),
+            scores: ItemScores {
+                format: 1.0,
+                exact_match: 0.0,
+                rouge1: 2.0 / 3.0,
+                bertscore: 0.123_456_789_012_345_67,
+                reason_missing: false,
+            },
+        }];
+        let file = "inference_epoch1.json";
+        assert_eq!(cache.load(file, &key("a")), None);
+        cache.store(file, &key("a"), &items).unwrap();
+        assert_eq!(cache.load(file, &key("a")).as_ref(), Some(&items));
+        assert_eq!(cache.load(file, &key("b")), None);
+
+        let text = std::fs::read_to_string(cache.path(file)).unwrap();
+        std::fs::write(cache.path(file), &text[..text.len() / 2]).unwrap();
+        assert_eq!(cache.load(file, &key("a")), None);
+        std::fs::write(cache.path(file), text.replace("\"v\": 1", "\"v\": 0")).unwrap();
+        assert_eq!(cache.load(file, &key("a")), None);
+        cache.store(file, &key("a"), &items).unwrap();
+        assert_eq!(cache.load(file, &key("a")), Some(items));
+    }
+}

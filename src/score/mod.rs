@@ -1,0 +1,40 @@
+//! From answers to a ranked list: labels and answer files are joined by id
+//! ([`labels`], [`answers`]), every item is scored once ([`scorer`], kept in
+//! [`cache`]), the means are formed ([`average`]) and ranked with their
+//! uncertainty ([`leaderboard`], [`statistics`]; [`mod@rank`] takes a directory),
+//! two files are compared item by item ([`mod@compare`]), and all of it is written
+//! as text, JSON, CSV or Markdown ([`render`]).
+//!
+//! ```text
+//! answers ─┐
+//! labels ──┴─ join ─ Metrics ─ ScoredFile ─ Leaderboard ─ render
+//!                       └ scores/ cache        └ statistics
+//! ```
+//!
+//! Nothing is skipped in silence: a file that lacks items is `partial`, one that
+//! cannot be read is `broken` with its line and column, and both are listed.
+
+pub mod answers;
+pub mod average;
+pub mod cache;
+pub mod compare;
+pub mod contest;
+pub mod file;
+pub mod labels;
+pub mod leaderboard;
+pub mod names;
+pub mod rank;
+pub mod render;
+pub mod scorer;
+pub mod statistics;
+
+pub use answers::{Answer, AnswerSheet, Coverage, Fault};
+pub use average::{Averaging, Means};
+pub use cache::ScoreCache;
+pub use compare::{Comparison, Verdict, compare};
+pub use file::{FileState, ScoredFile, ScoredItem};
+pub use labels::{Label, Labels, LabelsError};
+pub use leaderboard::{Delta, Difference, Intervals, Leaderboard, Provenance, Row};
+pub use rank::{RankError, RankProgress, answers_directory, cache_of, rank};
+pub use scorer::Scorer;
+pub use statistics::{Interval, Resampling};

@@ -1,0 +1,154 @@
+//! Ranking a directory of answer files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::cache::ScoreCache;
+use super::leaderboard::Leaderboard;
+use super::names::{is_answer_file, natural_order};
+use super::scorer::Scorer;
+use super::statistics::Resampling;
+
+/// Why a directory cannot be ranked.
+#[derive(Debug, Error)]
+pub enum RankError {
+    /// The directory cannot be listed.
+    #[error("cannot list {}: {source}", directory.display())]
+    Unreadable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is nothing to rank.
+    #[error(
+        "no answer file in {}: inference_epoch{{E}}.json or any other *.json is looked for",
+        directory.display()
+    )]
+    NothingFound {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The metrics failed.
+    #[error(transparent)]
+    Scoring(#[from] anyhow::Error),
+}
+
+/// How far ranking a directory has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RankProgress<'file> {
+    /// The file that is scored next; empty at the end.
+    pub file: &'file str,
+    /// Files done.
+    pub done: usize,
+    /// Files in all.
+    pub total: usize,
+}
+
+/// Where the answers of `directory` are: of a run directory, its
+/// `infer_results`; else the directory itself.
+pub fn answers_directory(directory: &Path) -> PathBuf {
+    let inner = directory.join("infer_results");
+    if inner.is_dir() {
+        inner
+    } else {
+        directory.to_owned()
+    }
+}
+
+/// Where scores of these answers are kept: `scores` beside the `infer_results`
+/// of a run directory. Elsewhere nothing is written.
+pub fn cache_of(answers: &Path) -> Option<ScoreCache> {
+    if answers.file_name()? != "infer_results" {
+        return None;
+    }
+    let run = match answers.parent()? {
+        parent if parent.as_os_str().is_empty() => Path::new("."),
+        parent => parent,
+    };
+    run.join("experiment.toml")
+        .is_file()
+        .then(|| ScoreCache::new(run.join("scores")))
+}
+
+/// Scores and ranks every answer file of a directory (see
+/// [`answers_directory`]), with `progress` called before each file.
+///
+/// # Errors
+/// If the directory cannot be listed or holds no answer file, or the encoder
+/// fails. A file that cannot be read is listed as broken and is no error.
+pub fn rank(
+    directory: &Path,
+    scorer: &mut Scorer<'_>,
+    resampling: Resampling,
+    progress: &mut dyn FnMut(RankProgress<'_>),
+) -> Result<Leaderboard, RankError> {
+    let directory = answers_directory(directory);
+    let listing = Listing::of(&directory, scorer.labels().path()).map_err(|source| {
+        RankError::Unreadable {
+            directory: directory.clone(),
+            source,
+        }
+    })?;
+    if listing.answers.is_empty() {
+        return Err(RankError::NothingFound { directory });
+    }
+    let total = listing.answers.len();
+    let mut files = Vec::with_capacity(total);
+    for (done, file) in listing.answers.iter().enumerate() {
+        progress(RankProgress { file, done, total });
+        files.push(scorer.score_path(&directory.join(file))?);
+    }
+    progress(RankProgress {
+        file: "",
+        done: total,
+        total,
+    });
+    let mut leaderboard = Leaderboard::new(files, scorer.provenance(), resampling);
+    leaderboard.notes = listing.notes;
+    leaderboard.notes.extend(scorer.take_warnings());
+    Ok(leaderboard)
+}
+
+/// The answer files of a directory, and what was left out of them.
+struct Listing {
+    answers: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Listing {
+    fn of(directory: &Path, labels: Option<&Path>) -> io::Result<Self> {
+        let labels = labels.and_then(|path| path.canonicalize().ok());
+        let (mut answers, mut notes, mut unpublished) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() {
+                continue;
+            }
+            if !is_answer_file(&name) {
+                if name.contains(".json") {
+                    unpublished.push(name);
+                }
+            } else if labels.is_some() && entry.path().canonicalize().ok() == labels {
+                notes.push(format!("{name} is the label file and is not ranked"));
+            } else {
+                answers.push(name);
+            }
+        }
+        answers.sort_by(|left, right| natural_order(left, right));
+        unpublished.sort_by(|left, right| natural_order(left, right));
+        if !unpublished.is_empty() {
+            notes.push(format!(
+                "temporary or hidden, not ranked: {}",
+                unpublished.join(", ")
+            ));
+        }
+        Ok(Self { answers, notes })
+    }
+}
+
+#[cfg(test)]
+mod tests;

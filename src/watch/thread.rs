@@ -1,0 +1,322 @@
+//! The thread behind a watch: it scans, reads, asks [`DirectoryState`] and sends.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::hints::{Hints, Nudge};
+use super::state::{DirectoryState, Entry, Reading, Scan, Stamp};
+use super::{Timing, WatchMode, WatchUpdate, filesystem};
+use crate::score::Labels;
+use crate::score::names::is_answer_file;
+
+/// How to watch.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchOptions {
+    /// The times to go by.
+    pub timing: Timing,
+    /// Scan only, whatever the file system. Default false.
+    pub poll: bool,
+    /// The largest answer file that is read, in bytes. Default 256 MiB.
+    pub largest_file: u64,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self {
+            timing: Timing::default(),
+            poll: false,
+            largest_file: 256 << 20,
+        }
+    }
+}
+
+/// A running watch of one directory; dropping it ends the thread.
+#[derive(Debug)]
+pub struct Watcher {
+    updates: Receiver<WatchUpdate>,
+    nudges: Sender<Nudge>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Starts watching. The directory need not exist yet.
+    ///
+    /// # Errors
+    /// If the current directory is unknown and `directory` is relative to it, or
+    /// the system refuses a thread.
+    pub fn start(directory: &Path, labels: Arc<Labels>, options: WatchOptions) -> io::Result<Self> {
+        // Notifications carry the path that was asked for: it has to be one form.
+        let directory = std::path::absolute(directory)?;
+        let (nudges, nudged) = mpsc::channel();
+        let (sender, updates) = mpsc::channel();
+        let worker = Worker {
+            label_file: labels.path().and_then(|path| path.canonicalize().ok()),
+            state: DirectoryState::new(labels, options.timing),
+            directory,
+            options,
+            origin: Instant::now(),
+            nudged,
+            updates: sender,
+        };
+        let to_hints = nudges.clone();
+        let thread = std::thread::Builder::new()
+            .name("moim-watch".to_owned())
+            .spawn(move || worker.run(to_hints))?;
+        Ok(Self {
+            updates,
+            nudges,
+            thread: Some(thread),
+        })
+    }
+
+    /// What happened, in order. The channel closes when the thread ends.
+    pub fn updates(&self) -> &Receiver<WatchUpdate> {
+        &self.updates
+    }
+
+    /// Reads everything again, whatever the time stamps say.
+    pub fn rescan(&self) {
+        // A thread that has ended has nothing to read.
+        let _ = self.nudges.send(Nudge::Rescan);
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.nudges.send(Nudge::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    directory: PathBuf,
+    label_file: Option<PathBuf>,
+    state: DirectoryState,
+    options: WatchOptions,
+    origin: Instant,
+    nudged: Receiver<Nudge>,
+    updates: Sender<WatchUpdate>,
+}
+
+/// The receiver of updates is gone.
+struct Abandoned;
+
+impl Worker {
+    fn run(mut self, to_hints: Sender<Nudge>) {
+        // Ends when told to stop, or when nobody listens any more.
+        let _ = self.watch(to_hints);
+    }
+
+    fn watch(&mut self, to_hints: Sender<Nudge>) -> Result<(), Abandoned> {
+        let mut hints = self.start_hints(to_hints)?;
+        let mut is_first = true;
+        loop {
+            self.follow(&mut hints)?;
+            let told = self.round()?;
+            if told || is_first {
+                let pending = self.state.pending();
+                self.send(WatchUpdate::Settled { pending })?;
+                is_first = false;
+            }
+            match self.wait() {
+                Nudge::Stop => return Ok(()),
+                Nudge::Rescan => self.state.rescan(self.now()),
+                Nudge::Hint => {}
+            }
+        }
+    }
+
+    fn start_hints(&self, to_hints: Sender<Nudge>) -> Result<Option<Hints>, Abandoned> {
+        let reason = if self.options.poll {
+            Some("asked for".to_owned())
+        } else {
+            filesystem::polling_reason(&self.directory)
+        };
+        let (mode, hints) = match reason {
+            Some(reason) => (WatchMode::Polling { reason }, None),
+            None => match Hints::start(&self.directory, to_hints) {
+                Ok(hints) => (WatchMode::Events, Some(hints)),
+                Err(error) => (polling_after(&error), None),
+            },
+        };
+        self.send(WatchUpdate::Mode(mode))?;
+        Ok(hints)
+    }
+
+    /// Keeps notifications on the directory that is there now; falls back to
+    /// polling when the system refuses.
+    fn follow(&self, hints: &mut Option<Hints>) -> Result<(), Abandoned> {
+        let Some(source) = hints else { return Ok(()) };
+        let inode = std::fs::metadata(&self.directory)
+            .ok()
+            .map(|data| data.ino());
+        if let Err(error) = source.follow(inode) {
+            // Deleted between the two calls: the next round finds out.
+            if self.directory.is_dir() {
+                *hints = None;
+                self.send(WatchUpdate::Mode(polling_after(&error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One scan and the readings it asks for; whether anything was told.
+    fn round(&mut self) -> Result<bool, Abandoned> {
+        let scan = self.scan();
+        let mut told = false;
+        for update in self.state.scanned(self.now(), scan) {
+            self.send(update)?;
+            told = true;
+        }
+        for name in self.state.due(self.now()) {
+            let reading = self.read(&name);
+            if let Some(update) = self.state.read(self.now(), &name, reading) {
+                self.send(update)?;
+                told = true;
+            }
+        }
+        Ok(told)
+    }
+
+    /// Sleeps until the next scan is due or something happens; a hint waits a
+    /// little for those that follow it.
+    fn wait(&self) -> Nudge {
+        let wake = self.state.next_wake(self.now());
+        match self.nudge_before(wake) {
+            Some(Nudge::Hint) => {}
+            Some(other) => return other,
+            None => return Nudge::Hint,
+        }
+        let end = self.now() + self.options.timing.coalesce;
+        loop {
+            match self.nudge_before(end) {
+                Some(Nudge::Hint) => {}
+                Some(other) => return other,
+                None => return Nudge::Hint,
+            }
+        }
+    }
+
+    fn nudge_before(&self, time: Duration) -> Option<Nudge> {
+        match self.nudged.recv_timeout(time.saturating_sub(self.now())) {
+            Ok(nudge) => Some(nudge),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Nudge::Stop),
+        }
+    }
+
+    fn scan(&self) -> Scan {
+        match self.entries() {
+            Ok(entries) => Scan::Entries(entries),
+            Err(error) if is_absence(&error) => Scan::Missing,
+            Err(error) => Scan::Failed(error.to_string()),
+        }
+    }
+
+    fn entries(&self) -> io::Result<Vec<Entry>> {
+        let canonical = self.directory.canonicalize()?;
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let is_label_file = self
+                .label_file
+                .as_ref()
+                .is_some_and(|labels| *labels == canonical.join(&name));
+            if !is_answer_file(&name) || is_label_file {
+                continue;
+            }
+            // Vanished since it was listed, or a link into nothing: the next
+            // scan sees it if it comes.
+            let Ok(metadata) = std::fs::metadata(self.directory.join(&name)) else {
+                continue;
+            };
+            if metadata.is_file() {
+                entries.push(Entry {
+                    name,
+                    stamp: stamp(&metadata),
+                    age: age(&metadata),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn read(&self, name: &str) -> Reading {
+        let path = self.directory.join(name);
+        match self.read_between_stamps(&path) {
+            Ok(reading) => reading,
+            Err(error) if is_absence(&error) => Reading::Vanished,
+            Err(error) => Reading::Failed(error.to_string()),
+        }
+    }
+
+    fn read_between_stamps(&self, path: &Path) -> io::Result<Reading> {
+        let before = std::fs::metadata(path)?;
+        let limit = self.options.largest_file;
+        if before.len() > limit {
+            return Ok(Reading::TooLarge {
+                len: before.len(),
+                limit,
+            });
+        }
+        let bytes = std::fs::read(path)?;
+        let after = std::fs::metadata(path)?;
+        Ok(Reading::Content {
+            before: stamp(&before),
+            after: stamp(&after),
+            bytes,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn send(&self, update: WatchUpdate) -> Result<(), Abandoned> {
+        self.updates.send(update).map_err(|_| Abandoned)
+    }
+}
+
+fn polling_after(error: &notify::Error) -> WatchMode {
+    WatchMode::Polling {
+        reason: format!("no notifications: {error}"),
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::StaleNetworkFileHandle
+    )
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        inode: metadata.ino(),
+        len: metadata.len(),
+        modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
+            + i128::from(metadata.mtime_nsec()),
+    }
+}
+
+fn age(metadata: &Metadata) -> Duration {
+    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    // A time in the future is the clock of another machine: take it for now.
+    SystemTime::now()
+        .duration_since(modified)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! The command line: one definition feeds the parser and the help.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use moim::experiment::{DeviceChoice, RougeTokenizer};
+
+/// Fine-tunes a language model with GRPO on one machine and finds the best checkpoint.
+#[derive(Debug, Parser)]
+#[command(
+    name = "moim",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Exit codes: 0 done, 1 a gate failed or nothing was found, 2 usage or configuration, \
+                  3 training failed, 4 data invalid, 130/143 stopped by a signal after saving."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: TrainArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what an experiment comes to, touching neither model nor device
+    Plan(PlanArguments),
+    /// Score and rank every answer file of a directory
+    Rank(RankArguments),
+    /// Score and rank answer files as they appear
+    Watch(WatchArguments),
+    /// Compare two answer files item by item
+    Compare(CompareArguments),
+    /// Answer the questions of a file with a model
+    Infer(InferArguments),
+    /// Supervised warm-up with the same data and model code
+    Sft(SftArguments),
+    /// Show what this machine offers
+    Doctor(DoctorArguments),
+}
+
+/// `moim --no-ui`: train, infer each epoch, score, rank.
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// The experiment file (TOML)
+    pub experiment: Option<PathBuf>,
+    /// Train without the terminal UI: infer, score and rank after each epoch
+    #[arg(long)]
+    pub no_ui: bool,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Write the run's events to stdout, one JSON object a line, and nothing else there
+    #[arg(long)]
+    pub json: bool,
+    /// Go on with a run from its latest save point
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// Write only warnings and errors to stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Overrides {
+    /// Override a key of the experiment (may be repeated)
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `moim plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// The experiment file
+    pub experiment: PathBuf,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Write the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How answers are scored; shared by `rank`, `watch` and `compare`. What is not
+/// given comes from the experiment.
+#[derive(Debug, Args)]
+pub struct ScoringArguments {
+    /// The right answers [default: those of the experiment]
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// The BERTScore encoder, a Hugging Face folder [default: bertscore.model of the experiment]
+    #[arg(long, value_name = "DIR")]
+    pub encoder: Option<PathBuf>,
+    /// The encoder's layer that is compared [default: bert-score's choice by the model's name]
+    #[arg(long, value_name = "N")]
+    pub layer: Option<usize>,
+    /// What ROUGE-1 counts: eojeol, syllable or mecab [default: that of the experiment, else eojeol]
+    #[arg(long, value_name = "TOKENIZER", value_parser = rouge_tokenizer)]
+    pub rouge: Option<RougeTokenizer>,
+    /// A compiled mecab-ko dictionary, for --rouge mecab
+    #[arg(long, value_name = "DIR")]
+    pub mecab_dict: Option<PathBuf>,
+    /// Take what is not given from this experiment [default: the run's own experiment.toml]
+    #[arg(long, value_name = "FILE")]
+    pub experiment: Option<PathBuf>,
+    /// Split, compare and average as the contest's official evaluation does
+    #[arg(long)]
+    pub contest: bool,
+    /// Where the encoder runs: auto, cpu, cuda or cuda:N [default: that of the experiment, else auto]
+    #[arg(long, value_parser = DeviceChoice::from_str)]
+    pub device: Option<DeviceChoice>,
+}
+
+fn rouge_tokenizer(word: &str) -> Result<RougeTokenizer, String> {
+    RougeTokenizer::from_word(word).ok_or_else(|| {
+        let words: Vec<&str> = RougeTokenizer::ALL
+            .iter()
+            .map(|choice| choice.as_str())
+            .collect();
+        format!("write one of {}", words.join(", "))
+    })
+}
+
+/// `moim rank`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("form").args(["json", "csv", "md"]))]
+pub struct RankArguments {
+    /// A directory of answer files, or a run directory
+    pub directory: PathBuf,
+    #[command(flatten)]
+    pub scoring: ScoringArguments,
+    /// Write the list as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the list as CSV
+    #[arg(long)]
+    pub csv: bool,
+    /// Write the list as Markdown
+    #[arg(long)]
+    pub md: bool,
+}
+
+/// `moim watch`.
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    /// A directory of answer files, or a run directory; it need not exist yet
+    pub directory: PathBuf,
+    #[command(flatten)]
+    pub scoring: ScoringArguments,
+    /// Write one JSON object a line for every file that changed
+    #[arg(long)]
+    pub json: bool,
+    /// Only look at intervals, without the system's notifications
+    #[arg(long)]
+    pub poll: bool,
+}
+
+/// `moim compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// The answer file to compare with
+    pub a: PathBuf,
+    /// The answer file that is judged
+    pub b: PathBuf,
+    #[command(flatten)]
+    pub scoring: ScoringArguments,
+    /// Write the comparison as JSON, with every item
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 where B lacks answers that A has, or where its Final Mean is lower
+    /// than A's by more than chance explains (paired permutation test, p up to 0.05)
+    #[arg(long)]
+    pub fail_on_regression: bool,
+}
+
+/// `moim infer`.
+#[derive(Debug, Args)]
+pub struct InferArguments {
+    /// The model, a Hugging Face folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// A LoRA adapter in PEFT's format
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// The questions: a JSON array or JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where the answers go, in the contest's format
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A JSON file with prompt, selection_prompt and correction_prompt
+    #[arg(long, value_name = "FILE")]
+    pub instruct: Option<PathBuf>,
+    /// Where examples are drawn from
+    #[arg(long, value_name = "FILE", requires = "num_few_shot")]
+    pub few_shot: Option<PathBuf>,
+    /// Examples before each question
+    #[arg(long, value_name = "N", requires = "few_shot")]
+    pub num_few_shot: Option<usize>,
+    /// The system message
+    #[arg(long, value_name = "TEXT")]
+    pub system_prompt: Option<String>,
+    /// A Jinja file in place of the model's own chat template
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+    /// The date that the chat template sees, e.g. "22 Nov 2026" [default: today]
+    #[arg(long, value_name = "TEXT")]
+    pub date_string: Option<String>,
+    /// The longest prompt, in tokens; a longer one is an error
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub max_prompt_length: usize,
+    /// The longest answer, in tokens
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub max_completion_length: usize,
+    /// 0 takes the likeliest token each time, whatever generation_config.json says
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Keep the smallest set of likeliest tokens that holds this much probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Keep the K likeliest tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Keep tokens of at least this part of the likeliest one's probability
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f64>,
+    /// Above 1, tokens that occurred become less likely
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// A token that ends an answer, beside the model's own (may be repeated)
+    #[arg(long, value_name = "ID")]
+    pub stop_token_id: Vec<u32>,
+    /// Questions answered together
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub batch_size: usize,
+    /// Where the model runs: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value_t = DeviceChoice::Auto, value_parser = DeviceChoice::from_str)]
+    pub device: DeviceChoice,
+    /// Every draw follows from it
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Add token ids and log-probabilities (in nats) to each answer
+    #[arg(long)]
+    pub logprobs: bool,
+    /// Write only warnings and errors to stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `moim sft`.
+#[derive(Debug, Args)]
+pub struct SftArguments {
+    /// The experiment file; its [sft] section says what is trained
+    pub experiment: PathBuf,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Write each step to stdout, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Write only warnings and errors to stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `moim doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// The folder whose file system is looked at
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub outputs: PathBuf,
+}
+
+/// What to run in place of the terminal UI, which is not part of this version.
+pub fn without_terminal_ui(arguments: &TrainArguments) -> String {
+    let advice = match (&arguments.experiment, &arguments.resume) {
+        (Some(word), _) if is_like_a_command(word) => {
+            return format!(
+                "there is no command {:?}{}; moim --help lists them",
+                word.display().to_string(),
+                nearest_command(word)
+                    .map_or_else(String::new, |near| format!(", did you mean {near}?"))
+            );
+        }
+        (_, Some(run)) => format!("moim --no-ui --resume {}", run.display()),
+        (Some(experiment), None) => format!("moim --no-ui {}", experiment.display()),
+        (None, None) => "moim --no-ui EXPERIMENT".to_owned(),
+    };
+    format!(
+        "this version has no terminal UI yet; to train without it, run: {advice}   (moim --help lists every command)"
+    )
+}
+
+/// A word that names no file and could only be meant as a command.
+fn is_like_a_command(word: &std::path::Path) -> bool {
+    word.extension().is_none() && word.components().count() == 1 && !word.exists()
+}
+
+fn nearest_command(word: &std::path::Path) -> Option<&'static str> {
+    let word = word.to_str()?;
+    let commands = ["plan", "rank", "watch", "compare", "infer", "sft", "doctor"];
+    commands
+        .into_iter()
+        .map(|command| (strsim::jaro_winkler(word, command), command))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, command)| command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn training_and_commands_are_told_apart() {
+        let cli = Cli::parse_from(["moim", "--no-ui", "a.toml", "--set", "run.seed=1", "--json"]);
+        assert!(cli.command.is_none() && cli.train.no_ui && cli.train.json);
+        assert_eq!(cli.train.overrides.set, ["run.seed=1"]);
+        let cli = Cli::parse_from([
+            "moim", "rank", "outputs", "--labels", "l.json", "--layer", "9",
+        ]);
+        let Some(Command::Rank(rank)) = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(rank.scoring.layer, Some(9));
+        for wrong in [
+            &["moim", "rank", "x", "--json", "--csv"][..],
+            &["moim", "rank", "x", "--rouge", "word"],
+            &["moim", "rank", "x", "--device", "tpu"],
+            &["moim", "--no-ui", "plan", "x"],
+            &[
+                "moim",
+                "infer",
+                "--model",
+                "m",
+                "--input",
+                "i",
+                "--output",
+                "o",
+                "--few-shot",
+                "f",
+            ],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_way_out_names_the_command_to_run() {
+        let line = |words: &[&str]| without_terminal_ui(&Cli::parse_from(words).train);
+        assert!(line(&["moim"]).contains("moim --no-ui EXPERIMENT"));
+        assert!(line(&["moim", "a.toml"]).contains("moim --no-ui a.toml"));
+        assert!(line(&["moim", "--resume", "r"]).contains("moim --no-ui --resume r"));
+        assert!(line(&["moim", "rnak"]).contains("did you mean rank?"));
+        assert!(!line(&["moim", "a.toml"]).contains('\n'));
+    }
+}
