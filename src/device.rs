@@ -14,6 +14,8 @@ use crate::experiment::{DeviceChoice, Dtype};
 pub struct Compute {
     /// Where tensors live, without autodiff.
     pub device: Device,
+    /// Whether that is the CPU.
+    pub is_cpu: bool,
     /// Type of weights and activations; adapters and optimizer state stay f32.
     pub dtype: DType,
     /// As written in an experiment: `cpu`, `cuda:0`.
@@ -24,7 +26,7 @@ impl Compute {
     /// The CPU in f32: burn-flex converts narrower types on every product, so
     /// nothing else is faster or more exact there.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), dtype: DType::F32, name: "cpu".into() }
+        Self { device: Device::flex(), is_cpu: true, dtype: DType::F32, name: "cpu".into() }
     }
 
     /// Finds what `[model] device` and `dtype` ask for.
@@ -41,7 +43,7 @@ impl Compute {
         let mut compute = match index {
             None => Self::cpu(),
             Some(index) if index < cuda_devices => {
-                Self { device: Device::cuda(index), dtype: DType::BF16, name: format!("cuda:{index}") }
+                Self { device: Device::cuda(index), is_cpu: false, dtype: DType::BF16, name: format!("cuda:{index}") }
             }
             Some(index) => bail!(
                 "model.device = \"{device}\": this machine shows {cuda_devices} CUDA device(s), so cuda:{index} \

@@ -21,6 +21,7 @@ pub mod grpo;
 pub mod inference;
 pub mod metric;
 pub mod model;
+pub mod parallel;
 pub mod reward;
 pub mod rollout;
 pub mod run;

@@ -1,12 +1,15 @@
 //! One optimizer step: log-probabilities, loss and gradients over micro-batches,
 //! clipping, AdamW.
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::Result;
 use burn::tensor::Tensor;
 
 use super::loss::{LossInput, LossSettings, LossStatistics, policy_loss};
 use super::optimizer::{AdamW, accumulate, clip_gradient_norm};
 use crate::model::{Adapter, Dropout, GroupBatch, Llama, LayoutTensors, Tape, TokenLogProbs, TopGradient};
+use crate::parallel;
 
 /// Completions of one generation with what the loss needs to know of them.
 pub struct Generation<'a> {
@@ -96,8 +99,8 @@ impl Learner<'_> {
     ) -> Result<Vec<Vec<f32>>> {
         let mut rows = Vec::new();
         for groups in generation.groups.chunks(generation.groups_per_micro_batch) {
-            let forward = Forward::new(self.model, groups, None, None, self.temperature, false);
-            rows.extend(forward.rows(&forward.token.log_probs));
+            let parts = self.forward(groups, None, None, false);
+            rows.extend(parts.iter().flat_map(|part| part.rows(&part.token.log_probs)));
             progress(groups.len())?;
         }
         Ok(rows)
@@ -121,13 +124,14 @@ impl Learner<'_> {
         let step_tokens = generation.counted_tokens();
         for (index, groups) in generation.groups.chunks(generation.groups_per_micro_batch).enumerate() {
             let first = index * generation.groups_per_micro_batch * generation.group_size();
-            let dropout = Some(Dropout {
+            let dropout = Dropout {
                 rate: self.lora_dropout,
                 seed: self.seed,
-                place: [place[0], place[1], index as u64],
-            });
-            let forward = Forward::new(self.model, groups, Some(&self.adapter), dropout, self.temperature, true);
-            let log_probs = forward.rows(&forward.token.log_probs);
+                place: [place[0], place[1], first as u64],
+            };
+            let parts = self.forward(groups, Some(&self.adapter), Some(dropout), true);
+            let log_probs: Vec<Vec<f32>> =
+                parts.iter().flat_map(|part| part.rows(&part.token.log_probs)).collect();
             let rows = first..first + log_probs.len();
             let output = policy_loss(
                 &LossInput {
@@ -142,21 +146,20 @@ impl Learner<'_> {
             );
             report.loss += output.loss;
             let mut entropy = 0.0;
-            for (row, entropies) in forward.rows(&forward.token.entropies).iter().enumerate() {
+            let entropies = parts.iter().flat_map(|part| part.rows(&part.token.entropies));
+            for (row, entropies) in entropies.enumerate() {
                 if generation.is_counted[first + row] {
                     entropy += entropies.iter().copied().map(f64::from).sum::<f64>();
                 }
             }
             report.micro_batches.push(MicroBatchReport { statistics: output.statistics, entropy });
-            report.tokens += forward.batch.ids.len();
+            report.tokens += parts.iter().map(|part| part.batch.ids.len()).sum::<usize>();
             report.log_probs.extend(log_probs);
             if !output.loss.is_finite() {
                 return Ok(report);
             }
-            let gradient: Vec<f32> = output.gradient.into_iter().flatten().collect();
-            // A micro-batch whose groups all agree has nothing to teach; its gradients are zero.
-            if gradient.iter().any(|g| *g != 0.0) {
-                sum = Some(accumulate(sum, forward.backward(self.model, &self.adapter, dropout, &gradient)));
+            for gradients in self.backward(parts, &output.gradient) {
+                sum = Some(accumulate(sum, gradients));
             }
             progress(groups.len())?;
         }
@@ -173,7 +176,54 @@ impl Learner<'_> {
     }
 }
 
-/// A micro-batch that went forward.
+impl Learner<'_> {
+    /// Groups of a micro-batch that go through the model together: on the CPU
+    /// one, so that the cores share them; elsewhere all. The loss is taken over
+    /// the whole micro-batch, so this changes nothing but the order of sums.
+    fn groups_per_part(&self, groups: usize) -> usize {
+        if self.model.compute.is_cpu { 1 } else { groups }
+    }
+
+    fn forward(
+        &self,
+        groups: &[(&[u32], Vec<&[u32]>)],
+        adapter: Option<&Adapter>,
+        dropout: Option<Dropout>,
+        keep_inputs: bool,
+    ) -> Vec<Forward> {
+        let parts: Vec<_> = groups.chunks(self.groups_per_part(groups.len())).collect();
+        parallel::map(&parts, parallel::workers(&self.model.compute), |index, groups| {
+            // Each part has masks of its own.
+            let dropout = dropout.map(|dropout| {
+                let [step, iteration, first] = dropout.place;
+                Dropout { place: [step, iteration, first + (index * groups.len()) as u64], ..dropout }
+            });
+            Forward::new(self.model, groups, adapter, dropout, self.temperature, keep_inputs)
+        })
+    }
+
+    /// Gradients of every part that has any, in the order of the parts.
+    fn backward(&self, parts: Vec<Forward>, gradient: &[Vec<f32>]) -> Vec<Vec<Tensor<2>>> {
+        let mut first = 0;
+        let mut work = Vec::new();
+        for part in parts {
+            let rows = first..first + part.batch.completion_lengths.len();
+            first = rows.end;
+            let gradient: Vec<f32> = gradient[rows].iter().flatten().copied().collect();
+            // A group whose rewards agree has nothing to teach; its gradients are zero.
+            if gradient.iter().any(|g| *g != 0.0) {
+                work.push(Mutex::new(Some((part, gradient))));
+            }
+        }
+        let done = parallel::map(&work, parallel::workers(&self.model.compute), |_, slot| {
+            let (part, gradient) = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            Some(part.backward(self.model, &self.adapter, &gradient))
+        });
+        done.into_iter().flatten().collect()
+    }
+}
+
+/// Some groups that went forward.
 struct Forward {
     batch: GroupBatch,
     tensors: LayoutTensors,
@@ -182,6 +232,7 @@ struct Forward {
     targets: Vec<u32>,
     token: TokenLogProbs,
     temperature: f64,
+    dropout: Option<Dropout>,
 }
 
 impl Forward {
@@ -199,7 +250,7 @@ impl Forward {
         let (predictors, targets) = batch.predictions();
         let hidden = model.predicting_states(&tape.output, &predictors);
         let token = model.head(temperature).log_probs(&hidden, &targets);
-        Self { batch, tensors, tape, predictors, targets, token, temperature }
+        Self { batch, tensors, tape, predictors, targets, token, temperature, dropout }
     }
 
     /// Cuts a value per token into rows, one per completion.
@@ -215,10 +266,10 @@ impl Forward {
             .collect()
     }
 
-    fn backward(self, model: &Llama, adapter: &Adapter, dropout: Option<Dropout>, gradient: &[f32]) -> Vec<Tensor<2>> {
+    fn backward(self, model: &Llama, adapter: &Adapter, gradient: &[f32]) -> Vec<Tensor<2>> {
         let hidden = model.predicting_states(&self.tape.output, &self.predictors);
         let (hidden, _) = model.head(self.temperature).backward(&hidden, &self.targets, gradient, false);
         let top = TopGradient { predictors: self.predictors, hidden };
-        model.backward_adapter(self.tape, &self.tensors, top, adapter, dropout)
+        model.backward_adapter(self.tape, &self.tensors, top, adapter, self.dropout)
     }
 }

@@ -14,6 +14,7 @@ use crate::grpo::optimizer::{AdamW, AdamWSettings, accumulate, clip_gradient_nor
 use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
 use crate::model::{Adapter, Dropout, GroupBatch, Llama, LlamaConfig, TopGradient, save_adapter};
+use crate::parallel;
 use crate::run::publish::publish_folder;
 use crate::setup::{Question, lora_config, prompt_builder, questions};
 use crate::text::{Message, RenderOptions, Role, StopSet, Tokenizer};
@@ -223,6 +224,7 @@ fn completion_tokens(
     Ok(tokens)
 }
 
+#[derive(Default)]
 struct StepGradients {
     sum: Vec<Tensor<2>>,
     loss: f64,
@@ -230,47 +232,63 @@ struct StepGradients {
     tokens: usize,
 }
 
+/// Examples that go through the model together on the CPU, where the cores share a micro-batch.
+const EXAMPLES_PER_PART: usize = 8;
+
 /// Gradients of the mean cross-entropy over all learned tokens of a step.
 fn gradients(model: &Llama, trained: &Trained, picked: &[&Example], batch_size: usize, dropout: Dropout) -> StepGradients {
     let learned: usize = picked.iter().map(|example| example.completion.len()).sum();
-    let mut result = StepGradients { sum: Vec::new(), loss: 0.0, entropy: 0.0, tokens: 0 };
-    let mut sum = None;
-    for (index, examples) in picked.chunks(batch_size).enumerate() {
-        let groups: Vec<(&[u32], Vec<&[u32]>)> = examples
-            .iter()
-            .map(|example| (example.prompt.as_slice(), vec![example.completion.as_slice()]))
-            .collect();
-        let batch = GroupBatch::new(&groups);
-        let tensors = model.layout_tensors(&batch.layout);
-        let dropout = Some(Dropout { place: [dropout.place[0], 0, index as u64], ..dropout });
-        let adapter = match trained {
-            Trained::Adapter(adapter) => Some(adapter),
-            Trained::Everything => None,
-        };
-        let tape = model.forward(&batch, &tensors, adapter, dropout, true);
-        let (predictors, targets) = batch.predictions();
-        let hidden = model.predicting_states(&tape.output, &predictors);
-        let head = model.head(1.0);
-        let token = head.log_probs(&hidden, &targets);
-        let share = 1.0 / learned as f64;
-        result.loss -= token.log_probs.iter().copied().map(f64::from).sum::<f64>() * share;
-        result.entropy += token.entropies.iter().copied().map(f64::from).sum::<f64>() * share;
-        result.tokens += batch.ids.len();
-        let gradient = vec![-share as f32; targets.len()];
-        let (of_hidden, of_head) =
-            head.backward(&hidden, &targets, &gradient, matches!(trained, Trained::Everything));
-        let top = TopGradient { predictors, hidden: of_hidden };
-        let gradients = match (trained, of_head) {
-            (Trained::Adapter(adapter), _) => model.backward_adapter(tape, &tensors, top, adapter, dropout),
-            (Trained::Everything, Some(of_head)) => {
-                model.backward_everything(&batch, tape, &tensors, top, of_head)
-            }
-            (Trained::Everything, None) => Vec::new(),
-        };
-        sum = Some(accumulate(sum, gradients));
+    let size = if model.compute.is_cpu { batch_size.min(EXAMPLES_PER_PART) } else { batch_size };
+    let parts: Vec<&[&Example]> = picked.chunks(size).collect();
+    let done = parallel::map(&parts, parallel::workers(&model.compute), |index, examples| {
+        let dropout = Dropout { place: [dropout.place[0], 0, index as u64], ..dropout };
+        part_gradients(model, trained, examples, 1.0 / learned as f64, dropout)
+    });
+    // Summed in the order of the parts, so that the result does not depend on which was done first.
+    let mut parts = done.into_iter();
+    let Some(mut result) = parts.next() else { return StepGradients::default() };
+    for part in parts {
+        result.sum = accumulate(Some(result.sum), part.sum);
+        result.loss += part.loss;
+        result.entropy += part.entropy;
+        result.tokens += part.tokens;
     }
-    result.sum = sum.unwrap_or_default();
     result
+}
+
+fn part_gradients(
+    model: &Llama,
+    trained: &Trained,
+    examples: &[&Example],
+    share: f64,
+    dropout: Dropout,
+) -> StepGradients {
+    let groups: Vec<(&[u32], Vec<&[u32]>)> = examples
+        .iter()
+        .map(|example| (example.prompt.as_slice(), vec![example.completion.as_slice()]))
+        .collect();
+    let batch = GroupBatch::new(&groups);
+    let tensors = model.layout_tensors(&batch.layout);
+    let adapter = match trained {
+        Trained::Adapter(adapter) => Some(adapter),
+        Trained::Everything => None,
+    };
+    let tape = model.forward(&batch, &tensors, adapter, Some(dropout), true);
+    let (predictors, targets) = batch.predictions();
+    let hidden = model.predicting_states(&tape.output, &predictors);
+    let head = model.head(1.0);
+    let token = head.log_probs(&hidden, &targets);
+    let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() * share;
+    let (loss, entropy) = (-sum(&token.log_probs), sum(&token.entropies));
+    let gradient = vec![-share as f32; targets.len()];
+    let (of_hidden, of_head) = head.backward(&hidden, &targets, &gradient, matches!(trained, Trained::Everything));
+    let top = TopGradient { predictors, hidden: of_hidden };
+    let sum = match (trained, of_head) {
+        (Trained::Everything, Some(of_head)) => model.backward_everything(&batch, tape, &tensors, top, of_head),
+        (Trained::Adapter(adapter), _) => model.backward_adapter(tape, &tensors, top, adapter, Some(dropout)),
+        (Trained::Everything, None) => Vec::new(),
+    };
+    StepGradients { sum, loss, entropy, tokens: batch.ids.len() }
 }
 
 /// Files of a model folder that are not weights.
