@@ -26,7 +26,12 @@ impl Compute {
     /// The CPU in f32: burn-flex converts narrower types on every product, so
     /// nothing else is faster or more exact there.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), is_cpu: true, dtype: DType::F32, name: "cpu".into() }
+        Self {
+            device: Device::flex(),
+            is_cpu: true,
+            dtype: DType::F32,
+            name: "cpu".into(),
+        }
     }
 
     /// Finds what `[model] device` and `dtype` ask for.
@@ -42,9 +47,12 @@ impl Compute {
         };
         let mut compute = match index {
             None => Self::cpu(),
-            Some(index) if index < cuda_devices => {
-                Self { device: Device::cuda(index), is_cpu: false, dtype: DType::BF16, name: format!("cuda:{index}") }
-            }
+            Some(index) if index < cuda_devices => Self {
+                device: Device::cuda(index),
+                is_cpu: false,
+                dtype: DType::BF16,
+                name: format!("cuda:{index}"),
+            },
             Some(index) => bail!(
                 "model.device = \"{device}\": this machine shows {cuda_devices} CUDA device(s), so cuda:{index} \
                  is not there; use device = \"cpu\" or \"auto\", or check the driver with nvidia-smi"

@@ -39,7 +39,11 @@ pub struct Answered {
 ///
 /// # Errors
 /// None that is known.
-pub fn answer_file(questions: &[Question], answers: &[Answered], with_log_probs: bool) -> Result<Vec<u8>> {
+pub fn answer_file(
+    questions: &[Question],
+    answers: &[Answered],
+    with_log_probs: bool,
+) -> Result<Vec<u8>> {
     let items: Vec<GeneratedAnswer> = questions
         .iter()
         .zip(answers)
@@ -74,13 +78,22 @@ pub fn answer_questions(
         step: settings.step,
         purpose: "inference",
     };
-    let prompts: Vec<_> = questions.iter().map(|question| question.prompt.clone()).collect();
+    let prompts: Vec<_> = questions
+        .iter()
+        .map(|question| question.prompt.clone())
+        .collect();
     let completions = generate(&policy.model, adapter, &prompts, &rollout, progress)?;
     let mut answers = Vec::with_capacity(questions.len());
     for (question, mut group) in questions.iter().zip(completions) {
-        let completion = group.pop().with_context(|| format!("item {:?} got no completion", question.record.id))?;
+        let completion = group
+            .pop()
+            .with_context(|| format!("item {:?} got no completion", question.record.id))?;
         let text = decode_completion(policy, &completion.tokens, &rollout.stop)?;
-        answers.push(Answered { text, tokens: completion.tokens, log_probs: completion.log_probs });
+        answers.push(Answered {
+            text,
+            tokens: completion.tokens,
+            log_probs: completion.log_probs,
+        });
     }
     Ok(answers)
 }

@@ -18,9 +18,17 @@ pub fn workers(compute: &Compute) -> usize {
 ///
 /// Plain threads rather than a work-stealing pool: a worker that waits for a
 /// tensor operation must not start another item with the first one's locks held.
-pub fn map<T: Sync, R: Send>(items: &[T], workers: usize, work: impl Fn(usize, &T) -> R + Sync) -> Vec<R> {
+pub fn map<T: Sync, R: Send>(
+    items: &[T],
+    workers: usize,
+    work: impl Fn(usize, &T) -> R + Sync,
+) -> Vec<R> {
     if workers <= 1 || items.len() <= 1 {
-        return items.iter().enumerate().map(|(index, item)| work(index, item)).collect();
+        return items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| work(index, item))
+            .collect();
     }
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
@@ -31,13 +39,18 @@ pub fn map<T: Sync, R: Send>(items: &[T], workers: usize, work: impl Fn(usize, &
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(index) else { return };
                     let result = work(index, item);
-                    *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                    *results[index]
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) = Some(result);
                 }
             });
         }
     });
     // A panic in a worker has been passed on by the scope, so every place is filled.
-    results.into_iter().filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+    results
+        .into_iter()
+        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::encoder::{BertScoreOptions, BertScorer};
 use crate::experiment::{BertScoreSection, DataSection, Experiment, LongPrompts};
 use crate::metric::{MetricSettings, Metrics, ReasonScorer};
 use crate::model::{Llama, LoraConfig, Projection};
-use crate::score::Labels;
 use crate::rollout::{Prompt, SamplingParameters};
+use crate::score::Labels;
 use crate::text::answer::split_label;
 use crate::text::{ChatTemplate, RenderOptions, StopSet, Tokenizer};
 
@@ -46,7 +46,11 @@ impl Policy {
                 model.config.vocab_size
             );
         }
-        Ok(Self { model, tokenizer, stop })
+        Ok(Self {
+            model,
+            tokenizer,
+            stop,
+        })
     }
 
     /// The end tokens as a set.
@@ -65,7 +69,11 @@ pub fn prompt_builder(model_dir: &Path, data: &DataSection, seed: u64) -> Result
         _ => Vec::new(),
     };
     PromptBuilder::new(PromptSettings {
-        instructions: data.instruct.as_deref().map(Instructions::load).transpose()?,
+        instructions: data
+            .instruct
+            .as_deref()
+            .map(Instructions::load)
+            .transpose()?,
         system_prompt: data.system_prompt.clone(),
         few_shot,
         num_few_shot: data.num_few_shot,
@@ -92,7 +100,8 @@ pub fn refuse_unavailable(experiment: &Experiment) -> Result<()> {
         );
     }
     if experiment.model.num_devices > 1 {
-        let accumulation = experiment.grpo.gradient_accumulation_steps * experiment.model.num_devices;
+        let accumulation =
+            experiment.grpo.gradient_accumulation_steps * experiment.model.num_devices;
         bail!(
             "model.num_devices = {}: training on several devices is not available yet; \
              num_devices = 1 with grpo.gradient_accumulation_steps = {accumulation} takes the same steps",
@@ -185,7 +194,8 @@ pub fn questions(
         };
         let mut examples = builder.num_few_shot();
         let (mut text, mut tokens) = encode(examples)?;
-        if tokens.len() > data.max_prompt_length && data.long_prompts == LongPrompts::FewerExamples {
+        if tokens.len() > data.max_prompt_length && data.long_prompts == LongPrompts::FewerExamples
+        {
             while tokens.len() > data.max_prompt_length && examples > 0 {
                 examples -= 1;
                 (text, tokens) = encode(examples)?;
@@ -193,17 +203,25 @@ pub fn questions(
             questions.shortened.push(record.id.clone());
         }
         if tokens.is_empty() {
-            bail!("the prompt of item {:?} is empty after tokenisation", record.id);
+            bail!(
+                "the prompt of item {:?} is empty after tokenisation",
+                record.id
+            );
         }
         if tokens.len() > data.max_prompt_length {
             match data.long_prompts {
                 LongPrompts::Drop => questions.dropped.push((record.id.clone(), tokens.len())),
-                LongPrompts::Error | LongPrompts::FewerExamples => too_long.push((record.id.clone(), tokens.len())),
+                LongPrompts::Error | LongPrompts::FewerExamples => {
+                    too_long.push((record.id.clone(), tokens.len()))
+                }
             }
             continue;
         }
         questions.kept.push(Question {
-            prompt: Prompt { tokens, key: prompt_key(&record.id) },
+            prompt: Prompt {
+                tokens,
+                key: prompt_key(&record.id),
+            },
             record: record.clone(),
             text,
         });
@@ -216,7 +234,11 @@ pub fn questions(
             too_long.len(),
             data.max_prompt_length,
             ids.join(", "),
-            if too_long.len() > ids.len() { ", …" } else { "" }
+            if too_long.len() > ids.len() {
+                ", …"
+            } else {
+                ""
+            }
         );
     }
     Ok(questions)
@@ -241,7 +263,9 @@ pub fn bert_scorer<'a>(
     labels: impl Iterator<Item = &'a str>,
     compute: &Compute,
 ) -> Result<Option<BertScorer>> {
-    let Some(directory) = &section.model else { return Ok(None) };
+    let Some(directory) = &section.model else {
+        return Ok(None);
+    };
     let options = BertScoreOptions {
         num_layers: section.num_layers,
         idf: section.idf,
@@ -250,9 +274,12 @@ pub fn bert_scorer<'a>(
         batch_size: section.batch_size,
         ..BertScoreOptions::default()
     };
-    let mut scorer = BertScorer::load(directory, &options, &compute.device).context("bertscore.model")?;
+    let mut scorer =
+        BertScorer::load(directory, &options, &compute.device).context("bertscore.model")?;
     if section.idf {
-        let reasons: Vec<String> = labels.map(|label| split_label(label, endings).reason).collect();
+        let reasons: Vec<String> = labels
+            .map(|label| split_label(label, endings).reason)
+            .collect();
         scorer.set_idf_references(&reasons)?;
     }
     Ok(Some(scorer))
@@ -264,7 +291,12 @@ pub fn bert_scorer<'a>(
 /// A pattern, dictionary or encoder that cannot be used.
 pub fn metrics(experiment: &Experiment, labels: &Labels, compute: &Compute) -> Result<Metrics> {
     let labels = labels.items().iter().map(|label| label.answer.as_str());
-    let scorer = bert_scorer(&experiment.bertscore, &experiment.reward.answer_endings, labels, compute)?;
+    let scorer = bert_scorer(
+        &experiment.bertscore,
+        &experiment.reward.answer_endings,
+        labels,
+        compute,
+    )?;
     let scorer = scorer.map(|scorer| Box::new(scorer) as Box<dyn ReasonScorer>);
     Metrics::new(MetricSettings::from(&experiment.reward), scorer)
 }

@@ -19,7 +19,8 @@ fn golden_dir() -> PathBuf {
 }
 
 fn read(name: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(golden_dir().join("grpo").join(name)).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(golden_dir().join("grpo").join(name)).unwrap())
+        .unwrap()
 }
 
 fn number(value: &Value) -> f64 {
@@ -28,7 +29,15 @@ fn number(value: &Value) -> f64 {
 
 fn matrix(value: &Value) -> Vec<Vec<f32>> {
     let rows = value.as_array().unwrap();
-    rows.iter().map(|row| row.as_array().unwrap().iter().map(|v| number(v) as f32).collect()).collect()
+    rows.iter()
+        .map(|row| {
+            row.as_array()
+                .unwrap()
+                .iter()
+                .map(|v| number(v) as f32)
+                .collect()
+        })
+        .collect()
 }
 
 fn plain(loss_type: LossType) -> LossSettings {
@@ -51,7 +60,11 @@ fn losses_and_gradients_are_those_of_trl() {
     let golden = read("grpo_losses.json");
     let lengths = [5, 4, 3, 2];
     let ragged = |name: &str| -> Vec<Vec<f32>> {
-        matrix(&golden[name]).into_iter().zip(lengths).map(|(row, length)| row[..length].to_vec()).collect()
+        matrix(&golden[name])
+            .into_iter()
+            .zip(lengths)
+            .map(|(row, length)| row[..length].to_vec())
+            .collect()
     };
     let (new, old, reference) = (ragged("new"), ragged("old"), ragged("ref"));
     let advantages = [1.0, -0.5, 0.75, -1.25];
@@ -72,29 +85,89 @@ fn losses_and_gradients_are_those_of_trl() {
         ("bnpo", plain(LossType::Bnpo), false),
         ("dr_grpo(Lmax=8)", plain(LossType::DrGrpo), false),
         ("dapo", plain(LossType::Dapo), false),
-        ("dapo eps_hi.28", LossSettings { epsilon_high: 0.28, ..plain(LossType::Dapo) }, false),
-        ("dapo delta1.25", LossSettings { delta: Some(1.25), ..plain(LossType::Dapo) }, false),
-        ("gspo=grpo seq", LossSettings { importance_sampling_level: sequence, ..plain(LossType::Grpo) }, false),
-        ("dapo beta.1", LossSettings { beta: 0.1, ..plain(LossType::Dapo) }, false),
-        ("dapo onpolicy(no old) beta.1", LossSettings { beta: 0.1, ..plain(LossType::Dapo) }, true),
+        (
+            "dapo eps_hi.28",
+            LossSettings {
+                epsilon_high: 0.28,
+                ..plain(LossType::Dapo)
+            },
+            false,
+        ),
+        (
+            "dapo delta1.25",
+            LossSettings {
+                delta: Some(1.25),
+                ..plain(LossType::Dapo)
+            },
+            false,
+        ),
+        (
+            "gspo=grpo seq",
+            LossSettings {
+                importance_sampling_level: sequence,
+                ..plain(LossType::Grpo)
+            },
+            false,
+        ),
+        (
+            "dapo beta.1",
+            LossSettings {
+                beta: 0.1,
+                ..plain(LossType::Dapo)
+            },
+            false,
+        ),
+        (
+            "dapo onpolicy(no old) beta.1",
+            LossSettings {
+                beta: 0.1,
+                ..plain(LossType::Dapo)
+            },
+            true,
+        ),
         ("grpo onpolicy", plain(LossType::Grpo), true),
     ];
     for (name, settings, is_on_policy) in cases {
         let expected = &golden["out"][name];
         let found = compute(&settings, is_on_policy);
-        let close = |what: &str, a: f64, b: f64| assert!((a - b).abs() < 2e-7, "{name}: {what} {a} against {b}");
+        let close = |what: &str, a: f64, b: f64| {
+            assert!((a - b).abs() < 2e-7, "{name}: {what} {a} against {b}")
+        };
         close("loss", found.loss, number(&expected["loss"]));
-        close("Σ gradient", found.gradient.iter().flatten().map(|g| f64::from(*g)).sum(), number(&expected["gsum"]));
-        close("gradient[0,0]", f64::from(found.gradient[0][0]), number(&expected["g00"]));
-        close("gradient[1,1]", f64::from(found.gradient[1][1]), number(&expected["g11"]));
+        close(
+            "Σ gradient",
+            found.gradient.iter().flatten().map(|g| f64::from(*g)).sum(),
+            number(&expected["gsum"]),
+        );
+        close(
+            "gradient[0,0]",
+            f64::from(found.gradient[0][0]),
+            number(&expected["g00"]),
+        );
+        close(
+            "gradient[1,1]",
+            f64::from(found.gradient[1][1]),
+            number(&expected["g11"]),
+        );
         let metrics = &expected["metrics"];
         let statistics = found.statistics;
         let share = |sum: f64| sum / statistics.ratios;
         let rounded = |what: &str, a: f64, b: &Value| {
-            assert!((a - number(b)).abs() < 1e-6, "{name}: {what} {a} against {b}");
+            assert!(
+                (a - number(b)).abs() < 1e-6,
+                "{name}: {what} {a} against {b}"
+            );
         };
-        rounded("clip low", share(statistics.clipped_low), &metrics["clip_ratio/low_mean"]);
-        rounded("clip high", share(statistics.clipped_high), &metrics["clip_ratio/high_mean"]);
+        rounded(
+            "clip low",
+            share(statistics.clipped_low),
+            &metrics["clip_ratio/low_mean"],
+        );
+        rounded(
+            "clip high",
+            share(statistics.clipped_high),
+            &metrics["clip_ratio/high_mean"],
+        );
         if settings.beta != 0.0 {
             rounded("kl", statistics.kl / statistics.tokens, &metrics["kl"]);
         }
@@ -106,8 +179,16 @@ fn a_gradient_is_the_slope_of_its_loss() {
     let log_probs = vec![vec![-0.3, -1.1, -0.7], vec![-0.2, -2.0]];
     let old = vec![vec![-0.5, -1.0, -0.9], vec![-0.6, -1.5]];
     let reference = vec![vec![-0.4, -0.8, -0.7], vec![-0.3, -1.9]];
-    for loss_type in [LossType::Grpo, LossType::Bnpo, LossType::DrGrpo, LossType::Dapo] {
-        for level in [ImportanceSamplingLevel::Token, ImportanceSamplingLevel::Sequence] {
+    for loss_type in [
+        LossType::Grpo,
+        LossType::Bnpo,
+        LossType::DrGrpo,
+        LossType::Dapo,
+    ] {
+        for level in [
+            ImportanceSamplingLevel::Token,
+            ImportanceSamplingLevel::Sequence,
+        ] {
             let settings = LossSettings {
                 importance_sampling_level: level,
                 beta: 0.3,
@@ -139,7 +220,10 @@ fn a_gradient_is_the_slope_of_its_loss() {
                     };
                     let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
                     let found = f64::from(gradient[row][column]);
-                    assert!((slope - found).abs() < 2e-3 * found.abs().max(0.1), "{loss_type:?} {level:?}: {slope} against {found}");
+                    assert!(
+                        (slope - found).abs() < 2e-3 * found.abs().max(0.1),
+                        "{loss_type:?} {level:?}: {slope} against {found}"
+                    );
                 }
             }
         }
@@ -163,9 +247,17 @@ fn schedules_are_those_of_transformers() {
             warmup_steps: case["warmup_steps"].as_u64().unwrap() as usize,
             total_steps: case["total_steps"].as_u64().unwrap() as usize,
         };
-        for (step, expected) in case["learning_rates"].as_array().unwrap().iter().enumerate() {
+        for (step, expected) in case["learning_rates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .enumerate()
+        {
             let found = schedule.learning_rate(step);
-            assert!((found - number(expected)).abs() < 1e-12, "{case}: step {step} has {found}");
+            assert!(
+                (found - number(expected)).abs() < 1e-12,
+                "{case}: step {step} has {found}"
+            );
         }
     }
 }
@@ -179,16 +271,30 @@ fn trajectories_are_those_of_trl() {
     let golden = read("trajectories.json");
     let model = Llama::load(&golden_dir().join("model/tiny_llama"), &Compute::cpu()).unwrap();
     let tokens = |value: &Value| -> Vec<u32> {
-        value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|id| id.as_u64().unwrap() as u32)
+            .collect()
     };
-    let prompts: Vec<Vec<u32>> = golden["prompts"].as_array().unwrap().iter().map(tokens).collect();
+    let prompts: Vec<Vec<u32>> = golden["prompts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(tokens)
+        .collect();
     let completions: Vec<Vec<Vec<u32>>> = golden["completions"]
         .as_array()
         .unwrap()
         .iter()
         .map(|group| group.as_array().unwrap().iter().map(tokens).collect())
         .collect();
-    let rewards: Vec<f64> = matrix(&golden["rewards"]).into_iter().flatten().map(f64::from).collect();
+    let rewards: Vec<f64> = matrix(&golden["rewards"])
+        .into_iter()
+        .flatten()
+        .map(f64::from)
+        .collect();
     let truncated = {
         let place = tokens(&golden["truncated"]);
         place[0] as usize * 4 + place[1] as usize
@@ -199,16 +305,26 @@ fn trajectories_are_those_of_trl() {
         let accumulation = settings["gradient_accumulation_steps"].as_u64().unwrap() as usize;
         let iterations = settings["num_iterations"].as_u64().unwrap() as usize;
         let beta = number(&settings["beta"]);
-        let adapter =
-            load_adapter(&golden_dir().join("grpo/initial_adapter"), &model.config, &model.compute).unwrap();
-        let adam = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+        let adapter = load_adapter(
+            &golden_dir().join("grpo/initial_adapter"),
+            &model.config,
+            &model.compute,
+        )
+        .unwrap();
+        let adam = AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        };
         let mut learner = Learner {
             model: &model,
             optimizer: AdamW::new(adam, &adapter.parameters()),
             adapter,
             loss: LossSettings {
                 loss_type: text("loss_type").parse_with(LossType::ALL),
-                importance_sampling_level: text("importance_sampling_level").parse_with(ImportanceSamplingLevel::ALL),
+                importance_sampling_level: text("importance_sampling_level")
+                    .parse_with(ImportanceSamplingLevel::ALL),
                 beta,
                 gradient_accumulation_steps: accumulation,
                 ..plain(LossType::Grpo)
@@ -228,10 +344,14 @@ fn trajectories_are_those_of_trl() {
             groups: prompts
                 .iter()
                 .zip(&completions)
-                .map(|(prompt, group)| (prompt.as_slice(), group.iter().map(Vec::as_slice).collect()))
+                .map(|(prompt, group)| {
+                    (prompt.as_slice(), group.iter().map(Vec::as_slice).collect())
+                })
                 .collect(),
             advantages: advantages(&rewards, 4, scale).values,
-            is_counted: (0..8).map(|row| !(masks_truncated && row == truncated)).collect(),
+            is_counted: (0..8)
+                .map(|row| !(masks_truncated && row == truncated))
+                .collect(),
             groups_per_micro_batch: 2 / accumulation,
             old_log_probs: None,
             reference_log_probs: None,
@@ -239,25 +359,41 @@ fn trajectories_are_those_of_trl() {
         let relative = |what: &str, step: usize, found: f64, expected: &Value, floor: f64| {
             let expected = number(expected);
             let bound = 1e-4 * expected.abs().max(floor);
-            assert!((found - expected).abs() <= bound, "{name}, step {}: {what} {found} against {expected}", step + 1);
+            assert!(
+                (found - expected).abs() <= bound,
+                "{name}, step {}: {what} {found} against {expected}",
+                step + 1
+            );
         };
         let mut generation = fresh();
         for (step, expected) in case["steps"].as_array().unwrap().iter().enumerate() {
             if step % iterations == 0 {
                 generation = fresh();
                 if beta != 0.0 {
-                    generation.reference_log_probs =
-                        Some(learner.reference_log_probs(&generation, &mut |_| Ok(())).unwrap());
+                    generation.reference_log_probs = Some(
+                        learner
+                            .reference_log_probs(&generation, &mut |_| Ok(()))
+                            .unwrap(),
+                    );
                 }
             }
-            let report = learner.step(&generation, 1e-2, [step as u64, 0], &mut |_| Ok(())).unwrap();
+            let report = learner
+                .step(&generation, 1e-2, [step as u64, 0], &mut |_| Ok(()))
+                .unwrap();
             if step == 0 {
-                for (found, expected) in generation.advantages.iter().zip(case["first"]["advantages"].as_array().unwrap()) {
+                for (found, expected) in generation
+                    .advantages
+                    .iter()
+                    .zip(case["first"]["advantages"].as_array().unwrap())
+                {
                     relative("advantage", 0, *found, expected, 1.0);
                 }
                 for (row, expected) in matrix(&case["first"]["log_probs"]).iter().enumerate() {
                     for (a, b) in report.log_probs[row].iter().zip(expected) {
-                        assert!((a - b).abs() < 2e-4 || *b == 0.0, "{name}: log-prob {a} against {b}");
+                        assert!(
+                            (a - b).abs() < 2e-4 || *b == 0.0,
+                            "{name}: log-prob {a} against {b}"
+                        );
                     }
                 }
             }
@@ -266,9 +402,20 @@ fn trajectories_are_those_of_trl() {
             }
             assert!(report.is_applied);
             relative("loss", step, report.loss, &expected["loss"], 0.01);
-            relative("grad_norm", step, report.grad_norm, &expected["grad_norm"], 0.1);
+            relative(
+                "grad_norm",
+                step,
+                report.grad_norm,
+                &expected["grad_norm"],
+                0.1,
+            );
             let metrics = update_metrics(&report.micro_batches, beta != 0.0);
-            for (key, floor) in [("entropy", 1.0), ("kl", 0.01), ("clip_ratio/low_mean", 1.0), ("clip_ratio/high_mean", 1.0)] {
+            for (key, floor) in [
+                ("entropy", 1.0),
+                ("kl", 0.01),
+                ("clip_ratio/low_mean", 1.0),
+                ("clip_ratio/high_mean", 1.0),
+            ] {
                 if expected[key].is_number() {
                     relative(key, step, number(&metrics[key]), &expected[key], floor);
                 }
@@ -281,7 +428,10 @@ fn trajectories_are_those_of_trl() {
             for projection in [Projection::Q, Projection::K, Projection::V, Projection::O] {
                 let pair = layer.pair(projection).unwrap();
                 for (factor, tensor) in [('A', &pair.a), ('B', &pair.b)] {
-                    let key = format!("base_model.model.model.layers.{i}.{}.lora_{factor}.weight", projection.path());
+                    let key = format!(
+                        "base_model.model.model.layers.{i}.{}.lora_{factor}.weight",
+                        projection.path()
+                    );
                     let expected = last.read_f32(&key, &tensor.dims()).unwrap();
                     for (a, b) in to_f32(tensor.clone()).iter().zip(expected) {
                         largest = largest.max((a - b).abs());
@@ -290,7 +440,10 @@ fn trajectories_are_those_of_trl() {
             }
         }
         // Parameters moved by about 0.1; Adam turns tiny gradients into whole steps, so this is loose beside the rest.
-        assert!(largest < 2e-4, "{name}: the final adapter differs by {largest}");
+        assert!(
+            largest < 2e-4,
+            "{name}: the final adapter differs by {largest}"
+        );
     }
 }
 
@@ -301,6 +454,8 @@ trait ParseWith {
 
 impl ParseWith for str {
     fn parse_with<T: Copy + ToString>(&self, all: &[T]) -> T {
-        *all.iter().find(|variant| variant.to_string() == self).unwrap()
+        *all.iter()
+            .find(|variant| variant.to_string() == self)
+            .unwrap()
     }
 }

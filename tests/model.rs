@@ -4,7 +4,10 @@
 use std::path::PathBuf;
 
 use moim::device::Compute;
-use moim::model::{Adapter, GroupBatch, Llama, LoraConfig, Projection, TopGradient, load_adapter, save_adapter, to_f32};
+use moim::model::{
+    Adapter, GroupBatch, Llama, LoraConfig, Projection, TopGradient, f32_tensor, load_adapter,
+    save_adapter, to_f32,
+};
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 use serde_json::Value;
 
@@ -17,7 +20,12 @@ fn read(path: PathBuf) -> Value {
 }
 
 fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap() as u32)
+        .collect()
 }
 
 fn numbers(value: &Value) -> Vec<f32> {
@@ -29,7 +37,10 @@ fn numbers(value: &Value) -> Vec<f32> {
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 /// Logits at every position of a prompt.
@@ -38,20 +49,41 @@ fn all_logits(model: &Llama, tokens: &[u32], adapter: Option<&Adapter>) -> Vec<f
     let tensors = model.layout_tensors(&batch.layout);
     let tape = model.forward(&batch, &tensors, adapter, None, false);
     let every: Vec<usize> = (0..tokens.len()).collect();
-    to_f32(model.head(1.0).logits_of(model.predicting_states(&tape.output, &every)))
+    to_f32(
+        model
+            .head(1.0)
+            .logits_of(model.predicting_states(&tape.output, &every)),
+    )
 }
 
-fn greedy(model: &Llama, adapter: Option<&Adapter>, prompts: &[Vec<u32>], length: usize) -> Vec<Vec<u32>> {
-    let prompts: Vec<Prompt> =
-        prompts.iter().enumerate().map(|(i, tokens)| Prompt { tokens: tokens.clone(), key: i as u64 }).collect();
+fn greedy(
+    model: &Llama,
+    adapter: Option<&Adapter>,
+    prompts: &[Vec<u32>],
+    length: usize,
+) -> Vec<Vec<u32>> {
+    let prompts: Vec<Prompt> = prompts
+        .iter()
+        .enumerate()
+        .map(|(i, tokens)| Prompt {
+            tokens: tokens.clone(),
+            key: i as u64,
+        })
+        .collect();
     let settings = RolloutSettings {
-        sampling: SamplingParameters { temperature: 0.0, ..Default::default() },
+        sampling: SamplingParameters {
+            temperature: 0.0,
+            ..Default::default()
+        },
         max_completion_length: length,
         group_size: 1,
         ..settings(1)
     };
     let groups = generate(model, adapter, &prompts, &settings, &mut |_| Ok(())).unwrap();
-    groups.into_iter().map(|mut group| group.remove(0).tokens).collect()
+    groups
+        .into_iter()
+        .map(|mut group| group.remove(0).tokens)
+        .collect()
 }
 
 fn settings(group_size: usize) -> RolloutSettings {
@@ -80,8 +112,12 @@ fn logits_log_probs_and_greedy_text_are_those_of_transformers() {
         let rows = golden["rows"].as_array().unwrap();
         for row in rows {
             let tokens = ids(&row["input_ids"]);
-            let difference = largest_difference(&all_logits(&model, &tokens, None), &numbers(&row["logits"]));
-            assert!(difference < LOGIT_TOLERANCE, "{name}: logits differ by {difference}");
+            let difference =
+                largest_difference(&all_logits(&model, &tokens, None), &numbers(&row["logits"]));
+            assert!(
+                difference < LOGIT_TOLERANCE,
+                "{name}: logits differ by {difference}"
+            );
 
             let continuation = ids(&row["continuation"]);
             for (temperature, expected) in row["log_probs"].as_object().unwrap() {
@@ -90,21 +126,39 @@ fn logits_log_probs_and_greedy_text_are_those_of_transformers() {
                 let tape = model.forward(&batch, &tensors, None, None, false);
                 let (predictors, targets) = batch.predictions();
                 let hidden = model.predicting_states(&tape.output, &predictors);
-                let found = model.head(temperature.parse().unwrap()).log_probs(&hidden, &targets).log_probs;
+                let found = model
+                    .head(temperature.parse().unwrap())
+                    .log_probs(&hidden, &targets)
+                    .log_probs;
                 let difference = largest_difference(&found, &numbers(expected));
-                assert!(difference < LOGIT_TOLERANCE, "{name}: log-probs at {temperature} differ by {difference}");
+                assert!(
+                    difference < LOGIT_TOLERANCE,
+                    "{name}: log-probs at {temperature} differ by {difference}"
+                );
             }
         }
         // Both rows in one batch, so that one is padded; end tokens are off in the golden.
         let prompts: Vec<Vec<u32>> = rows.iter().map(|row| ids(&row["input_ids"])).collect();
-        let no_stop = RolloutSettings { stop: [].into(), ..settings(1) };
-        let keyed: Vec<Prompt> = prompts.iter().map(|tokens| Prompt { tokens: tokens.clone(), key: 0 }).collect();
+        let no_stop = RolloutSettings {
+            stop: [].into(),
+            ..settings(1)
+        };
+        let keyed: Vec<Prompt> = prompts
+            .iter()
+            .map(|tokens| Prompt {
+                tokens: tokens.clone(),
+                key: 0,
+            })
+            .collect();
         let found = generate(
             &model,
             None,
             &keyed,
             &RolloutSettings {
-                sampling: SamplingParameters { temperature: 0.0, ..Default::default() },
+                sampling: SamplingParameters {
+                    temperature: 0.0,
+                    ..Default::default()
+                },
                 ..no_stop
             },
             &mut |_| Ok(()),
@@ -122,7 +176,10 @@ fn adapters_that_peft_wrote_give_its_logits_and_come_back_as_written() {
     for name in ["attention_r4", "all_linear_r3"] {
         let directory = golden_dir().join("peft").join(name);
         let adapter = load_adapter(&directory, &model.config, &model.compute).unwrap();
-        for row in read(directory.join("golden.json"))["rows"].as_array().unwrap() {
+        for row in read(directory.join("golden.json"))["rows"]
+            .as_array()
+            .unwrap()
+        {
             let tokens = ids(&row["input_ids"]);
             let found = all_logits(&model, &tokens, Some(&adapter));
             let difference = largest_difference(&found, &numbers(&row["logits"]));
@@ -134,6 +191,65 @@ fn adapters_that_peft_wrote_give_its_logits_and_come_back_as_written() {
         for (kept, read) in adapter.parameters().into_iter().zip(again.parameters()) {
             assert_eq!(to_f32(kept), to_f32(read));
         }
+    }
+}
+
+/// An adapter of ours, with every factor filled by a formula.
+fn written_by_moim(model: &Llama) -> Adapter {
+    let config = LoraConfig {
+        r: 5,
+        lora_alpha: 15.0,
+        lora_dropout: 0.05,
+        target_modules: vec![
+            Projection::Q,
+            Projection::V,
+            Projection::O,
+            Projection::Down,
+        ],
+    };
+    let adapter = Adapter::new(config, &model.config, 11, &model.compute);
+    let values = adapter
+        .parameters()
+        .into_iter()
+        .enumerate()
+        .map(|(index, tensor)| {
+            let [rows, columns] = tensor.dims();
+            let values = (0..rows * columns)
+                .map(|i| ((i * 7 + index * 13) % 31) as f32 / 100.0 - 0.15)
+                .collect();
+            f32_tensor(values, [rows, columns], &model.compute)
+        });
+    adapter.with_parameters(values.collect())
+}
+
+/// `golden.json` holds the logits that PEFT computes with the adapter in that
+/// folder, which is one of ours: `check_peft_loads.py DIR ../tiny_llama ../tiny_llama/golden.json`.
+/// To write the folder again: MOIM_WRITE_GOLDEN=1 cargo test --release --test model.
+#[test]
+fn peft_reads_our_adapters_as_we_do() {
+    let model = Llama::load(&golden_dir().join("tiny_llama"), &Compute::cpu()).unwrap();
+    let directory = golden_dir().join("peft/written_by_moim");
+    let adapter = written_by_moim(&model);
+    if std::env::var_os("MOIM_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(&directory).unwrap();
+        save_adapter(&directory, &adapter, "tiny_llama").unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    save_adapter(folder.path(), &adapter, "tiny_llama").unwrap();
+    for name in ["adapter_model.safetensors", "adapter_config.json"] {
+        let (written, committed) = (folder.path().join(name), directory.join(name));
+        assert!(
+            std::fs::read(written).unwrap() == std::fs::read(committed).unwrap(),
+            "{name} is written otherwise now"
+        );
+    }
+    for row in read(directory.join("golden.json"))["rows"]
+        .as_array()
+        .unwrap()
+    {
+        let found = all_logits(&model, &ids(&row["input_ids"]), Some(&adapter));
+        let difference = largest_difference(&found, &numbers(&row["logits"]));
+        assert!(difference < LOGIT_TOLERANCE, "{difference}");
     }
 }
 
@@ -152,12 +268,22 @@ fn sampling_probabilities_are_those_of_transformers() {
         for (row, expected) in rows.iter().zip(case["probabilities"].as_array().unwrap()) {
             let history = ids(&row["history"]);
             // Which of tied logits top-p keeps is undefined there, and null in the golden.
-            let Some(expected) = expected.as_array() else { continue };
-            let found = parameters.candidates(&numbers(&row["logits"]), |token| history.contains(&token));
+            let Some(expected) = expected.as_array() else {
+                continue;
+            };
+            let found =
+                parameters.candidates(&numbers(&row["logits"]), |token| history.contains(&token));
             assert_eq!(found.len(), expected.len(), "{parameters:?}");
             for ((token, p), pair) in found.into_iter().zip(expected) {
-                assert_eq!(u64::from(token), pair[0].as_u64().unwrap(), "{parameters:?}");
-                assert!((p - pair[1].as_f64().unwrap()).abs() < 1e-6, "{parameters:?}: token {token} has {p}");
+                assert_eq!(
+                    u64::from(token),
+                    pair[0].as_u64().unwrap(),
+                    "{parameters:?}"
+                );
+                assert!(
+                    (p - pair[1].as_f64().unwrap()).abs() < 1e-6,
+                    "{parameters:?}: token {token} has {p}"
+                );
             }
         }
     }
@@ -166,36 +292,73 @@ fn sampling_probabilities_are_those_of_transformers() {
 #[test]
 fn cached_decoding_is_the_full_forward_pass_whatever_the_batch() {
     let model = Llama::load(&golden_dir().join("tiny_llama"), &Compute::cpu()).unwrap();
-    let prompts = [vec![3, 14, 15, 92, 65], vec![35, 8], vec![9, 79, 32, 38, 46, 26, 43, 38]];
-    let keyed: Vec<Prompt> =
-        prompts.iter().enumerate().map(|(i, tokens)| Prompt { tokens: tokens.clone(), key: i as u64 }).collect();
+    let prompts = [
+        vec![3, 14, 15, 92, 65],
+        vec![35, 8],
+        vec![9, 79, 32, 38, 46, 26, 43, 38],
+    ];
+    let keyed: Vec<Prompt> = prompts
+        .iter()
+        .enumerate()
+        .map(|(i, tokens)| Prompt {
+            tokens: tokens.clone(),
+            key: i as u64,
+        })
+        .collect();
     let together = generate(&model, None, &keyed, &settings(4), &mut |_| Ok(())).unwrap();
     for (prompt, group) in keyed.iter().zip(&together) {
-        let alone = generate(&model, None, std::slice::from_ref(prompt), &settings(4), &mut |_| Ok(())).unwrap();
+        let alone = generate(
+            &model,
+            None,
+            std::slice::from_ref(prompt),
+            &settings(4),
+            &mut |_| Ok(()),
+        )
+        .unwrap();
         for (a, b) in group.iter().zip(&alone[0]) {
-            assert_eq!(a.tokens, b.tokens, "a completion must not depend on the batch it is sampled in");
+            assert_eq!(
+                a.tokens, b.tokens,
+                "a completion must not depend on the batch it is sampled in"
+            );
         }
         // The log-probabilities of sampling are those of the training pass over the whole group.
-        let rows: Vec<&[u32]> = group.iter().map(|completion| completion.tokens.as_slice()).collect();
+        let rows: Vec<&[u32]> = group
+            .iter()
+            .map(|completion| completion.tokens.as_slice())
+            .collect();
         let batch = GroupBatch::new(&[(&prompt.tokens, rows)]);
         let tensors = model.layout_tensors(&batch.layout);
         let tape = model.forward(&batch, &tensors, None, None, false);
         let (predictors, targets) = batch.predictions();
         let hidden = model.predicting_states(&tape.output, &predictors);
         let trained = model.head(1.0).log_probs(&hidden, &targets).log_probs;
-        let sampled: Vec<f32> = group.iter().flat_map(|completion| completion.log_probs.clone()).collect();
+        let sampled: Vec<f32> = group
+            .iter()
+            .flat_map(|completion| completion.log_probs.clone())
+            .collect();
         let difference = largest_difference(&trained, &sampled);
         assert!(difference < 1e-4, "{difference}");
     }
-    let lengths: Vec<usize> = together.iter().flatten().map(|completion| completion.tokens.len()).collect();
-    assert!(lengths.iter().any(|&length| length < 12), "some row must finish early for this test to mean something");
+    let lengths: Vec<usize> = together
+        .iter()
+        .flatten()
+        .map(|completion| completion.tokens.len())
+        .collect();
+    assert!(
+        lengths.iter().any(|&length| length < 12),
+        "some row must finish early for this test to mean something"
+    );
 }
 
 #[test]
 fn a_fresh_adapter_changes_nothing_and_another_prompt_leaves_no_trace() {
     let model = Llama::load(&golden_dir().join("tiny_llama"), &Compute::cpu()).unwrap();
-    let config =
-        LoraConfig { r: 4, lora_alpha: 8.0, lora_dropout: 0.1, target_modules: Projection::ALL.to_vec() };
+    let config = LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: 0.1,
+        target_modules: Projection::ALL.to_vec(),
+    };
     let adapter = Adapter::new(config, &model.config, 1, &model.compute);
     let prompt = vec![1, 2, 3, 4];
     let before = greedy(&model, None, &[prompt.clone()], 8);
@@ -207,9 +370,16 @@ fn a_fresh_adapter_changes_nothing_and_another_prompt_leaves_no_trace() {
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
     let model = Llama::load(&golden_dir().join("tiny_llama"), &Compute::cpu()).unwrap();
-    let adapter = load_adapter(&golden_dir().join("peft/all_linear_r3"), &model.config, &model.compute).unwrap();
-    let groups: Vec<(&[u32], Vec<&[u32]>)> =
-        vec![(&[3, 1, 4, 1], vec![&[5, 9], &[2, 6, 5]]), (&[3, 5], vec![&[8, 9, 7, 9], &[3]])];
+    let adapter = load_adapter(
+        &golden_dir().join("peft/all_linear_r3"),
+        &model.config,
+        &model.compute,
+    )
+    .unwrap();
+    let groups: Vec<(&[u32], Vec<&[u32]>)> = vec![
+        (&[3, 1, 4, 1], vec![&[5, 9], &[2, 6, 5]]),
+        (&[3, 5], vec![&[8, 9, 7, 9], &[3]]),
+    ];
     let batch = GroupBatch::new(&groups);
     let tensors = model.layout_tensors(&batch.layout);
     let (predictors, targets) = batch.predictions();
@@ -218,12 +388,19 @@ fn gradients_are_the_slopes_of_the_loss() {
         let tape = model.forward(&batch, &tensors, Some(adapter), None, false);
         let hidden = model.predicting_states(&tape.output, &predictors);
         let found = model.head(0.8).log_probs(&hidden, &targets).log_probs;
-        found.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        found
+            .iter()
+            .zip(&weights)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
     };
     let tape = model.forward(&batch, &tensors, Some(&adapter), None, true);
     let hidden = model.predicting_states(&tape.output, &predictors);
     let (of_hidden, _) = model.head(0.8).backward(&hidden, &targets, &weights, false);
-    let top = TopGradient { predictors: predictors.clone(), hidden: of_hidden };
+    let top = TopGradient {
+        predictors: predictors.clone(),
+        hidden: of_hidden,
+    };
     let gradients = model.backward_adapter(tape, &tensors, top, &adapter, None);
     let parameters = adapter.parameters();
     assert_eq!(gradients.len(), parameters.len());
@@ -233,19 +410,24 @@ fn gradients_are_the_slopes_of_the_loss() {
         let step = 1e-3 / gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
         let moved = |sign: f32| {
             let mut values = parameters.clone();
-            values[index] = values[index].clone() + gradients[index].clone().mul_scalar(sign * step);
+            values[index] =
+                values[index].clone() + gradients[index].clone().mul_scalar(sign * step);
             loss(&adapter.with_parameters(values))
         };
         let slope = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step));
         let expected: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
-        assert!((slope / expected - 1.0).abs() < 0.02, "parameter {index}: slope {slope}, gradient² {expected}");
+        assert!(
+            (slope / expected - 1.0).abs() < 0.02,
+            "parameter {index}: slope {slope}, gradient² {expected}"
+        );
     }
 }
 
 #[test]
 fn folders_that_cannot_be_used_say_why() {
     let folder = tempfile::tempdir().unwrap();
-    let complaint = |compute: &Compute| format!("{:#}", Llama::load(folder.path(), compute).unwrap_err());
+    let complaint =
+        |compute: &Compute| format!("{:#}", Llama::load(folder.path(), compute).unwrap_err());
     let compute = Compute::cpu();
     assert!(complaint(&compute).contains("config.json"));
     let source = golden_dir().join("tiny_llama");
@@ -254,11 +436,21 @@ fn folders_that_cannot_be_used_say_why() {
     assert!(complaint(&compute).contains("model.safetensors"));
     std::fs::write(folder.path().join("model.safetensors"), b"torn").unwrap();
     assert!(complaint(&compute).contains("not a whole safetensors file"));
-    std::fs::copy(source.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
-    std::fs::write(folder.path().join("config.json"), config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4"))
-        .unwrap();
+    std::fs::copy(
+        source.join("model.safetensors"),
+        folder.path().join("model.safetensors"),
+    )
+    .unwrap();
+    std::fs::write(
+        folder.path().join("config.json"),
+        config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4"),
+    )
+    .unwrap();
     assert!(complaint(&compute).contains("model.layers.3.self_attn.q_proj.weight"));
-    std::fs::write(folder.path().join("config.json"), config.replace("\"intermediate_size\": 48", "\"intermediate_size\": 64"))
-        .unwrap();
+    std::fs::write(
+        folder.path().join("config.json"),
+        config.replace("\"intermediate_size\": 48", "\"intermediate_size\": 64"),
+    )
+    .unwrap();
     assert!(complaint(&compute).contains("config.json asks for [64, 32]"));
 }

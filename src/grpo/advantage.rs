@@ -47,7 +47,11 @@ pub fn advantages(rewards: &[f64], group_size: usize, scale: ScaleRewards) -> Ad
 /// Mean and standard deviation (n − 1) of the numbers among `values`; NaN when
 /// there are none, 0 for the deviation of a single one.
 pub fn mean_and_std(values: &[f64]) -> (f64, f64) {
-    let numbers: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+    let numbers: Vec<f64> = values
+        .iter()
+        .copied()
+        .filter(|value| !value.is_nan())
+        .collect();
     if numbers.is_empty() {
         return (f64::NAN, f64::NAN);
     }
@@ -56,7 +60,11 @@ pub fn mean_and_std(values: &[f64]) -> (f64, f64) {
     if numbers.len() == 1 {
         return (mean, 0.0);
     }
-    let variance = numbers.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let variance = numbers
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / (count - 1.0);
     (mean, variance.sqrt())
 }
 
@@ -74,7 +82,11 @@ mod tests {
         close(first.values[2], 0.0);
         close(first.group_stds[0], 0.4082483);
         let second = advantages(&[1.0, 0.4, f64::NAN, 2.2], 4, ScaleRewards::Group);
-        for (value, expected) in second.values.iter().zip([-0.2181940, -0.8727763, 0.0, 1.0909705]) {
+        for (value, expected) in second
+            .values
+            .iter()
+            .zip([-0.2181940, -0.8727763, 0.0, 1.0909705])
+        {
             close(*value, expected);
         }
     }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamW;
 use crate::device::Compute;
-use crate::model::{Adapter, LlamaConfig, WeightFiles, f32_tensor, load_adapter, save_adapter, to_f32};
+use crate::model::{
+    Adapter, LlamaConfig, WeightFiles, f32_tensor, load_adapter, save_adapter, to_f32,
+};
 use crate::run::publish::{publish, publish_folder};
 
 const STATE: &str = "trainer_state.json";
@@ -54,7 +56,10 @@ pub fn save(
     publish_folder(directory, |partial| {
         save_adapter(partial, adapter, base_model)?;
         save_optimizer(&partial.join(OPTIMIZER), optimizer)?;
-        publish(&partial.join(STATE), format!("{}\n", serde_json::to_string_pretty(state)?).as_bytes())?;
+        publish(
+            &partial.join(STATE),
+            format!("{}\n", serde_json::to_string_pretty(state)?).as_bytes(),
+        )?;
         Ok(())
     })
     .with_context(|| format!("{}: the save point cannot be written", directory.display()))?;
@@ -80,16 +85,21 @@ pub fn load(
 ) -> Result<(Adapter, TrainerState)> {
     let adapter = load_adapter(directory, model, compute)?;
     let path = directory.join(STATE);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let state: TrainerState =
-        serde_json::from_str(&text).with_context(|| format!("{}: not a trainer state", path.display()))?;
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("{}: cannot be read", path.display()))?;
+    let state: TrainerState = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a trainer state", path.display()))?;
     let path = directory.join(OPTIMIZER);
     let files = WeightFiles::open_files(vec![path.clone()])?;
     let read = |kind: &str| -> Result<Vec<Tensor<2>>> {
         let parameters = adapter.parameters();
         let tensors = parameters.iter().enumerate().map(|(i, parameter)| {
             let shape = parameter.dims();
-            Ok(f32_tensor(files.read_f32(&moment_name(kind, i), &shape)?, shape, compute))
+            Ok(f32_tensor(
+                files.read_f32(&moment_name(kind, i), &shape)?,
+                shape,
+                compute,
+            ))
         });
         tensors.collect()
     };
@@ -108,13 +118,19 @@ fn save_optimizer(path: &Path, optimizer: &AdamW) -> Result<()> {
     let mut stored = Vec::new();
     for (kind, moments) in [("exp_avg", first), ("exp_avg_sq", second)] {
         for (i, moment) in moments.iter().enumerate() {
-            let bytes: Vec<u8> = to_f32(moment.clone()).iter().flat_map(|v| v.to_le_bytes()).collect();
+            let bytes: Vec<u8> = to_f32(moment.clone())
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect();
             stored.push((moment_name(kind, i), moment.dims().to_vec(), bytes));
         }
     }
     let mut views = Vec::new();
     for (name, shape, bytes) in &stored {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?));
+        views.push((
+            name.as_str(),
+            TensorView::new(Dtype::F32, shape.clone(), bytes)?,
+        ));
     }
     publish(path, &safetensors::serialize(views, None)?)?;
     Ok(())
@@ -126,5 +142,9 @@ pub fn latest(directories: &[PathBuf]) -> Option<PathBuf> {
         let text = std::fs::read_to_string(directory.join(STATE)).ok()?;
         Some(serde_json::from_str::<TrainerState>(&text).ok()?.step)
     };
-    directories.iter().filter_map(|directory| Some((step(directory)?, directory))).max_by_key(|(step, _)| *step).map(|(_, d)| d.clone())
+    directories
+        .iter()
+        .filter_map(|directory| Some((step(directory)?, directory)))
+        .max_by_key(|(step, _)| *step)
+        .map(|(_, d)| d.clone())
 }

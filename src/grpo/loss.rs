@@ -76,7 +76,11 @@ pub fn policy_loss(input: &LossInput, settings: &LossSettings) -> LossOutput {
     let rows = input.log_probs.len();
     let micro_batch_tokens: usize = counted(input).map(|row| input.log_probs[row].len()).sum();
     let mut output = LossOutput {
-        gradient: input.log_probs.iter().map(|row| vec![0.0; row.len()]).collect(),
+        gradient: input
+            .log_probs
+            .iter()
+            .map(|row| vec![0.0; row.len()])
+            .collect(),
         ..Default::default()
     };
     for row in counted(input) {
@@ -84,7 +88,13 @@ pub fn policy_loss(input: &LossInput, settings: &LossSettings) -> LossOutput {
         if length == 0 {
             continue;
         }
-        let weight = token_weight(settings, length, rows, micro_batch_tokens, input.step_tokens);
+        let weight = token_weight(
+            settings,
+            length,
+            rows,
+            micro_batch_tokens,
+            input.step_tokens,
+        );
         row_loss(input, settings, row, weight, &mut output);
     }
     output
@@ -111,14 +121,22 @@ fn token_weight(
     }
 }
 
-fn row_loss(input: &LossInput, settings: &LossSettings, row: usize, weight: f64, output: &mut LossOutput) {
+fn row_loss(
+    input: &LossInput,
+    settings: &LossSettings,
+    row: usize,
+    weight: f64,
+    output: &mut LossOutput,
+) {
     let log_probs = &input.log_probs[row];
     let length = log_probs.len() as f64;
     let old = |t: usize| f64::from(input.old_log_probs.map_or(log_probs[t], |old| old[row][t]));
     let advantage = input.advantages[row];
     let is_sequence = settings.importance_sampling_level == ImportanceSamplingLevel::Sequence;
     let sequence_ratio = is_sequence.then(|| {
-        let sum: f64 = (0..log_probs.len()).map(|t| f64::from(log_probs[t]) - old(t)).sum();
+        let sum: f64 = (0..log_probs.len())
+            .map(|t| f64::from(log_probs[t]) - old(t))
+            .sum();
         (sum / length).exp()
     });
     // Derivative of the row's loss with respect to the sequence ratio.
@@ -131,7 +149,11 @@ fn row_loss(input: &LossInput, settings: &LossSettings, row: usize, weight: f64,
         if let Some(reference) = input.reference_log_probs.filter(|_| settings.beta != 0.0) {
             let gap = f64::from(reference[row][t]) - log_prob;
             let divergence = gap.exp() - gap - 1.0;
-            let correction = if settings.use_bias_correction_kl { ratio } else { 1.0 };
+            let correction = if settings.use_bias_correction_kl {
+                ratio
+            } else {
+                1.0
+            };
             term += settings.beta * divergence * correction;
             of_log_prob += settings.beta * (1.0 - gap.exp()) * correction;
             if settings.use_bias_correction_kl {
@@ -161,9 +183,18 @@ fn row_loss(input: &LossInput, settings: &LossSettings, row: usize, weight: f64,
 fn clipped_term(ratio: f64, advantage: f64, settings: &LossSettings) -> (f64, f64) {
     let (low, high) = (1.0 - settings.epsilon, 1.0 + settings.epsilon_high);
     let bound = settings.delta.unwrap_or(f64::INFINITY);
-    let plain = (ratio.min(bound) * advantage, if ratio <= bound { advantage } else { 0.0 });
-    let clipped =
-        (ratio.clamp(low, high) * advantage, if (low..=high).contains(&ratio) { advantage } else { 0.0 });
+    let plain = (
+        ratio.min(bound) * advantage,
+        if ratio <= bound { advantage } else { 0.0 },
+    );
+    let clipped = (
+        ratio.clamp(low, high) * advantage,
+        if (low..=high).contains(&ratio) {
+            advantage
+        } else {
+            0.0
+        },
+    );
     // Where both are equal, so are their derivatives up to the edge itself; torch takes the mean there.
     let (value, slope) = match plain.0.total_cmp(&clipped.0) {
         std::cmp::Ordering::Less => plain,
@@ -173,7 +204,12 @@ fn clipped_term(ratio: f64, advantage: f64, settings: &LossSettings) -> (f64, f6
     (-value, -slope)
 }
 
-fn count_clip(ratio: f64, advantage: f64, settings: &LossSettings, statistics: &mut LossStatistics) {
+fn count_clip(
+    ratio: f64,
+    advantage: f64,
+    settings: &LossSettings,
+    statistics: &mut LossStatistics,
+) {
     statistics.ratios += 1.0;
     statistics.clipped_low += f64::from(ratio < 1.0 - settings.epsilon && advantage < 0.0);
     statistics.clipped_high += f64::from(ratio > 1.0 + settings.epsilon_high && advantage > 0.0);

@@ -39,18 +39,38 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
     let (mean, std) = mean_and_std(report.totals);
     metrics.insert("reward".into(), json!(mean));
     metrics.insert("reward_std".into(), json!(std));
-    metrics.insert("reward_group_std".into(), json!(mean_and_std(&report.advantages.group_stds).0));
+    metrics.insert(
+        "reward_group_std".into(),
+        json!(mean_and_std(&report.advantages.group_stds).0),
+    );
     let groups = report.advantages.group_stds.len().max(1);
-    let flat = report.advantages.group_stds.iter().filter(|std| !(**std > 1e-8)).count();
-    metrics.insert("frac_reward_zero_std".into(), json!(flat as f64 / groups as f64));
+    let flat = report
+        .advantages
+        .group_stds
+        .iter()
+        .filter(|std| !(**std > 1e-8))
+        .count();
+    metrics.insert(
+        "frac_reward_zero_std".into(),
+        json!(flat as f64 / groups as f64),
+    );
     for (i, name) in report.reward_names.iter().enumerate() {
-        let series: Vec<f64> = report.values.iter().map(|values| values[i].unwrap_or(f64::NAN)).collect();
+        let series: Vec<f64> = report
+            .values
+            .iter()
+            .map(|values| values[i].unwrap_or(f64::NAN))
+            .collect();
         let (mean, std) = mean_and_std(&series);
         metrics.insert(format!("rewards/{name}/mean"), json!(mean));
         metrics.insert(format!("rewards/{name}/std"), json!(std));
     }
     let lengths = |kept: &dyn Fn(&&&Completion) -> bool| -> Vec<f64> {
-        report.completions.iter().filter(|c| kept(c)).map(|c| c.tokens.len() as f64).collect()
+        report
+            .completions
+            .iter()
+            .filter(|c| kept(c))
+            .map(|c| c.tokens.len() as f64)
+            .collect()
     };
     let mut insert_lengths = |name: &str, lengths: &[f64]| {
         if lengths.is_empty() {
@@ -58,8 +78,14 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
         }
         let mean = lengths.iter().sum::<f64>() / lengths.len() as f64;
         metrics.insert(format!("completions/mean_{name}"), json!(mean));
-        metrics.insert(format!("completions/min_{name}"), json!(lengths.iter().copied().fold(f64::MAX, f64::min)));
-        metrics.insert(format!("completions/max_{name}"), json!(lengths.iter().copied().fold(0.0, f64::max)));
+        metrics.insert(
+            format!("completions/min_{name}"),
+            json!(lengths.iter().copied().fold(f64::MAX, f64::min)),
+        );
+        metrics.insert(
+            format!("completions/max_{name}"),
+            json!(lengths.iter().copied().fold(0.0, f64::max)),
+        );
     };
     let all = lengths(&|_| true);
     let terminated = lengths(&|c| c.finish_reason == FinishReason::Stop);
@@ -71,7 +97,10 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
 }
 
 /// Metrics of one optimizer step over a generation: means over its micro-batches' means.
-pub fn update_metrics(micro_batches: &[MicroBatchReport], has_reference: bool) -> Map<String, Value> {
+pub fn update_metrics(
+    micro_batches: &[MicroBatchReport],
+    has_reference: bool,
+) -> Map<String, Value> {
     let mean = |value: &dyn Fn(&MicroBatchReport) -> f64| {
         let sum: f64 = micro_batches.iter().map(value).sum();
         json!(sum / micro_batches.len().max(1) as f64)
@@ -83,8 +112,14 @@ pub fn update_metrics(micro_batches: &[MicroBatchReport], has_reference: bool) -
     if has_reference {
         metrics.insert("kl".into(), mean(&|m| per_token(m.statistics.kl, m)));
     }
-    metrics.insert("clip_ratio/low_mean".into(), mean(&|m| per_ratio(m.statistics.clipped_low, m)));
-    metrics.insert("clip_ratio/high_mean".into(), mean(&|m| per_ratio(m.statistics.clipped_high, m)));
+    metrics.insert(
+        "clip_ratio/low_mean".into(),
+        mean(&|m| per_ratio(m.statistics.clipped_low, m)),
+    );
+    metrics.insert(
+        "clip_ratio/high_mean".into(),
+        mean(&|m| per_ratio(m.statistics.clipped_high, m)),
+    );
     metrics.insert(
         "clip_ratio/region_mean".into(),
         mean(&|m| per_ratio(m.statistics.clipped_low + m.statistics.clipped_high, m)),
@@ -93,14 +128,33 @@ pub fn update_metrics(micro_batches: &[MicroBatchReport], has_reference: bool) -
 }
 
 /// Metrics of how long a step took and what it got done in that time.
-pub fn time_metrics(seconds: &PhaseSeconds, generated: usize, trained: usize) -> Map<String, Value> {
-    let per_second = |tokens: usize, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+pub fn time_metrics(
+    seconds: &PhaseSeconds,
+    generated: usize,
+    trained: usize,
+) -> Map<String, Value> {
+    let per_second = |tokens: usize, seconds: f64| {
+        if seconds > 0.0 {
+            tokens as f64 / seconds
+        } else {
+            0.0
+        }
+    };
     let mut metrics = Map::new();
-    metrics.insert("step_time".into(), json!(seconds.rollout + seconds.reward + seconds.backward));
+    metrics.insert(
+        "step_time".into(),
+        json!(seconds.rollout + seconds.reward + seconds.backward),
+    );
     metrics.insert("time/rollout".into(), json!(seconds.rollout));
     metrics.insert("time/reward".into(), json!(seconds.reward));
     metrics.insert("time/backward".into(), json!(seconds.backward));
-    metrics.insert("tokens_per_second/rollout".into(), json!(per_second(generated, seconds.rollout)));
-    metrics.insert("tokens_per_second/backward".into(), json!(per_second(trained, seconds.backward)));
+    metrics.insert(
+        "tokens_per_second/rollout".into(),
+        json!(per_second(generated, seconds.rollout)),
+    );
+    metrics.insert(
+        "tokens_per_second/backward".into(),
+        json!(per_second(trained, seconds.backward)),
+    );
     metrics
 }

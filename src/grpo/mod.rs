@@ -32,9 +32,18 @@ use trainer::Trainer;
 ///
 /// # Errors
 /// Nothing can be loaded or written, or training fails; run.json then says `failed` and why.
-pub fn train(prepared: Prepared, name: &str, observer: &mut dyn Observer) -> Result<(Workplace, Ending)> {
+pub fn train(
+    prepared: Prepared,
+    name: &str,
+    observer: &mut dyn Observer,
+) -> Result<(Workplace, Ending)> {
     let run = &prepared.experiment.run;
-    let directory = RunDir::create(&run.output_dir, name, run.name.as_deref(), &prepared.experiment)?;
+    let directory = RunDir::create(
+        &run.output_dir,
+        name,
+        run.name.as_deref(),
+        &prepared.experiment,
+    )?;
     let mut work = Workplace::open(prepared, directory)?;
     let ending = run_to_the_end(&mut work, None, observer)?;
     Ok((work, ending))
@@ -44,8 +53,15 @@ pub fn train(prepared: Prepared, name: &str, observer: &mut dyn Observer) -> Res
 ///
 /// # Errors
 /// As [`train`]; also inputs that changed since the run began.
-pub fn resume(prepared: Prepared, run: RunDir, observer: &mut dyn Observer) -> Result<(Workplace, Ending)> {
-    let saved: Vec<_> = checkpoints(run.path())?.into_iter().map(|checkpoint| checkpoint.path).collect();
+pub fn resume(
+    prepared: Prepared,
+    run: RunDir,
+    observer: &mut dyn Observer,
+) -> Result<(Workplace, Ending)> {
+    let saved: Vec<_> = checkpoints(run.path())?
+        .into_iter()
+        .map(|checkpoint| checkpoint.path)
+        .collect();
     let mut work = Workplace::open(prepared, run)?;
     let from = checkpoint::latest(&saved);
     if from.is_none() {
@@ -61,11 +77,17 @@ pub fn resume(prepared: Prepared, run: RunDir, observer: &mut dyn Observer) -> R
 /// experiment.toml is absent or not valid.
 pub fn experiment_of_run(run: &Path) -> Result<(RunDir, Experiment)> {
     let directory = RunDir::open(run)?;
-    let experiment = directory.experiment().with_context(|| directory.experiment_toml().display().to_string())?;
+    let experiment = directory
+        .experiment()
+        .with_context(|| directory.experiment_toml().display().to_string())?;
     Ok((directory, experiment))
 }
 
-fn run_to_the_end(work: &mut Workplace, from: Option<&Path>, observer: &mut dyn Observer) -> Result<Ending> {
+fn run_to_the_end(
+    work: &mut Workplace,
+    from: Option<&Path>,
+    observer: &mut dyn Observer,
+) -> Result<Ending> {
     let result = Trainer::new(work, observer).and_then(|trainer| trainer.run(from));
     let (status, message) = match &result {
         Ok(Ending::Finished) => (RunStatus::Finished, None),

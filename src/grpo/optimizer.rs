@@ -31,8 +31,18 @@ pub struct AdamW {
 impl AdamW {
     /// An optimizer that has seen nothing.
     pub fn new(settings: AdamWSettings, parameters: &[Tensor<2>]) -> Self {
-        let zeros = || parameters.iter().map(|p| as_dtype(p.zeros_like(), burn::tensor::DType::F32)).collect();
-        Self { settings, updates: 0, first: zeros(), second: zeros() }
+        let zeros = || {
+            parameters
+                .iter()
+                .map(|p| as_dtype(p.zeros_like(), burn::tensor::DType::F32))
+                .collect()
+        };
+        Self {
+            settings,
+            updates: 0,
+            first: zeros(),
+            second: zeros(),
+        }
     }
 
     /// One update; answers the new parameters.
@@ -45,9 +55,17 @@ impl AdamW {
         gradients: Vec<Tensor<2>>,
         learning_rate: f64,
     ) -> Result<Vec<Tensor<2>>> {
-        ensure!(parameters.len() == gradients.len(), "a gradient per parameter is wanted");
+        ensure!(
+            parameters.len() == gradients.len(),
+            "a gradient per parameter is wanted"
+        );
         self.updates += 1;
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let AdamWSettings {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+        } = self.settings;
         let correction1 = 1.0 - beta1.powi(self.updates as i32);
         let correction2 = (1.0 - beta2.powi(self.updates as i32)).sqrt();
         let mut updated = Vec::with_capacity(parameters.len());
@@ -58,12 +76,18 @@ impl AdamW {
             let is_matrix = parameter.dims()[0] > 1;
             self.first[i]
                 .inplace(|m| m.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1));
-            self.second[i].inplace(|v| v.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2));
+            self.second[i]
+                .inplace(|v| v.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2));
             if weight_decay != 0.0 && is_matrix {
                 parameter = parameter.mul_scalar(1.0 - learning_rate * weight_decay);
             }
-            let denominator = self.second[i].clone().sqrt().div_scalar(correction2).add_scalar(epsilon);
-            let step = (self.first[i].clone() / denominator).mul_scalar(learning_rate / correction1);
+            let denominator = self.second[i]
+                .clone()
+                .sqrt()
+                .div_scalar(correction2)
+                .add_scalar(epsilon);
+            let step =
+                (self.first[i].clone() / denominator).mul_scalar(learning_rate / correction1);
             updated.push(as_dtype(parameter - step, dtype));
         }
         Ok(updated)
@@ -78,7 +102,12 @@ impl AdamW {
     ///
     /// # Errors
     /// Not as many moments as parameters.
-    pub fn restore(&mut self, updates: usize, first: Vec<Tensor<2>>, second: Vec<Tensor<2>>) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        updates: usize,
+        first: Vec<Tensor<2>>,
+        second: Vec<Tensor<2>>,
+    ) -> Result<()> {
         (first.len() == self.first.len() && second.len() == self.second.len())
             .then_some(())
             .context("the saved optimizer state belongs to other parameters")?;
@@ -102,16 +131,30 @@ pub fn accumulate(sum: Option<Vec<Tensor<2>>>, gradients: Vec<Tensor<2>>) -> Vec
 pub fn clip_gradient_norm(gradients: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tensor<2>>, f64) {
     let squares: Vec<Tensor<1>> = gradients
         .iter()
-        .map(|gradient| as_dtype(gradient.clone(), burn::tensor::DType::F32).square().sum())
+        .map(|gradient| {
+            as_dtype(gradient.clone(), burn::tensor::DType::F32)
+                .square()
+                .sum()
+        })
         .collect();
     if squares.is_empty() {
         return (gradients, 0.0);
     }
     // One transfer for all of them, summed in a fixed order.
-    let norm = to_f32(Tensor::cat(squares, 0)).into_iter().map(f64::from).sum::<f64>().sqrt();
+    let norm = to_f32(Tensor::cat(squares, 0))
+        .into_iter()
+        .map(f64::from)
+        .sum::<f64>()
+        .sqrt();
     let scale = max_norm / (norm + 1e-6);
     if max_norm <= 0.0 || scale >= 1.0 || !norm.is_finite() {
         return (gradients, norm);
     }
-    (gradients.into_iter().map(|gradient| gradient.mul_scalar(scale)).collect(), norm)
+    (
+        gradients
+            .into_iter()
+            .map(|gradient| gradient.mul_scalar(scale))
+            .collect(),
+        norm,
+    )
 }

@@ -26,7 +26,11 @@ impl PromptOrder {
         let per_epoch = self.generations_per_epoch().max(1);
         let start = (generation % per_epoch) * self.prompts_per_generation;
         let order = self.epoch_order(generation / per_epoch);
-        order.into_iter().skip(start).take(self.prompts_per_generation).collect()
+        order
+            .into_iter()
+            .skip(start)
+            .take(self.prompts_per_generation)
+            .collect()
     }
 
     /// Fisher–Yates with a stream of its own for each epoch.
@@ -49,8 +53,17 @@ mod tests {
 
     #[test]
     fn an_epoch_visits_every_prompt_once_and_epochs_differ() {
-        let order = PromptOrder { prompts: 12, prompts_per_generation: 3, shuffle: true, seed: 7 };
-        let epoch = |first: usize| (first..first + 4).flat_map(|g| order.prompts_of(g)).collect::<Vec<_>>();
+        let order = PromptOrder {
+            prompts: 12,
+            prompts_per_generation: 3,
+            shuffle: true,
+            seed: 7,
+        };
+        let epoch = |first: usize| {
+            (first..first + 4)
+                .flat_map(|g| order.prompts_of(g))
+                .collect::<Vec<_>>()
+        };
         let (first, second) = (epoch(0), epoch(4));
         let mut sorted = first.clone();
         sorted.sort_unstable();
@@ -60,7 +73,12 @@ mod tests {
 
     #[test]
     fn prompts_that_fill_no_generation_wait_for_another_epoch() {
-        let order = PromptOrder { prompts: 11, prompts_per_generation: 4, shuffle: false, seed: 0 };
+        let order = PromptOrder {
+            prompts: 11,
+            prompts_per_generation: 4,
+            shuffle: false,
+            seed: 0,
+        };
         assert_eq!(order.generations_per_epoch(), 2);
         assert_eq!(order.prompts_of(1), [4, 5, 6, 7]);
         assert_eq!(order.prompts_of(2), [0, 1, 2, 3]);

@@ -21,7 +21,11 @@ impl Schedule {
     /// Warm-up steps as transformers counts them: `warmup_steps` if set, else a
     /// share of all steps, rounded up.
     pub fn warmup(warmup_steps: usize, warmup_ratio: f64, total_steps: usize) -> usize {
-        if warmup_steps > 0 { warmup_steps } else { (warmup_ratio * total_steps as f64).ceil() as usize }
+        if warmup_steps > 0 {
+            warmup_steps
+        } else {
+            (warmup_ratio * total_steps as f64).ceil() as usize
+        }
     }
 
     /// The rate that optimizer step `step` (counted from 0) uses.
@@ -36,7 +40,9 @@ impl Schedule {
         let remaining = self.total_steps.saturating_sub(warmup).max(1) as f64;
         let factor = match self.kind {
             LrSchedulerType::Constant | LrSchedulerType::ConstantWithWarmup => 1.0,
-            LrSchedulerType::Linear => (self.total_steps.saturating_sub(step) as f64 / remaining).max(0.0),
+            LrSchedulerType::Linear => {
+                (self.total_steps.saturating_sub(step) as f64 / remaining).max(0.0)
+            }
             LrSchedulerType::Cosine => {
                 let progress = (step - warmup) as f64 / remaining;
                 (0.5 * (1.0 + (PI * progress).cos())).max(0.0)

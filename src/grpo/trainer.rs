@@ -160,7 +160,9 @@ impl<'a> Trainer<'a> {
             None => self.work.emit_start(self.observer, self.total_steps)?,
         }
         let untouched = SavePoint::Epoch(0);
-        if self.state.step == 0 && experiment.inference.before_training && !self.work.run.answers(untouched).exists() {
+        // A run begun anew after a crash logs everything anew, what it had answered included.
+        let is_answered = resume_from.is_some() && self.work.run.answers(untouched).exists();
+        if self.state.step == 0 && experiment.inference.before_training && !is_answered {
             self.evaluate(untouched, None)?;
         }
 
@@ -188,8 +190,12 @@ impl<'a> Trainer<'a> {
         let (grpo, rollout) = (&experiment.grpo, &experiment.rollout);
         let iterations = grpo.num_iterations;
         let generation_index = self.state.step / iterations;
-        let questions: Vec<Question> =
-            self.order.prompts_of(generation_index).into_iter().map(|i| self.work.train.kept[i].clone()).collect();
+        let questions: Vec<Question> = self
+            .order
+            .prompts_of(generation_index)
+            .into_iter()
+            .map(|i| self.work.train.kept[i].clone())
+            .collect();
 
         // 1. Rollout.
         let mut seconds = PhaseSeconds::default();
@@ -204,15 +210,29 @@ impl<'a> Trainer<'a> {
             step: generation_index as u64,
             purpose: "rollout",
         };
-        let prompts: Vec<_> = questions.iter().map(|question| question.prompt.clone()).collect();
+        let prompts: Vec<_> = questions
+            .iter()
+            .map(|question| question.prompt.clone())
+            .collect();
         let step = self.state.step;
         let completions = {
             let work = &mut *self.work;
             let observer = &mut *self.observer;
-            generate(&work.policy.clone().model, Some(&learner.adapter), &prompts, &settings, &mut |progress| {
-                observer.phase(Phase::Rollout, progress.finished, progress.total, &format!("{} tokens", progress.tokens));
-                work.check_interruption(observer)
-            })?
+            generate(
+                &work.policy.clone().model,
+                Some(&learner.adapter),
+                &prompts,
+                &settings,
+                &mut |progress| {
+                    observer.phase(
+                        Phase::Rollout,
+                        progress.finished,
+                        progress.total,
+                        &format!("{} tokens", progress.tokens),
+                    );
+                    work.check_interruption(observer)
+                },
+            )?
         };
         seconds.rollout = clock.elapsed().as_secs_f64();
 
@@ -222,7 +242,9 @@ impl<'a> Trainer<'a> {
         let flat: Vec<&Completion> = completions.iter().flatten().collect();
         let texts: Vec<String> = flat
             .iter()
-            .map(|completion| decode_completion(&self.work.policy, &completion.tokens, &settings.stop))
+            .map(|completion| {
+                decode_completion(&self.work.policy, &completion.tokens, &settings.stop)
+            })
             .collect::<Result<_>>()?;
         let samples: Vec<RewardSample> = texts
             .iter()
@@ -253,7 +275,10 @@ impl<'a> Trainer<'a> {
                 .iter()
                 .zip(&completions)
                 .map(|(prompt, group)| {
-                    (prompt.tokens.as_slice(), group.iter().map(|c| c.tokens.as_slice()).collect())
+                    (
+                        prompt.tokens.as_slice(),
+                        group.iter().map(|c| c.tokens.as_slice()).collect(),
+                    )
                 })
                 .collect(),
             advantages: advantages.values.clone(),
@@ -272,36 +297,53 @@ impl<'a> Trainer<'a> {
             let mut done = 0;
             let total = prompts.len();
             let (work, observer) = (&mut *self.work, &mut *self.observer);
-            generation.reference_log_probs = Some(learner.reference_log_probs(&generation, &mut |groups| {
-                done += groups;
-                observer.phase(Phase::Reference, done, total, "");
-                work.check_interruption(observer)
-            })?);
+            generation.reference_log_probs =
+                Some(learner.reference_log_probs(&generation, &mut |groups| {
+                    done += groups;
+                    observer.phase(Phase::Reference, done, total, "");
+                    work.check_interruption(observer)
+                })?);
         }
         let prompt_tokens: usize = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let completion_tokens: usize = flat.iter().map(|completion| completion.tokens.len()).sum();
         self.state.num_tokens += (prompt_tokens + completion_tokens) as u64;
         let mut metrics = generation_metrics(&StepReport {
             reward_names: self.work.rewards.names(),
-            values: &rewards.iter().map(|reward| reward.values.clone()).collect::<Vec<_>>(),
+            values: &rewards
+                .iter()
+                .map(|reward| reward.values.clone())
+                .collect::<Vec<_>>(),
             totals: &totals,
             advantages: &advantages,
             completions: &flat,
             prompt_tokens,
         });
         for iteration in 0..iterations {
-            let clock = if iteration == 0 { clock } else { Instant::now() };
+            let clock = if iteration == 0 {
+                clock
+            } else {
+                Instant::now()
+            };
             let learning_rate = self.schedule.learning_rate(self.state.step);
             let report = {
                 let mut done = 0;
                 let total = prompts.len();
                 let (work, observer) = (&mut *self.work, &mut *self.observer);
-                learner.step(&generation, learning_rate, [step as u64, iteration as u64], &mut |groups| {
-                    done += groups;
-                    observer.phase(Phase::Backward, done, total, "");
-                    // Once the first update is made, the generation is finished before stopping.
-                    if iteration == 0 { work.check_interruption(observer) } else { Ok(()) }
-                })?
+                learner.step(
+                    &generation,
+                    learning_rate,
+                    [step as u64, iteration as u64],
+                    &mut |groups| {
+                        done += groups;
+                        observer.phase(Phase::Backward, done, total, "");
+                        // Once the first update is made, the generation is finished before stopping.
+                        if iteration == 0 {
+                            work.check_interruption(observer)
+                        } else {
+                            Ok(())
+                        }
+                    },
+                )?
             };
             seconds.backward = clock.elapsed().as_secs_f64();
             self.state.step += 1;
@@ -324,12 +366,24 @@ impl<'a> Trainer<'a> {
             seconds = PhaseSeconds::default();
         }
         if experiment.run.log_completions {
-            self.log_completions(&questions, &completions, &texts, &rewards, &advantages.values)?;
+            self.log_completions(
+                &questions,
+                &completions,
+                &texts,
+                &rewards,
+                &advantages.values,
+            )?;
         }
         Ok(())
     }
 
-    fn report_step(&mut self, metrics: &Map<String, Value>, loss: f64, grad_norm: f64, learning_rate: f64) -> Result<()> {
+    fn report_step(
+        &mut self,
+        metrics: &Map<String, Value>,
+        loss: f64,
+        grad_norm: f64,
+        learning_rate: f64,
+    ) -> Result<()> {
         let mut fields = Map::new();
         let epoch = self.state.step as f64 / self.steps_per_epoch() as f64;
         fields.insert("step".into(), json!(self.state.step));
@@ -346,7 +400,8 @@ impl<'a> Trainer<'a> {
         fields.insert("elapsed_seconds".into(), json!(elapsed));
         self.work.emit(self.observer, "step", fields)?;
         let epoch = self.state.step / self.steps_per_epoch();
-        self.work.update_state(self.state.step, self.total_steps, epoch)
+        self.work
+            .update_state(self.state.step, self.total_steps, epoch)
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -401,7 +456,11 @@ impl<'a> Trainer<'a> {
                 label: question.record.answer.clone().unwrap_or_default(),
                 length: completion.tokens.len(),
                 finish_reason: completion.finish_reason.name().to_string(),
-                rewards: names.iter().cloned().zip(rewards[i].values.iter().copied()).collect(),
+                rewards: names
+                    .iter()
+                    .cloned()
+                    .zip(rewards[i].values.iter().copied())
+                    .collect(),
                 reward: Some(rewards[i].total).filter(|reward| reward.is_finite()),
                 advantage: Some(advantages[i]).filter(|advantage| advantage.is_finite()),
             })?;
@@ -415,12 +474,18 @@ impl<'a> Trainer<'a> {
         let per_epoch = self.steps_per_epoch();
         let is_last = step >= self.total_steps;
         let at_epoch_end = step.is_multiple_of(per_epoch);
-        let point = if at_epoch_end { SavePoint::Epoch(step / per_epoch) } else { SavePoint::Step(step) };
+        let point = if at_epoch_end {
+            SavePoint::Epoch(step / per_epoch)
+        } else {
+            SavePoint::Step(step)
+        };
         let iterations = self.work.experiment.grpo.num_iterations;
         let is_due = match run.save_strategy {
             SaveStrategy::Epoch => at_epoch_end,
             // The first end of a generation at or after each multiple of save_steps.
-            SaveStrategy::Steps => step / run.save_steps > (step - iterations.min(step)) / run.save_steps,
+            SaveStrategy::Steps => {
+                step / run.save_steps > (step - iterations.min(step)) / run.save_steps
+            }
             SaveStrategy::No => false,
         };
         (is_due || is_last).then_some(point)
@@ -429,7 +494,8 @@ impl<'a> Trainer<'a> {
     fn save(&mut self, point: SavePoint, learner: &Learner) -> Result<()> {
         self.observer.phase(Phase::Save, 0, 1, &point.to_string());
         let fields = json!({ "checkpoint": point.to_string(), "step": self.state.step });
-        self.work.emit(self.observer, "checkpoint", object(fields))?;
+        self.work
+            .emit(self.observer, "checkpoint", object(fields))?;
         self.state.seconds = self.elapsed();
         (self.state.events_position, self.state.completions_position) = self.work.sync_logs()?;
         let directory = self.work.run.checkpoint(point);
@@ -444,7 +510,10 @@ impl<'a> Trainer<'a> {
             &policy.model.compute,
         )?;
         if difference != 0.0 {
-            bail!("{}: the adapter read back differs by up to {difference} from the one saved", directory.display());
+            bail!(
+                "{}: the adapter read back differs by up to {difference} from the one saved",
+                directory.display()
+            );
         }
         self.saved_at = Some(self.state.step);
         self.work.saved(point)
@@ -466,36 +535,67 @@ impl<'a> Trainer<'a> {
             let questions = self.work.eval.kept.clone();
             let (work, observer) = (&mut *self.work, &mut *self.observer);
             answer_questions(&policy, adapter, &questions, &settings, &mut |progress| {
-                observer.phase(Phase::Inference, progress.finished, progress.total, &point.to_string());
+                observer.phase(
+                    Phase::Inference,
+                    progress.finished,
+                    progress.total,
+                    &point.to_string(),
+                );
                 work.check_interruption(observer)
             })?
         };
-        self.work.publish_answers(self.observer, point, self.state.step, &answers, clock.elapsed().as_secs_f64())
+        self.work.publish_answers(
+            self.observer,
+            point,
+            self.state.step,
+            &answers,
+            clock.elapsed().as_secs_f64(),
+        )
     }
 
     /// Puts a save point back and answers the evaluation set if that had not been done.
     fn restore(&mut self, directory: &Path, learner: &mut Learner) -> Result<()> {
         let policy = &self.work.policy;
-        let (adapter, state) =
-            checkpoint::load(directory, &mut learner.optimizer, &policy.model.config, &policy.model.compute)
-                .with_context(|| format!("{}: cannot be gone on from", directory.display()))?;
+        let (adapter, state) = checkpoint::load(
+            directory,
+            &mut learner.optimizer,
+            &policy.model.config,
+            &policy.model.compute,
+        )
+        .with_context(|| format!("{}: cannot be gone on from", directory.display()))?;
         if adapter.config != learner.adapter.config {
-            bail!("{}: its adapter is not the one that [lora] describes", directory.display());
+            bail!(
+                "{}: its adapter is not the one that [lora] describes",
+                directory.display()
+            );
         }
         learner.adapter = adapter;
         self.seconds_before = state.seconds;
         self.state = state;
         self.saved_at = Some(state.step);
-        self.work.rewind(state.events_position, state.completions_position)?;
-        let fields = json!({ "step": state.step, "checkpoint": directory.file_name().map(|n| n.to_string_lossy()) });
+        let name = directory
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let point: Option<SavePoint> = name.parse().ok();
+        let point = point.filter(|point| self.save_point_after(state.step) == Some(*point));
+        let is_scored = self.work.rewind_to_save_point(
+            state.events_position,
+            state.completions_position,
+            point,
+        )?;
+        let fields = json!({
+            "step": state.step,
+            "directory": self.work.run.path().display().to_string(),
+            "checkpoint": name,
+        });
         self.work.emit(self.observer, "resume", object(fields))?;
-        if let Some(point) = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok())
-            && self.save_point_after(state.step) == Some(point)
-            && !self.work.run.answers(point).exists()
-        {
-            self.evaluate(point, Some(&learner.adapter.clone()))?;
+        match point {
+            Some(point) if !is_scored && state.step > 0 => {
+                self.evaluate(point, Some(&learner.adapter.clone()))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes what was dropped into the control folder: save, pause until resumed, stop.
@@ -510,7 +610,8 @@ impl<'a> Trainer<'a> {
                     Request::Resume => is_paused = false,
                 }
             }
-            self.work.set_paused(self.observer, is_paused, self.state.step)?;
+            self.work
+                .set_paused(self.observer, is_paused, self.state.step)?;
             self.work.check_interruption(self.observer)?;
             if !is_paused {
                 return Ok(());

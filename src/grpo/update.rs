@@ -8,7 +8,9 @@ use burn::tensor::Tensor;
 
 use super::loss::{LossInput, LossSettings, LossStatistics, policy_loss};
 use super::optimizer::{AdamW, accumulate, clip_gradient_norm};
-use crate::model::{Adapter, Dropout, GroupBatch, Llama, LayoutTensors, Tape, TokenLogProbs, TopGradient};
+use crate::model::{
+    Adapter, Dropout, GroupBatch, LayoutTensors, Llama, Tape, TokenLogProbs, TopGradient,
+};
 use crate::parallel;
 
 /// Completions of one generation with what the loss needs to know of them.
@@ -35,8 +37,15 @@ impl Generation<'_> {
 
     /// Counted tokens over all completions.
     fn counted_tokens(&self) -> usize {
-        let lengths = self.groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.len()));
-        lengths.zip(&self.is_counted).filter(|(_, counted)| **counted).map(|(length, _)| length).sum()
+        let lengths = self
+            .groups
+            .iter()
+            .flat_map(|(_, rows)| rows.iter().map(|row| row.len()));
+        lengths
+            .zip(&self.is_counted)
+            .filter(|(_, counted)| **counted)
+            .map(|(length, _)| length)
+            .sum()
     }
 }
 
@@ -100,7 +109,11 @@ impl Learner<'_> {
         let mut rows = Vec::new();
         for groups in generation.groups.chunks(generation.groups_per_micro_batch) {
             let parts = self.forward(groups, None, None, false);
-            rows.extend(parts.iter().flat_map(|part| part.rows(&part.token.log_probs)));
+            rows.extend(
+                parts
+                    .iter()
+                    .flat_map(|part| part.rows(&part.token.log_probs)),
+            );
             progress(groups.len())?;
         }
         Ok(rows)
@@ -122,7 +135,11 @@ impl Learner<'_> {
         let mut report = UpdateReport::default();
         let mut sum = None;
         let step_tokens = generation.counted_tokens();
-        for (index, groups) in generation.groups.chunks(generation.groups_per_micro_batch).enumerate() {
+        for (index, groups) in generation
+            .groups
+            .chunks(generation.groups_per_micro_batch)
+            .enumerate()
+        {
             let first = index * generation.groups_per_micro_batch * generation.group_size();
             let dropout = Dropout {
                 rate: self.lora_dropout,
@@ -130,14 +147,22 @@ impl Learner<'_> {
                 place: [place[0], place[1], first as u64],
             };
             let parts = self.forward(groups, Some(&self.adapter), Some(dropout), true);
-            let log_probs: Vec<Vec<f32>> =
-                parts.iter().flat_map(|part| part.rows(&part.token.log_probs)).collect();
+            let log_probs: Vec<Vec<f32>> = parts
+                .iter()
+                .flat_map(|part| part.rows(&part.token.log_probs))
+                .collect();
             let rows = first..first + log_probs.len();
             let output = policy_loss(
                 &LossInput {
                     log_probs: &log_probs,
-                    old_log_probs: generation.old_log_probs.as_ref().map(|old| &old[rows.clone()]),
-                    reference_log_probs: generation.reference_log_probs.as_ref().map(|r| &r[rows.clone()]),
+                    old_log_probs: generation
+                        .old_log_probs
+                        .as_ref()
+                        .map(|old| &old[rows.clone()]),
+                    reference_log_probs: generation
+                        .reference_log_probs
+                        .as_ref()
+                        .map(|r| &r[rows.clone()]),
                     advantages: &generation.advantages[rows.clone()],
                     is_counted: &generation.is_counted[rows.clone()],
                     step_tokens,
@@ -146,13 +171,18 @@ impl Learner<'_> {
             );
             report.loss += output.loss;
             let mut entropy = 0.0;
-            let entropies = parts.iter().flat_map(|part| part.rows(&part.token.entropies));
+            let entropies = parts
+                .iter()
+                .flat_map(|part| part.rows(&part.token.entropies));
             for (row, entropies) in entropies.enumerate() {
                 if generation.is_counted[first + row] {
                     entropy += entropies.iter().copied().map(f64::from).sum::<f64>();
                 }
             }
-            report.micro_batches.push(MicroBatchReport { statistics: output.statistics, entropy });
+            report.micro_batches.push(MicroBatchReport {
+                statistics: output.statistics,
+                entropy,
+            });
             report.tokens += parts.iter().map(|part| part.batch.ids.len()).sum::<usize>();
             report.log_probs.extend(log_probs);
             if !output.loss.is_finite() {
@@ -192,14 +222,28 @@ impl Learner<'_> {
         keep_inputs: bool,
     ) -> Vec<Forward> {
         let parts: Vec<_> = groups.chunks(self.groups_per_part(groups.len())).collect();
-        parallel::map(&parts, parallel::workers(&self.model.compute), |index, groups| {
-            // Each part has masks of its own.
-            let dropout = dropout.map(|dropout| {
-                let [step, iteration, first] = dropout.place;
-                Dropout { place: [step, iteration, first + (index * groups.len()) as u64], ..dropout }
-            });
-            Forward::new(self.model, groups, adapter, dropout, self.temperature, keep_inputs)
-        })
+        parallel::map(
+            &parts,
+            parallel::workers(&self.model.compute),
+            |index, groups| {
+                // Each part has masks of its own.
+                let dropout = dropout.map(|dropout| {
+                    let [step, iteration, first] = dropout.place;
+                    Dropout {
+                        place: [step, iteration, first + (index * groups.len()) as u64],
+                        ..dropout
+                    }
+                });
+                Forward::new(
+                    self.model,
+                    groups,
+                    adapter,
+                    dropout,
+                    self.temperature,
+                    keep_inputs,
+                )
+            },
+        )
     }
 
     /// Gradients of every part that has any, in the order of the parts.
@@ -250,7 +294,16 @@ impl Forward {
         let (predictors, targets) = batch.predictions();
         let hidden = model.predicting_states(&tape.output, &predictors);
         let token = model.head(temperature).log_probs(&hidden, &targets);
-        Self { batch, tensors, tape, predictors, targets, token, temperature, dropout }
+        Self {
+            batch,
+            tensors,
+            tape,
+            predictors,
+            targets,
+            token,
+            temperature,
+            dropout,
+        }
     }
 
     /// Cuts a value per token into rows, one per completion.
@@ -268,8 +321,14 @@ impl Forward {
 
     fn backward(self, model: &Llama, adapter: &Adapter, gradient: &[f32]) -> Vec<Tensor<2>> {
         let hidden = model.predicting_states(&self.tape.output, &self.predictors);
-        let (hidden, _) = model.head(self.temperature).backward(&hidden, &self.targets, gradient, false);
-        let top = TopGradient { predictors: self.predictors, hidden };
+        let (hidden, _) =
+            model
+                .head(self.temperature)
+                .backward(&hidden, &self.targets, gradient, false);
+        let top = TopGradient {
+            predictors: self.predictors,
+            hidden,
+        };
         model.backward_adapter(self.tape, &self.tensors, top, adapter, self.dropout)
     }
 }

@@ -11,13 +11,13 @@ use super::observe::{Observer, Phase, Stopped};
 use crate::dataset::{load_records, question_type_warnings, require_answers};
 use crate::device::Compute;
 use crate::experiment::{DataSection, Experiment, LongPrompts};
+use crate::inference::{Answered, answer_file};
 use crate::reward::RewardSet;
 use crate::run::{
-    CompletionLog, CompletionRecord, Control, Event, EventLog, Request, RunDir, RunLock, RunState, RunStatus,
-    SavePoint, file_fingerprint, model_fingerprint, prune_checkpoints, publish,
+    CompletionLog, CompletionRecord, Control, Event, EventLog, Request, RunDir, RunLock, RunState,
+    RunStatus, SavePoint, file_fingerprint, model_fingerprint, prune_checkpoints, publish,
 };
 use crate::score::{Labels, Leaderboard, Resampling, ScoreCache, Scorer, rank, render};
-use crate::inference::{Answered, answer_file};
 use crate::setup::{self, Policy, Questions, questions};
 use crate::text::Tokenizer;
 
@@ -55,6 +55,18 @@ impl Prepared {
         let compute = Compute::new(experiment.model.device, experiment.model.dtype)?;
         let mut warnings = Vec::new();
 
+        if !experiment.run.report_to.is_empty() {
+            let names: Vec<String> = experiment
+                .run
+                .report_to
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            warnings.push(format!(
+                "run.report_to = {names:?} is not written yet; everything is in events.jsonl of the run directory"
+            ));
+        }
+
         let data = &experiment.data;
         let train_records = load_records(&data.train)?;
         require_answers(&data.train, &train_records)?;
@@ -76,7 +88,10 @@ impl Prepared {
                 unlabelled[0]
             );
         }
-        let rewards = RewardSet::new(&experiment.reward, setup::metrics(experiment, &labels, &compute)?)?;
+        let rewards = RewardSet::new(
+            &experiment.reward,
+            setup::metrics(experiment, &labels, &compute)?,
+        )?;
         // Prompts first: what is wrong with them shows before the weights are read.
         let model_dir = &experiment.model.path;
         let tokenizer = Tokenizer::from_model_dir(model_dir)?;
@@ -84,14 +99,27 @@ impl Prepared {
         let train = questions(&train_records, &builder, &tokenizer, data).context("data.train")?;
         // Every item of the evaluation set must be answered, so none is dropped.
         let eval_data = match data.long_prompts {
-            LongPrompts::Drop => DataSection { long_prompts: LongPrompts::FewerExamples, ..data.clone() },
+            LongPrompts::Drop => DataSection {
+                long_prompts: LongPrompts::FewerExamples,
+                ..data.clone()
+            },
             _ => data.clone(),
         };
-        let eval = questions(&eval_records, &builder, &tokenizer, &eval_data).context("data.eval")?;
+        let eval =
+            questions(&eval_records, &builder, &tokenizer, &eval_data).context("data.eval")?;
         let policy = Policy::load(model_dir, &compute, &experiment.rollout.stop_token_ids)?;
-        warnings.extend(prompt_warnings("data.train", &train, data.max_prompt_length));
+        warnings.extend(prompt_warnings(
+            "data.train",
+            &train,
+            data.max_prompt_length,
+        ));
         warnings.extend(prompt_warnings("data.eval", &eval, data.max_prompt_length));
-        let longest = train.kept.iter().map(|question| question.prompt.tokens.len()).max().unwrap_or(0);
+        let longest = train
+            .kept
+            .iter()
+            .map(|question| question.prompt.tokens.len())
+            .max()
+            .unwrap_or(0);
         let reach = longest + experiment.rollout.max_completion_length;
         if reach > policy.model.config.max_position_embeddings {
             warnings.push(format!(
@@ -114,11 +142,17 @@ impl Prepared {
     fn fingerprints(&self) -> Result<Vec<(String, String)>> {
         let data = &self.experiment.data;
         let mut all = vec![
-            ("model".to_string(), model_fingerprint(&self.experiment.model.path)?),
+            (
+                "model".to_string(),
+                model_fingerprint(&self.experiment.model.path)?,
+            ),
             ("data.train".to_string(), file_fingerprint(&data.train)?),
             ("data.eval".to_string(), file_fingerprint(&data.eval)?),
         ];
-        for (key, path) in [("data.instruct", &data.instruct), ("data.few_shot", &data.few_shot)] {
+        for (key, path) in [
+            ("data.instruct", &data.instruct),
+            ("data.few_shot", &data.few_shot),
+        ] {
             if let Some(path) = path {
                 all.push((key.to_string(), file_fingerprint(path)?));
             }
@@ -186,7 +220,11 @@ impl Workplace {
             true => {
                 let mut state = RunState::read(&run.run_json())?;
                 for (input, fingerprint) in &fingerprints {
-                    if state.fingerprints.get(input).is_some_and(|known| known != fingerprint) {
+                    if state
+                        .fingerprints
+                        .get(input)
+                        .is_some_and(|known| known != fingerprint)
+                    {
                         bail!(
                             "{}: {input} has changed since this run began, so it cannot be gone on from; \
                              put the old file back or start a new run",
@@ -221,11 +259,20 @@ impl Workplace {
     }
 
     /// Appends an event and shows it to the observer.
-    pub(super) fn emit(&mut self, observer: &mut dyn Observer, name: &str, fields: Map<String, Value>) -> Result<()> {
+    pub(super) fn emit(
+        &mut self,
+        observer: &mut dyn Observer,
+        name: &str,
+        fields: Map<String, Value>,
+    ) -> Result<()> {
         let mut event = Event::new(name);
         for (key, value) in fields {
             // A null here is a number that was not finite; the event says so by name.
-            if value.is_null() { event.set(&key, f64::NAN) } else { event.set(&key, value) }
+            if value.is_null() {
+                event.set(&key, f64::NAN)
+            } else {
+                event.set(&key, value)
+            }
         }
         self.events.append(&event)?;
         observer.event(&event);
@@ -233,7 +280,11 @@ impl Workplace {
     }
 
     /// The first event of a run: what will be done, to what, with what.
-    pub(super) fn emit_start(&mut self, observer: &mut dyn Observer, total_steps: usize) -> Result<()> {
+    pub(super) fn emit_start(
+        &mut self,
+        observer: &mut dyn Observer,
+        total_steps: usize,
+    ) -> Result<()> {
         let batch = self.experiment.batch();
         let model = &self.policy.model;
         let fields = json!({
@@ -258,7 +309,9 @@ impl Workplace {
             "formula": self.rewards.formula().text(),
             "seed": self.experiment.run.seed,
         });
-        let Value::Object(fields) = fields else { return Ok(()) };
+        let Value::Object(fields) = fields else {
+            return Ok(());
+        };
         self.state.total_steps = total_steps;
         self.emit(observer, "start", fields)
     }
@@ -268,7 +321,11 @@ impl Workplace {
         if observer.wants_to_stop() {
             self.is_asked_to_stop = true;
         }
-        if self.is_asked_to_stop { Err(Stopped.into()) } else { Ok(()) }
+        if self.is_asked_to_stop {
+            Err(Stopped.into())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn ask_to_stop(&mut self) {
@@ -279,18 +336,36 @@ impl Workplace {
         Ok(self.control.poll()?)
     }
 
-    pub(super) fn set_paused(&mut self, observer: &mut dyn Observer, is_paused: bool, step: usize) -> Result<()> {
-        let status = if is_paused { RunStatus::Paused } else { RunStatus::Running };
+    pub(super) fn set_paused(
+        &mut self,
+        observer: &mut dyn Observer,
+        is_paused: bool,
+        step: usize,
+    ) -> Result<()> {
+        let status = if is_paused {
+            RunStatus::Paused
+        } else {
+            RunStatus::Running
+        };
         if self.state.state == status {
             return Ok(());
         }
         self.state.state = status;
         self.state.save(&self.run.run_json())?;
         let name = if is_paused { "paused" } else { "continued" };
-        self.emit(observer, name, Map::from_iter([("step".to_string(), json!(step))]))
+        self.emit(
+            observer,
+            name,
+            Map::from_iter([("step".to_string(), json!(step))]),
+        )
     }
 
-    pub(super) fn update_state(&mut self, step: usize, total_steps: usize, epoch: usize) -> Result<()> {
+    pub(super) fn update_state(
+        &mut self,
+        step: usize,
+        total_steps: usize,
+        epoch: usize,
+    ) -> Result<()> {
         self.state.step = step;
         self.state.total_steps = total_steps;
         self.state.epoch = epoch;
@@ -313,6 +388,45 @@ impl Workplace {
         self.events.truncate_to(events)?;
         self.completions.truncate_to(completions)?;
         Ok(())
+    }
+
+    /// Takes back what was logged after a save point, but keeps what was
+    /// answered and scored with it. Answers whether both had been done.
+    pub(super) fn rewind_to_save_point(
+        &mut self,
+        events: u64,
+        completions: u64,
+        point: Option<SavePoint>,
+    ) -> Result<bool> {
+        let path = self.run.events();
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let mut end = events;
+        let mut kept = Vec::new();
+        for line in bytes
+            .get(events as usize..)
+            .unwrap_or_default()
+            .split_inclusive(|byte| *byte == b'\n')
+        {
+            let Ok(event) = serde_json::from_slice::<Event>(line) else {
+                break;
+            };
+            let belongs =
+                point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()));
+            if !belongs || !matches!(event.name.as_str(), "inference" | "score") {
+                break;
+            }
+            end += line.len() as u64;
+            kept.push(event.name);
+        }
+        let wanted = if self.rewards.metrics().has_reason_scorer() {
+            "score"
+        } else {
+            "inference"
+        };
+        let is_done = kept.last().is_some_and(|name| name == wanted);
+        self.rewind(if is_done { end } else { events }, completions)?;
+        Ok(is_done)
     }
 
     /// A save point is in place: note it, and let old ones go.
@@ -353,8 +467,12 @@ impl Workplace {
         observer.phase(Phase::Scoring, 0, 1, &file);
         let board = self.leaderboard()?;
         let rendered = render::json(&board);
-        let row = rendered["files"].as_array().and_then(|rows| rows.iter().find(|row| row["file"] == file.as_str()));
-        let Some(Value::Object(mut fields)) = row.cloned() else { return Ok(()) };
+        let row = rendered["files"]
+            .as_array()
+            .and_then(|rows| rows.iter().find(|row| row["file"] == file.as_str()));
+        let Some(Value::Object(mut fields)) = row.cloned() else {
+            return Ok(());
+        };
         fields.insert("checkpoint".into(), json!(point.to_string()));
         fields.insert("step".into(), json!(step));
         if let Some(best) = board.best() {
@@ -371,11 +489,21 @@ impl Workplace {
         let encoder = encoder_name(&self.experiment);
         let mut scorer = Scorer::new(&self.labels, self.rewards.metrics_mut(), &encoder)?
             .with_cache(ScoreCache::new(self.run.scores()));
-        Ok(rank(&self.run.infer_results(), &mut scorer, Resampling::default(), &mut |_| {})?)
+        Ok(rank(
+            &self.run.infer_results(),
+            &mut scorer,
+            Resampling::default(),
+            &mut |_| {},
+        )?)
     }
 
     /// The last event and state of a run.
-    pub(super) fn end(&mut self, observer: &mut dyn Observer, status: RunStatus, message: Option<String>) -> Result<()> {
+    pub(super) fn end(
+        &mut self,
+        observer: &mut dyn Observer,
+        status: RunStatus,
+        message: Option<String>,
+    ) -> Result<()> {
         self.state.state = status;
         self.state.message = message.clone();
         let mut fields = Map::new();
@@ -400,8 +528,13 @@ impl Workplace {
 /// How reports name the BERTScore encoder of an experiment.
 pub fn encoder_name(experiment: &Experiment) -> String {
     let section = &experiment.bertscore;
-    let Some(model) = &section.model else { return "none".to_string() };
-    let name = model.file_name().map_or_else(|| model.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let Some(model) = &section.model else {
+        return "none".to_string();
+    };
+    let name = model.file_name().map_or_else(
+        || model.display().to_string(),
+        |n| n.to_string_lossy().into_owned(),
+    );
     match section.num_layers {
         Some(layer) => format!("{name} layer {layer}"),
         None => name,
@@ -410,5 +543,8 @@ pub fn encoder_name(experiment: &Experiment) -> String {
 
 /// The name of a run directory's experiment: its parent folder.
 pub fn experiment_of(run: &Path) -> String {
-    run.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    run.parent()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

@@ -32,11 +32,18 @@ impl Llama {
         let (mut gradient, _) = self.backward_norm(&tape.output, &top, false);
         let mut per_layer = Vec::with_capacity(self.layers.len());
         for (i, input) in tape.inputs.into_iter().enumerate().rev() {
-            let leaves: Vec<Tensor<2>> = adapter.layers[i].parameters().into_iter().map(leaf).collect();
+            let leaves: Vec<Tensor<2>> = adapter.layers[i]
+                .parameters()
+                .into_iter()
+                .map(leaf)
+                .collect();
             let layer_adapter = adapter.layers[i].with_parameters(&mut leaves.iter().cloned());
             let dropout = self.layer_dropout(dropout, i);
             let x = leaf(input);
-            let adapted = Adapted { adapter: Some(&layer_adapter), dropout: dropout.as_ref() };
+            let adapted = Adapted {
+                adapter: Some(&layer_adapter),
+                dropout: dropout.as_ref(),
+            };
             let y = self.layers[i].forward(x.clone(), tensors, &self.config, adapted);
             let mut gradients = (y * gradient.clone()).sum().backward();
             per_layer.push(take(&leaves, &mut gradients));
@@ -58,8 +65,11 @@ impl Llama {
         let (mut gradient, norm) = self.backward_norm(&tape.output, &top, true);
         let mut per_layer = Vec::with_capacity(self.layers.len());
         for (i, input) in tape.inputs.into_iter().enumerate().rev() {
-            let leaves: Vec<Tensor<2>> =
-                self.layers[i].parameters().into_iter().map(|(_, tensor)| leaf(tensor)).collect();
+            let leaves: Vec<Tensor<2>> = self.layers[i]
+                .parameters()
+                .into_iter()
+                .map(|(_, tensor)| leaf(tensor))
+                .collect();
             let layer = self.layers[i].with_parameters(&mut leaves.iter().cloned());
             let x = leaf(input);
             let y = layer.forward(x.clone(), tensors, &self.config, Adapted::default());
@@ -84,9 +94,22 @@ impl Llama {
 
     /// Through the final norm: gradients of the last layer's output and, if
     /// asked for, of the norm's weight.
-    fn backward_norm(&self, output: &Tensor<2>, top: &TopGradient, of_weight: bool) -> (Tensor<2>, Tensor<2>) {
-        let x = leaf(output.clone().select(0, indices(top.predictors.iter().copied(), &self.compute)));
-        let weight = if of_weight { leaf(self.norm.clone()) } else { self.norm.clone() };
+    fn backward_norm(
+        &self,
+        output: &Tensor<2>,
+        top: &TopGradient,
+        of_weight: bool,
+    ) -> (Tensor<2>, Tensor<2>) {
+        let x = leaf(
+            output
+                .clone()
+                .select(0, indices(top.predictors.iter().copied(), &self.compute)),
+        );
+        let weight = if of_weight {
+            leaf(self.norm.clone())
+        } else {
+            self.norm.clone()
+        };
         let normed = rms_norm(x.clone(), &weight, self.config.rms_norm_eps);
         let mut gradients = (normed * top.hidden.clone()).sum().backward();
         let of_picked = taken(&x, &mut gradients);
@@ -97,7 +120,11 @@ impl Llama {
             of_picked,
             burn::tensor::IndexingUpdateOp::Add,
         );
-        let of_norm = if of_weight { taken(&weight, &mut gradients) } else { self.norm.zeros_like() };
+        let of_norm = if of_weight {
+            taken(&weight, &mut gradients)
+        } else {
+            self.norm.zeros_like()
+        };
         (of_output, of_norm)
     }
 }
@@ -112,5 +139,6 @@ fn take(leaves: &[Tensor<2>], gradients: &mut burn::tensor::Gradients) -> Vec<Te
 
 /// The gradient of a leaf; zero where the loss does not depend on it.
 fn taken(leaf: &Tensor<2>, gradients: &mut burn::tensor::Gradients) -> Tensor<2> {
-    leaf.grad_remove(gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like())
+    leaf.grad_remove(gradients)
+        .unwrap_or_else(|| leaf.clone().inner().zeros_like())
 }

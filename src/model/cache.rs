@@ -32,7 +32,12 @@ pub struct CompletionCache {
 impl CompletionCache {
     /// An empty cache behind a prefilled prompt.
     pub fn new(prompt: KeyValue, prompts: usize) -> Self {
-        Self { prompt, prompts, own: None, length: 0 }
+        Self {
+            prompt,
+            prompts,
+            own: None,
+            length: 0,
+        }
     }
 
     /// Appends one column.
@@ -46,7 +51,10 @@ impl CompletionCache {
             full => {
                 let zeros = || Tensor::zeros([rows, GROWTH, dim], (&key.device(), key.dtype()));
                 match full {
-                    None => KeyValue { key: zeros(), value: zeros() },
+                    None => KeyValue {
+                        key: zeros(),
+                        value: zeros(),
+                    },
                     Some(own) => KeyValue {
                         key: Tensor::cat(vec![own.key, zeros()], 1),
                         value: Tensor::cat(vec![own.value, zeros()], 1),
@@ -67,7 +75,10 @@ impl CompletionCache {
     /// # Panics
     /// Before the first [`CompletionCache::push`].
     pub fn own(&self) -> KeyValue {
-        let own = self.own.as_ref().expect("a token is pushed before it is attended to");
+        let own = self
+            .own
+            .as_ref()
+            .expect("a token is pushed before it is attended to");
         KeyValue {
             key: own.key.clone().narrow(1, 0, self.length),
             value: own.value.clone().narrow(1, 0, self.length),
@@ -77,7 +88,11 @@ impl CompletionCache {
     /// Keeps these prompts and these rows (indices into the present batch), in this order.
     pub fn keep(&mut self, prompts: &[usize], rows: &[usize], kv_heads: usize, compute: &Compute) {
         let spread = |kept: &[usize]| {
-            indices(kept.iter().flat_map(|&row| (0..kv_heads).map(move |head| row * kv_heads + head)), compute)
+            indices(
+                kept.iter()
+                    .flat_map(|&row| (0..kv_heads).map(move |head| row * kv_heads + head)),
+                compute,
+            )
         };
         let pick = |kept: &KeyValue, which: &[usize]| KeyValue {
             key: kept.key.clone().select(0, spread(which)),

@@ -44,7 +44,12 @@ pub enum RopeScaling {
     /// Positions divided by `factor`.
     Linear { factor: f64 },
     /// Llama 3's frequency-dependent rescaling.
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_position_embeddings: f64 },
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: f64,
+    },
 }
 
 impl LlamaConfig {
@@ -58,8 +63,8 @@ impl LlamaConfig {
         let text = std::fs::read_to_string(&path).with_context(|| {
             format!("{}: cannot be read; model.path must be a Hugging Face folder (config.json, tokenizer.json, *.safetensors)", path.display())
         })?;
-        let json: Value =
-            serde_json::from_str(&text).with_context(|| format!("{}: not valid JSON", path.display()))?;
+        let json: Value = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not valid JSON", path.display()))?;
         Self::from_json(&json).with_context(|| path.display().to_string())
     }
 
@@ -68,23 +73,33 @@ impl LlamaConfig {
     /// # Errors
     /// As [`LlamaConfig::from_dir`].
     pub fn from_json(json: &Value) -> Result<Self> {
-        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("(none)");
+        let model_type = json
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or("(none)");
         if model_type != "llama" {
-            bail!("model_type {model_type:?} is not supported; supported: \"llama\" (Llama 2/3, Midm 2.0, Kanana, HyperCLOVAX-SEED text, SmolLM2)");
+            bail!(
+                "model_type {model_type:?} is not supported; supported: \"llama\" (Llama 2/3, Midm 2.0, Kanana, HyperCLOVAX-SEED text, SmolLM2)"
+            );
         }
         refuse_unsupported(json)?;
         let hidden_size = positive(json, "hidden_size")?;
         let num_attention_heads = positive(json, "num_attention_heads")?;
-        let num_key_value_heads = optional_positive(json, "num_key_value_heads")?.unwrap_or(num_attention_heads);
+        let num_key_value_heads =
+            optional_positive(json, "num_key_value_heads")?.unwrap_or(num_attention_heads);
         let head_dim = match optional_positive(json, "head_dim")? {
             Some(head_dim) => head_dim,
-            None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
+            None if hidden_size.is_multiple_of(num_attention_heads) => {
+                hidden_size / num_attention_heads
+            }
             None => bail!(
                 "hidden_size = {hidden_size} is not a multiple of num_attention_heads = {num_attention_heads} and head_dim is absent"
             ),
         };
         if !num_attention_heads.is_multiple_of(num_key_value_heads) {
-            bail!("num_attention_heads = {num_attention_heads} is not a multiple of num_key_value_heads = {num_key_value_heads}");
+            bail!(
+                "num_attention_heads = {num_attention_heads} is not a multiple of num_key_value_heads = {num_key_value_heads}"
+            );
         }
         if !head_dim.is_multiple_of(2) {
             bail!("head_dim = {head_dim} is odd; rotary embeddings need an even width");
@@ -98,12 +113,22 @@ impl LlamaConfig {
             num_attention_heads,
             num_key_value_heads,
             head_dim,
-            rms_norm_eps: json.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6),
+            rms_norm_eps: json
+                .get("rms_norm_eps")
+                .and_then(Value::as_f64)
+                .unwrap_or(1e-6),
             rope_theta,
             rope_scaling,
-            max_position_embeddings: optional_positive(json, "max_position_embeddings")?.unwrap_or(2048),
-            tie_word_embeddings: json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
-            initializer_range: json.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02),
+            max_position_embeddings: optional_positive(json, "max_position_embeddings")?
+                .unwrap_or(2048),
+            tie_word_embeddings: json
+                .get("tie_word_embeddings")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
+            initializer_range: json
+                .get("initializer_range")
+                .and_then(Value::as_f64)
+                .unwrap_or(0.02),
         })
     }
 
@@ -127,21 +152,40 @@ impl LlamaConfig {
         let attention = self.hidden_size * (2 * self.query_size() + 2 * self.key_value_size());
         let mlp = 3 * self.hidden_size * self.intermediate_size;
         let layer = attention + mlp + 2 * self.hidden_size;
-        let embeddings = self.vocab_size * self.hidden_size * if self.tie_word_embeddings { 1 } else { 2 };
+        let embeddings =
+            self.vocab_size * self.hidden_size * if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * layer + embeddings + self.hidden_size
     }
 }
 
 /// Features that would be computed wrongly rather than not at all.
 fn refuse_unsupported(json: &Value) -> Result<()> {
-    let present = |key: &str| json.get(key).is_some_and(|value| !value.is_null() && value != &Value::Bool(false));
-    for key in ["attention_bias", "mlp_bias", "quantization_config", "sliding_window", "no_rope_layers"] {
+    let present = |key: &str| {
+        json.get(key)
+            .is_some_and(|value| !value.is_null() && value != &Value::Bool(false))
+    };
+    for key in [
+        "attention_bias",
+        "mlp_bias",
+        "quantization_config",
+        "sliding_window",
+        "no_rope_layers",
+    ] {
         if present(key) {
             bail!("{key} = {} is not supported by this decoder", json[key]);
         }
     }
-    for key in ["attention_multiplier", "residual_multiplier", "embedding_multiplier", "logits_scaling"] {
-        if json.get(key).and_then(Value::as_f64).is_some_and(|value| value != 1.0) {
+    for key in [
+        "attention_multiplier",
+        "residual_multiplier",
+        "embedding_multiplier",
+        "logits_scaling",
+    ] {
+        if json
+            .get(key)
+            .and_then(Value::as_f64)
+            .is_some_and(|value| value != 1.0)
+        {
             bail!("{key} = {} is not supported by this decoder", json[key]);
         }
     }
@@ -161,14 +205,25 @@ fn rope(json: &Value) -> Result<(f64, RopeScaling)> {
         .or_else(|| json.get("rope_theta"))
         .and_then(Value::as_f64)
         .unwrap_or(10_000.0);
-    let Some(scaling) = scaling else { return Ok((theta, RopeScaling::None)) };
-    let number = |key: &str| {
-        scaling.get(key).and_then(Value::as_f64).with_context(|| format!("rope scaling lacks the number {key:?}"))
+    let Some(scaling) = scaling else {
+        return Ok((theta, RopeScaling::None));
     };
-    let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
+    let number = |key: &str| {
+        scaling
+            .get(key)
+            .and_then(Value::as_f64)
+            .with_context(|| format!("rope scaling lacks the number {key:?}"))
+    };
+    let kind = scaling
+        .get("rope_type")
+        .or_else(|| scaling.get("type"))
+        .and_then(Value::as_str)
+        .unwrap_or("default");
     let scaling = match kind {
         "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: number("factor")? },
+        "linear" => RopeScaling::Linear {
+            factor: number("factor")?,
+        },
         "llama3" => RopeScaling::Llama3 {
             factor: number("factor")?,
             low_freq_factor: number("low_freq_factor")?,
@@ -214,7 +269,10 @@ mod tests {
         let mut new = base();
         new["rope_parameters"] = json!({"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
             "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32});
-        assert_eq!(LlamaConfig::from_json(&old).unwrap(), LlamaConfig::from_json(&new).unwrap());
+        assert_eq!(
+            LlamaConfig::from_json(&old).unwrap(),
+            LlamaConfig::from_json(&new).unwrap()
+        );
     }
 
     #[test]
@@ -230,7 +288,10 @@ mod tests {
             let mut config = base();
             config[key] = value;
             let message = format!("{:#}", LlamaConfig::from_json(&config).unwrap_err());
-            assert!(message.contains(key) || message.contains("yarn"), "{key}: {message}");
+            assert!(
+                message.contains(key) || message.contains("yarn"),
+                "{key}: {message}"
+            );
         }
     }
 }

@@ -37,7 +37,11 @@ impl Head<'_> {
     /// `hidden: [rows, hidden]`, already normed → `[rows, vocabulary]` in f32
     pub fn logits_of(&self, hidden: Tensor<2>) -> Tensor<2> {
         let logits = as_dtype(hidden.matmul(self.weight.clone().transpose()), DType::F32);
-        if self.temperature == 1.0 { logits } else { logits.div_scalar(self.temperature) }
+        if self.temperature == 1.0 {
+            logits
+        } else {
+            logits.div_scalar(self.temperature)
+        }
     }
 
     fn rows_per_chunk(&self) -> usize {
@@ -51,8 +55,13 @@ impl Head<'_> {
     pub fn log_probs(&self, hidden: &Tensor<2>, targets: &[u32]) -> TokenLogProbs {
         let mut result = TokenLogProbs::default();
         for (start, chunk) in self.chunks(targets) {
-            let log_probs = log_softmax(self.logits_of(hidden.clone().narrow(0, start, chunk.len())), 1);
-            let entropy = (log_probs.clone().exp() * log_probs.clone()).sum_dim(1).neg();
+            let log_probs = log_softmax(
+                self.logits_of(hidden.clone().narrow(0, start, chunk.len())),
+                1,
+            );
+            let entropy = (log_probs.clone().exp() * log_probs.clone())
+                .sum_dim(1)
+                .neg();
             let chosen = log_probs.gather(1, self.targets(chunk));
             result.log_probs.extend(to_f32(chosen));
             result.entropies.extend(to_f32(entropy));
@@ -80,8 +89,10 @@ impl Head<'_> {
         for (start, chunk) in self.chunks(targets) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
             let probabilities = log_softmax(self.logits_of(rows.clone()), 1).exp();
-            let scale: Vec<f32> =
-                gradient[start..start + chunk.len()].iter().map(|g| g / self.temperature as f32).collect();
+            let scale: Vec<f32> = gradient[start..start + chunk.len()]
+                .iter()
+                .map(|g| g / self.temperature as f32)
+                .collect();
             let scale = Tensor::<2>::from_data(
                 TensorData::new(scale, [chunk.len(), 1]),
                 (&self.compute.device, DType::F32),
@@ -95,7 +106,8 @@ impl Head<'_> {
             );
             let of_logits = as_dtype(of_logits, self.weight.dtype());
             if let Some(sum) = of_weight.take() {
-                of_weight = Some(sum + as_dtype(of_logits.clone().transpose().matmul(rows), DType::F32));
+                of_weight =
+                    Some(sum + as_dtype(of_logits.clone().transpose().matmul(rows), DType::F32));
             }
             pieces.push(of_logits.matmul(self.weight.clone()));
         }
@@ -104,12 +116,18 @@ impl Head<'_> {
 
     fn chunks<'t>(&self, targets: &'t [u32]) -> impl Iterator<Item = (usize, &'t [u32])> {
         let size = self.rows_per_chunk();
-        targets.chunks(size).enumerate().map(move |(i, chunk)| (i * size, chunk))
+        targets
+            .chunks(size)
+            .enumerate()
+            .map(move |(i, chunk)| (i * size, chunk))
     }
 
     fn targets(&self, chunk: &[u32]) -> Tensor<2, Int> {
         let ids: Vec<i32> = chunk.iter().map(|&id| id as i32).collect();
-        Tensor::from_data(TensorData::new(ids, [chunk.len(), 1]), (&self.compute.device, DType::I32))
+        Tensor::from_data(
+            TensorData::new(ids, [chunk.len(), 1]),
+            (&self.compute.device, DType::I32),
+        )
     }
 }
 

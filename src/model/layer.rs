@@ -47,7 +47,13 @@ impl DecoderLayer {
     ///
     /// # Shapes
     /// `x: [tokens, hidden]` in layout order → the same
-    pub fn forward(&self, x: Tensor<2>, tensors: &LayoutTensors, config: &LlamaConfig, adapted: Adapted) -> Tensor<2> {
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        tensors: &LayoutTensors,
+        config: &LlamaConfig,
+        adapted: Adapted,
+    ) -> Tensor<2> {
         let layout = &tensors.layout;
         let heads = self.heads(&x, &tensors.cos, &tensors.sin, config, adapted);
         let prompt_tokens = layout.prompt_tokens();
@@ -55,7 +61,8 @@ impl DecoderLayer {
 
         let split = |t: Tensor<3>| {
             let completion_tokens = t.dims()[0] - prompt_tokens;
-            let completion = (completion_tokens > 0).then(|| t.clone().narrow(0, prompt_tokens, completion_tokens));
+            let completion = (completion_tokens > 0)
+                .then(|| t.clone().narrow(0, prompt_tokens, completion_tokens));
             (t.narrow(0, 0, prompt_tokens), completion)
         };
         let (prompt_query, completion_query) = split(heads.query);
@@ -67,7 +74,9 @@ impl DecoderLayer {
             value: by_head(prompt_value, prompts, width),
         };
         let mut attended = attend_prompt(prompt_query, &prompt, tensors, config);
-        if let (Some(query), Some(key), Some(value)) = (completion_query, completion_key, completion_value) {
+        if let (Some(query), Some(key), Some(value)) =
+            (completion_query, completion_key, completion_value)
+        {
             let own = KeyValue {
                 key: by_head(key, layout.rows(), layout.completion_width),
                 value: by_head(value, layout.rows(), layout.completion_width),
@@ -124,19 +133,37 @@ impl DecoderLayer {
         let heads = self.heads(&x, rotary.0, rotary.1, config, adapted);
         cache.push(by_head(heads.key, rows, 1), by_head(heads.value, rows, 1));
         let own = cache.own();
-        let attended =
-            attend_shared_prefix(heads.query, &cache.prompt, &own, padding_bias, None, cache.prompts, config);
+        let attended = attend_shared_prefix(
+            heads.query,
+            &cache.prompt,
+            &own,
+            padding_bias,
+            None,
+            cache.prompts,
+            config,
+        );
         self.finish(x, attended, config, adapted)
     }
 
     /// Norm, q/k/v projections and rotation.
-    fn heads(&self, x: &Tensor<2>, cos: &Tensor<3>, sin: &Tensor<3>, config: &LlamaConfig, adapted: Adapted) -> Heads {
+    fn heads(
+        &self,
+        x: &Tensor<2>,
+        cos: &Tensor<3>,
+        sin: &Tensor<3>,
+        config: &LlamaConfig,
+        adapted: Adapted,
+    ) -> Heads {
         let tokens = x.dims()[0];
         let normed = rms_norm(x.clone(), &self.input_layernorm, config.rms_norm_eps);
         let query = self.linear(Projection::Q, &normed, adapted);
         let key = self.linear(Projection::K, &normed, adapted);
         let value = self.linear(Projection::V, &normed, adapted);
-        let (heads, kv_heads, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let (heads, kv_heads, dim) = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+        );
         Heads {
             query: rotate(query.reshape([tokens, heads, dim]), cos, sin),
             key: rotate(key.reshape([tokens, kv_heads, dim]), cos, sin),
@@ -145,9 +172,19 @@ impl DecoderLayer {
     }
 
     /// Output projection, residual, MLP, residual.
-    fn finish(&self, x: Tensor<2>, attended: Tensor<2>, config: &LlamaConfig, adapted: Adapted) -> Tensor<2> {
+    fn finish(
+        &self,
+        x: Tensor<2>,
+        attended: Tensor<2>,
+        config: &LlamaConfig,
+        adapted: Adapted,
+    ) -> Tensor<2> {
         let x = x + self.linear(Projection::O, &attended, adapted);
-        let normed = rms_norm(x.clone(), &self.post_attention_layernorm, config.rms_norm_eps);
+        let normed = rms_norm(
+            x.clone(),
+            &self.post_attention_layernorm,
+            config.rms_norm_eps,
+        );
         let gate = self.linear(Projection::Gate, &normed, adapted);
         let up = self.linear(Projection::Up, &normed, adapted);
         x + self.linear(Projection::Down, &(silu(gate) * up), adapted)
@@ -156,8 +193,13 @@ impl DecoderLayer {
     /// # Shapes
     /// `x: [tokens, in]` → `[tokens, out]`
     fn linear(&self, projection: Projection, x: &Tensor<2>, adapted: Adapted) -> Tensor<2> {
-        let base = x.clone().matmul(self.projections[projection as usize].clone().transpose());
-        match adapted.adapter.and_then(|adapter| adapter.delta(projection, x, adapted.dropout)) {
+        let base = x
+            .clone()
+            .matmul(self.projections[projection as usize].clone().transpose());
+        match adapted
+            .adapter
+            .and_then(|adapter| adapter.delta(projection, x, adapted.dropout))
+        {
             Some(delta) => base + delta,
             None => base,
         }
@@ -166,11 +208,20 @@ impl DecoderLayer {
     /// Every tensor of the layer with its name inside the layer, in a fixed order.
     pub fn parameters(&self) -> Vec<(String, Tensor<2>)> {
         let mut parameters = vec![
-            ("input_layernorm.weight".to_string(), self.input_layernorm.clone()),
-            ("post_attention_layernorm.weight".to_string(), self.post_attention_layernorm.clone()),
+            (
+                "input_layernorm.weight".to_string(),
+                self.input_layernorm.clone(),
+            ),
+            (
+                "post_attention_layernorm.weight".to_string(),
+                self.post_attention_layernorm.clone(),
+            ),
         ];
         for projection in Projection::ALL {
-            parameters.push((format!("{}.weight", projection.path()), self.projections[projection as usize].clone()));
+            parameters.push((
+                format!("{}.weight", projection.path()),
+                self.projections[projection as usize].clone(),
+            ));
         }
         parameters
     }
@@ -193,7 +244,13 @@ impl DecoderLayer {
 pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
     let dtype = x.dtype();
     let x = as_dtype(x, DType::F32);
-    let scale = x.clone().square().mean_dim(1).add_scalar(eps).sqrt().recip();
+    let scale = x
+        .clone()
+        .square()
+        .mean_dim(1)
+        .add_scalar(eps)
+        .sqrt()
+        .recip();
     as_dtype(x * scale, dtype) * weight.clone()
 }
 
@@ -204,7 +261,9 @@ fn by_head(t: Tensor<3>, rows: usize, width: usize) -> Tensor<3> {
     if width == 1 {
         return t.reshape([rows * heads, 1, dim]);
     }
-    t.reshape([rows, width, heads, dim]).swap_dims(1, 2).reshape([rows * heads, width, dim])
+    t.reshape([rows, width, heads, dim])
+        .swap_dims(1, 2)
+        .reshape([rows * heads, width, dim])
 }
 
 /// Causal self-attention of prompts. Query heads that share a key head are
@@ -212,17 +271,28 @@ fn by_head(t: Tensor<3>, rows: usize, width: usize) -> Tensor<3> {
 ///
 /// # Shapes
 /// `query: [prompts·width, heads, head_dim]` → `[prompts·width, heads·head_dim]`
-fn attend_prompt(query: Tensor<3>, prompt: &KeyValue, tensors: &LayoutTensors, config: &LlamaConfig) -> Tensor<2> {
+fn attend_prompt(
+    query: Tensor<3>,
+    prompt: &KeyValue,
+    tensors: &LayoutTensors,
+    config: &LlamaConfig,
+) -> Tensor<2> {
     let (prompts, width) = (tensors.layout.prompts(), tensors.layout.prompt_width);
-    let (kv, sharing, dim) = (config.num_key_value_heads, config.queries_per_key(), config.head_dim);
+    let (kv, sharing, dim) = (
+        config.num_key_value_heads,
+        config.queries_per_key(),
+        config.head_dim,
+    );
     let query = query
         .mul_scalar((dim as f64).powf(-0.5))
         .reshape([prompts, width, kv, sharing, dim])
         .permute([0, 2, 3, 1, 4])
         .reshape([prompts * kv, sharing * width, dim]);
-    let scores = query
-        .matmul(prompt.key.clone().swap_dims(1, 2))
-        .reshape([prompts * kv * sharing, width, width]);
+    let scores = query.matmul(prompt.key.clone().swap_dims(1, 2)).reshape([
+        prompts * kv * sharing,
+        width,
+        width,
+    ]);
     let weights = softmax(scores + tensors.prompt_bias.clone().unsqueeze::<3>(), 2);
     weights
         .reshape([prompts * kv, sharing * width, width])
@@ -248,7 +318,11 @@ fn attend_shared_prefix(
     prompts: usize,
     config: &LlamaConfig,
 ) -> Tensor<2> {
-    let (kv, sharing, dim) = (config.num_key_value_heads, config.queries_per_key(), config.head_dim);
+    let (kv, sharing, dim) = (
+        config.num_key_value_heads,
+        config.queries_per_key(),
+        config.head_dim,
+    );
     let [own_rows, own_width, _] = own.key.dims();
     let rows = own_rows / kv;
     let group = rows / prompts;
@@ -290,7 +364,10 @@ fn attend_shared_prefix(
     let to_own = to_own.reshape([prompts * kv, group * sharing * width, own_width]);
 
     let weights = softmax(Tensor::cat(vec![to_prompt, to_own], 2), 2);
-    let from_prompt = weights.clone().narrow(2, 0, prompt_width).matmul(prompt.value.clone());
+    let from_prompt = weights
+        .clone()
+        .narrow(2, 0, prompt_width)
+        .matmul(prompt.value.clone());
     let from_own = weights
         .narrow(2, prompt_width, own_width)
         .reshape([prompts * kv * group, sharing * width, own_width])

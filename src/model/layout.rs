@@ -97,11 +97,19 @@ impl GroupBatch {
     /// # Panics
     /// An empty prompt, or groups of different sizes: both are bugs of the caller.
     pub fn new(groups: &[(&[u32], Vec<&[u32]>)]) -> Self {
-        let rows_per_prompt = groups.first().map_or(0, |(_, completions)| completions.len());
-        assert!(groups.iter().all(|(prompt, rows)| !prompt.is_empty() && rows.len() == rows_per_prompt));
+        let rows_per_prompt = groups
+            .first()
+            .map_or(0, |(_, completions)| completions.len());
+        assert!(
+            groups
+                .iter()
+                .all(|(prompt, rows)| !prompt.is_empty() && rows.len() == rows_per_prompt)
+        );
         let prompt_lengths: Vec<usize> = groups.iter().map(|(prompt, _)| prompt.len()).collect();
-        let completion_lengths: Vec<usize> =
-            groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.len())).collect();
+        let completion_lengths: Vec<usize> = groups
+            .iter()
+            .flat_map(|(_, rows)| rows.iter().map(|row| row.len()))
+            .collect();
         let layout = Layout {
             prompt_width: prompt_lengths.iter().copied().max().unwrap_or(0),
             prompt_lengths,
@@ -119,7 +127,11 @@ impl GroupBatch {
         for row in groups.iter().flat_map(|(_, rows)| rows) {
             push(row, layout.completion_width);
         }
-        Self { layout, ids, completion_lengths }
+        Self {
+            layout,
+            ids,
+            completion_lengths,
+        }
     }
 
     /// Indices of the hidden states that predict each completion token (padding
@@ -172,22 +184,32 @@ impl LayoutTensors {
 /// # Shapes
 /// `[width, width]`: 0 where the column is not after the row, else masked.
 fn causal_bias(width: usize, compute: &Compute) -> Tensor<2> {
-    let values: Vec<f32> =
-        (0..width * width).map(|i| if i % width > i / width { MASKED } else { 0.0 }).collect();
-    Tensor::from_data(TensorData::new(values, [width, width]), (&compute.device, compute.dtype))
+    let values: Vec<f32> = (0..width * width)
+        .map(|i| if i % width > i / width { MASKED } else { 0.0 })
+        .collect();
+    Tensor::from_data(
+        TensorData::new(values, [width, width]),
+        (&compute.device, compute.dtype),
+    )
 }
 
 /// # Shapes
 /// `[prompts, prompt_width]`; `None` where no prompt is padded.
 pub fn padding_bias(layout: &Layout, compute: &Compute) -> Option<Tensor<2>> {
-    if layout.prompt_lengths.iter().all(|&length| length == layout.prompt_width) {
+    if layout
+        .prompt_lengths
+        .iter()
+        .all(|&length| length == layout.prompt_width)
+    {
         return None;
     }
     let width = layout.prompt_width;
     let values: Vec<f32> = layout
         .prompt_lengths
         .iter()
-        .flat_map(|&length| (0..width).map(move |column| if column < length { 0.0 } else { MASKED }))
+        .flat_map(|&length| {
+            (0..width).map(move |column| if column < length { 0.0 } else { MASKED })
+        })
         .collect();
     let data = TensorData::new(values, [layout.prompts(), width]);
     Some(Tensor::from_data(data, (&compute.device, compute.dtype)))
@@ -197,7 +219,10 @@ pub fn padding_bias(layout: &Layout, compute: &Compute) -> Option<Tensor<2>> {
 pub fn indices(values: impl IntoIterator<Item = usize>, compute: &Compute) -> Tensor<1, Int> {
     let values: Vec<i32> = values.into_iter().map(|value| value as i32).collect();
     let shape = [values.len()];
-    Tensor::from_data(TensorData::new(values, shape), (&compute.device, burn::tensor::DType::I32))
+    Tensor::from_data(
+        TensorData::new(values, shape),
+        (&compute.device, burn::tensor::DType::I32),
+    )
 }
 
 #[cfg(test)]
@@ -206,7 +231,10 @@ mod tests {
 
     #[test]
     fn tokens_lie_where_the_drawing_says() {
-        let batch = GroupBatch::new(&[(&[1, 2, 3], vec![&[7], &[8, 9]]), (&[4, 5], vec![&[10, 11], &[12]])]);
+        let batch = GroupBatch::new(&[
+            (&[1, 2, 3], vec![&[7], &[8, 9]]),
+            (&[4, 5], vec![&[10, 11], &[12]]),
+        ]);
         assert_eq!(batch.ids, [1, 2, 3, 4, 5, 0, 7, 0, 8, 9, 10, 11, 12, 0]);
         assert_eq!(batch.completion_lengths, [1, 2, 2, 1]);
         let (predictors, targets) = batch.predictions();

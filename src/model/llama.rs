@@ -57,7 +57,12 @@ impl Llama {
         let names = tensor_names(&config);
         let missing = files.missing(names.iter().map(String::as_str));
         if !missing.is_empty() {
-            let shown = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+            let shown = missing
+                .iter()
+                .take(8)
+                .copied()
+                .collect::<Vec<_>>()
+                .join(", ");
             bail!(
                 "{}: {} tensor(s) that config.json asks for are missing: {shown}{}",
                 model_dir.display(),
@@ -65,8 +70,10 @@ impl Llama {
                 if missing.len() > 8 { ", …" } else { "" }
             );
         }
-        Self::build(config, compute, |name, rows, columns| files.tensor(name, rows, columns, compute))
-            .with_context(|| model_dir.display().to_string())
+        Self::build(config, compute, |name, rows, columns| {
+            files.tensor(name, rows, columns, compute)
+        })
+        .with_context(|| model_dir.display().to_string())
     }
 
     /// A model with freshly drawn weights: normal with `initializer_range`, norms one.
@@ -83,7 +90,9 @@ impl Llama {
                         let radius = (-2.0 * (1.0 - uniform(&mut rng)).ln()).sqrt();
                         radius * (2.0 * std::f64::consts::PI * uniform(&mut rng)).cos()
                     };
-                    let values = (0..rows * columns).map(|_| (normal() * deviation) as f32).collect();
+                    let values = (0..rows * columns)
+                        .map(|_| (normal() * deviation) as f32)
+                        .collect();
                     f32_tensor(values, [rows, columns], compute).cast(compute.dtype)
                 }
             })
@@ -105,11 +114,21 @@ impl Llama {
             let mut projections = Vec::with_capacity(Projection::ALL.len());
             for projection in Projection::ALL {
                 let (out, input) = projection.shape(&config);
-                projections.push(tensor(&format!("model.layers.{i}.{}.weight", projection.path()), Some(out), input)?);
+                projections.push(tensor(
+                    &format!("model.layers.{i}.{}.weight", projection.path()),
+                    Some(out),
+                    input,
+                )?);
             }
-            let Ok(projections) = projections.try_into() else { unreachable!("one weight per projection") };
+            let Ok(projections) = projections.try_into() else {
+                unreachable!("one weight per projection")
+            };
             layers.push(DecoderLayer {
-                input_layernorm: tensor(&format!("model.layers.{i}.input_layernorm.weight"), None, hidden)?,
+                input_layernorm: tensor(
+                    &format!("model.layers.{i}.input_layernorm.weight"),
+                    None,
+                    hidden,
+                )?,
                 post_attention_layernorm: tensor(
                     &format!("model.layers.{i}.post_attention_layernorm.weight"),
                     None,
@@ -142,15 +161,24 @@ impl Llama {
             .into_iter()
             .map(|(name, tensor)| {
                 let [rows, columns] = tensor.dims();
-                let shape = if name.ends_with("norm.weight") { vec![columns] } else { vec![rows, columns] };
-                let bytes =
-                    to_f32(tensor).into_iter().flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect();
+                let shape = if name.ends_with("norm.weight") {
+                    vec![columns]
+                } else {
+                    vec![rows, columns]
+                };
+                let bytes = to_f32(tensor)
+                    .into_iter()
+                    .flat_map(|v| half::bf16::from_f32(v).to_le_bytes())
+                    .collect();
                 (name, shape, bytes)
             })
             .collect();
         let mut views = Vec::new();
         for (name, shape, bytes) in &stored {
-            views.push((name.as_str(), TensorView::new(Dtype::BF16, shape.clone(), bytes)?));
+            views.push((
+                name.as_str(),
+                TensorView::new(Dtype::BF16, shape.clone(), bytes)?,
+            ));
         }
         let metadata = [("format".to_string(), "pt".to_string())].into();
         let bytes = safetensors::serialize(views, Some(metadata))?;
@@ -161,7 +189,10 @@ impl Llama {
     /// Every tensor under its checkpoint name, in a fixed order.
     pub fn parameters(&self) -> Vec<(String, Tensor<2>)> {
         let mut parameters = vec![
-            ("model.embed_tokens.weight".to_string(), self.embed_tokens.clone()),
+            (
+                "model.embed_tokens.weight".to_string(),
+                self.embed_tokens.clone(),
+            ),
             ("model.norm.weight".to_string(), self.norm.clone()),
         ];
         if let Some(head) = &self.lm_head {
@@ -169,7 +200,10 @@ impl Llama {
         }
         for (i, layer) in self.layers.iter().enumerate() {
             parameters.extend(
-                layer.parameters().into_iter().map(|(name, tensor)| (format!("model.layers.{i}.{name}"), tensor)),
+                layer
+                    .parameters()
+                    .into_iter()
+                    .map(|(name, tensor)| (format!("model.layers.{i}.{name}"), tensor)),
             );
         }
         parameters
@@ -181,19 +215,35 @@ impl Llama {
         let mut next = |old: &Tensor<2>| values.next().unwrap_or_else(|| old.clone());
         let (embed_tokens, norm) = (next(&self.embed_tokens), next(&self.norm));
         let lm_head = self.lm_head.as_ref().map(&mut next);
-        let layers = self.layers.iter().map(|layer| layer.with_parameters(&mut values)).collect();
-        Self { embed_tokens, norm, lm_head, layers, ..self.clone() }
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| layer.with_parameters(&mut values))
+            .collect();
+        Self {
+            embed_tokens,
+            norm,
+            lm_head,
+            layers,
+            ..self.clone()
+        }
     }
 
     /// The head that turns hidden states into logits at a temperature.
     pub fn head(&self, temperature: f64) -> Head<'_> {
-        Head { weight: self.lm_head.as_ref().unwrap_or(&self.embed_tokens), temperature, compute: &self.compute }
+        Head {
+            weight: self.lm_head.as_ref().unwrap_or(&self.embed_tokens),
+            temperature,
+            compute: &self.compute,
+        }
     }
 
     /// # Shapes
     /// `ids: [tokens]` → `[tokens, hidden]`
     pub fn embed(&self, ids: &[u32]) -> Tensor<2> {
-        self.embed_tokens.clone().select(0, indices(ids.iter().map(|&id| id as usize), &self.compute))
+        self.embed_tokens
+            .clone()
+            .select(0, indices(ids.iter().map(|&id| id as usize), &self.compute))
     }
 
     /// Rotary and mask tensors of a layout.
@@ -217,14 +267,21 @@ impl Llama {
                 inputs.push(x.clone());
             }
             let dropout = self.layer_dropout(dropout, i);
-            let adapted = Adapted { adapter: adapter.map(|a| &a.layers[i]), dropout: dropout.as_ref() };
+            let adapted = Adapted {
+                adapter: adapter.map(|a| &a.layers[i]),
+                dropout: dropout.as_ref(),
+            };
             x = layer.forward(x, tensors, &self.config, adapted);
         }
         Tape { inputs, output: x }
     }
 
     /// The dropout of one layer within a forward pass.
-    pub(super) fn layer_dropout(&self, dropout: Option<Dropout>, layer: usize) -> Option<LayerDropout> {
+    pub(super) fn layer_dropout(
+        &self,
+        dropout: Option<Dropout>,
+        layer: usize,
+    ) -> Option<LayerDropout> {
         dropout.filter(|dropout| dropout.rate > 0.0).map(|dropout| {
             let [step, iteration, micro_batch] = dropout.place;
             LayerDropout {
@@ -241,27 +298,43 @@ impl Llama {
     /// # Shapes
     /// `output: [tokens, hidden]` → `[predictors, hidden]`
     pub fn predicting_states(&self, output: &Tensor<2>, predictors: &[usize]) -> Tensor<2> {
-        let picked = output.clone().select(0, indices(predictors.iter().copied(), &self.compute));
+        let picked = output
+            .clone()
+            .select(0, indices(predictors.iter().copied(), &self.compute));
         rms_norm(picked, &self.norm, self.config.rms_norm_eps)
     }
 
     /// Runs prompts and starts a cache of `rows_per_prompt` completions each.
     /// Answers the logits after each prompt, `[prompts, vocabulary]`.
-    pub fn prefill(&self, prompts: &[&[u32]], rows_per_prompt: usize, adapter: Option<&Adapter>) -> (Decoding<'_>, Tensor<2>) {
-        let groups: Vec<(&[u32], Vec<&[u32]>)> = prompts.iter().map(|prompt| (*prompt, Vec::new())).collect();
+    pub fn prefill(
+        &self,
+        prompts: &[&[u32]],
+        rows_per_prompt: usize,
+        adapter: Option<&Adapter>,
+    ) -> (Decoding<'_>, Tensor<2>) {
+        let groups: Vec<(&[u32], Vec<&[u32]>)> =
+            prompts.iter().map(|prompt| (*prompt, Vec::new())).collect();
         let batch = GroupBatch::new(&groups);
         let tensors = self.layout_tensors(&batch.layout);
         let mut x = self.embed(&batch.ids);
         let mut caches = Vec::with_capacity(self.layers.len());
         for (i, layer) in self.layers.iter().enumerate() {
-            let adapted = Adapted { adapter: adapter.map(|a| &a.layers[i]), dropout: None };
+            let adapted = Adapted {
+                adapter: adapter.map(|a| &a.layers[i]),
+                dropout: None,
+            };
             let (y, prompt) = layer.prefill(x, &tensors, &self.config, adapted);
             caches.push(CompletionCache::new(prompt, prompts.len()));
             x = y;
         }
         let width = batch.layout.prompt_width;
-        let last: Vec<usize> =
-            batch.layout.prompt_lengths.iter().enumerate().map(|(i, length)| i * width + length - 1).collect();
+        let last: Vec<usize> = batch
+            .layout
+            .prompt_lengths
+            .iter()
+            .enumerate()
+            .map(|(i, length)| i * width + length - 1)
+            .collect();
         let logits = self.head(1.0).logits_of(self.predicting_states(&x, &last));
         let decoding = Decoding {
             model: self,
@@ -302,14 +375,28 @@ impl Decoding<'_> {
             .iter()
             .flat_map(|&length| std::iter::repeat_n(length + self.generated, self.rows_per_prompt))
             .collect();
-        let (cos, sin) = model.rope.at(&positions, model.config.head_dim, &model.compute);
+        let (cos, sin) = model
+            .rope
+            .at(&positions, model.config.head_dim, &model.compute);
         let mut x = model.embed(tokens);
         for (i, (layer, cache)) in model.layers.iter().zip(&mut self.caches).enumerate() {
-            let adapted = Adapted { adapter: adapter.map(|a| &a.layers[i]), dropout: None };
-            x = layer.decode(x, (&cos, &sin), self.padding_bias.as_ref(), cache, &model.config, adapted);
+            let adapted = Adapted {
+                adapter: adapter.map(|a| &a.layers[i]),
+                dropout: None,
+            };
+            x = layer.decode(
+                x,
+                (&cos, &sin),
+                self.padding_bias.as_ref(),
+                cache,
+                &model.config,
+                adapted,
+            );
         }
         self.generated += 1;
-        model.head(1.0).logits_of(rms_norm(x, &model.norm, model.config.rms_norm_eps))
+        model
+            .head(1.0)
+            .logits_of(rms_norm(x, &model.norm, model.config.rms_norm_eps))
     }
 
     /// Keeps these prompts with `rows_per_prompt` rows each; `rows` are indices
@@ -317,21 +404,35 @@ impl Decoding<'_> {
     pub fn keep(&mut self, prompts: &[usize], rows: &[usize], rows_per_prompt: usize) {
         let compute = &self.model.compute;
         for cache in &mut self.caches {
-            cache.keep(prompts, rows, self.model.config.num_key_value_heads, compute);
+            cache.keep(
+                prompts,
+                rows,
+                self.model.config.num_key_value_heads,
+                compute,
+            );
         }
         if let Some(bias) = &self.padding_bias
             && prompts.len() != self.prompt_lengths.len()
         {
-            self.padding_bias = Some(bias.clone().select(0, indices(prompts.iter().copied(), compute)));
+            self.padding_bias = Some(
+                bias.clone()
+                    .select(0, indices(prompts.iter().copied(), compute)),
+            );
         }
-        self.prompt_lengths = prompts.iter().map(|&prompt| self.prompt_lengths[prompt]).collect();
+        self.prompt_lengths = prompts
+            .iter()
+            .map(|&prompt| self.prompt_lengths[prompt])
+            .collect();
         self.rows_per_prompt = rows_per_prompt;
     }
 }
 
 /// Names of all tensors a checkpoint of this configuration holds.
 fn tensor_names(config: &LlamaConfig) -> Vec<String> {
-    let mut names = vec!["model.embed_tokens.weight".to_string(), "model.norm.weight".to_string()];
+    let mut names = vec![
+        "model.embed_tokens.weight".to_string(),
+        "model.norm.weight".to_string(),
+    ];
     if !config.tie_word_embeddings {
         names.push("lm_head.weight".to_string());
     }

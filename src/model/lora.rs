@@ -3,8 +3,8 @@
 
 use anyhow::{Result, bail};
 use burn::tensor::{DType, Tensor, TensorData};
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::config::LlamaConfig;
 use crate::device::Compute;
@@ -30,8 +30,15 @@ pub enum Projection {
 
 impl Projection {
     /// All of them, in the order of a layer's computation.
-    pub const ALL: [Projection; 7] =
-        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Projection; 7] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
 
     /// `q_proj` and so on.
     pub fn name(self) -> &'static str {
@@ -78,7 +85,10 @@ impl Projection {
         }
         let mut targets = Vec::new();
         for name in names() {
-            match Self::ALL.into_iter().find(|projection| projection.name() == name) {
+            match Self::ALL
+                .into_iter()
+                .find(|projection| projection.name() == name)
+            {
                 Some(projection) if !targets.contains(&projection) => targets.push(projection),
                 Some(_) => {}
                 None => bail!(
@@ -88,7 +98,10 @@ impl Projection {
             }
         }
         if targets.is_empty() {
-            bail!("lora.target_modules is empty; name at least one of {}", Self::ALL.map(Self::name).join(", "));
+            bail!(
+                "lora.target_modules is empty; name at least one of {}",
+                Self::ALL.map(Self::name).join(", ")
+            );
         }
         targets.sort();
         Ok(targets)
@@ -152,7 +165,11 @@ impl LayerAdapter {
 
     /// The factors in a fixed order: for each adapted layer `A`, then `B`.
     pub fn parameters(&self) -> Vec<Tensor<2>> {
-        self.pairs.iter().flatten().flat_map(|pair| [pair.a.clone(), pair.b.clone()]).collect()
+        self.pairs
+            .iter()
+            .flatten()
+            .flat_map(|pair| [pair.a.clone(), pair.b.clone()])
+            .collect()
     }
 
     /// The same layer with other values, in the order of [`LayerAdapter::parameters`].
@@ -163,14 +180,22 @@ impl LayerAdapter {
                 b: values.next().unwrap_or(pair.b),
             })
         });
-        Self { pairs, scaling: self.scaling }
+        Self {
+            pairs,
+            scaling: self.scaling,
+        }
     }
 
     /// The adapter's share of a linear layer's output.
     ///
     /// # Shapes
     /// `x: [tokens, in]` → `[tokens, out]`
-    pub fn delta(&self, projection: Projection, x: &Tensor<2>, dropout: Option<&LayerDropout>) -> Option<Tensor<2>> {
+    pub fn delta(
+        &self,
+        projection: Projection,
+        x: &Tensor<2>,
+        dropout: Option<&LayerDropout>,
+    ) -> Option<Tensor<2>> {
         let pair = self.pair(projection)?;
         let dtype = x.dtype();
         let x = match dropout {
@@ -179,7 +204,11 @@ impl LayerAdapter {
         };
         let a = as_dtype(pair.a.clone(), dtype);
         let b = as_dtype(pair.b.clone(), dtype);
-        Some(x.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(self.scaling))
+        Some(
+            x.matmul(a.transpose())
+                .matmul(b.transpose())
+                .mul_scalar(self.scaling),
+        )
     }
 }
 
@@ -204,14 +233,18 @@ impl Adapter {
                 let (out, input) = projection.shape(model);
                 let mut rng = stream(seed, "lora_A", &[layer as u64, projection as u64]);
                 let bound = 1.0 / (input as f32).sqrt();
-                let a: Vec<f32> =
-                    (0..config.r * input).map(|_| (2.0 * uniform(&mut rng) as f32 - 1.0) * bound).collect();
+                let a: Vec<f32> = (0..config.r * input)
+                    .map(|_| (2.0 * uniform(&mut rng) as f32 - 1.0) * bound)
+                    .collect();
                 pairs[projection as usize] = Some(LoraPair {
                     a: f32_tensor(a, [config.r, input], compute),
                     b: Tensor::zeros([out, config.r], (&compute.device, DType::F32)),
                 });
             }
-            layers.push(LayerAdapter { pairs, scaling: config.scaling() });
+            layers.push(LayerAdapter {
+                pairs,
+                scaling: config.scaling(),
+            });
         }
         Self { config, layers }
     }
@@ -231,21 +264,34 @@ impl Adapter {
             for &projection in &config.target_modules {
                 pairs[projection as usize] = Some(pair(layer, projection)?);
             }
-            layers.push(LayerAdapter { pairs, scaling: config.scaling() });
+            layers.push(LayerAdapter {
+                pairs,
+                scaling: config.scaling(),
+            });
         }
         Ok(Self { config, layers })
     }
 
     /// All factors, layer after layer, in the order the optimizer keeps them.
     pub fn parameters(&self) -> Vec<Tensor<2>> {
-        self.layers.iter().flat_map(LayerAdapter::parameters).collect()
+        self.layers
+            .iter()
+            .flat_map(LayerAdapter::parameters)
+            .collect()
     }
 
     /// The same adapter with other values, in the order of [`Adapter::parameters`].
     pub fn with_parameters(&self, values: Vec<Tensor<2>>) -> Self {
         let mut values = values.into_iter();
-        let layers = self.layers.iter().map(|layer| layer.with_parameters(&mut values)).collect();
-        Self { config: self.config.clone(), layers }
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| layer.with_parameters(&mut values))
+            .collect();
+        Self {
+            config: self.config.clone(),
+            layers,
+        }
     }
 }
 
@@ -280,7 +326,10 @@ impl LayerDropout {
             values.push(if word >> 16 < threshold { 0.0 } else { keep });
         }
         values.truncate(shape[0] * shape[1]);
-        let mask = Tensor::<2>::from_data(TensorData::new(values, shape), (&self.compute.device, x.dtype()));
+        let mask = Tensor::<2>::from_data(
+            TensorData::new(values, shape),
+            (&self.compute.device, x.dtype()),
+        );
         x * mask
     }
 }
@@ -308,5 +357,8 @@ pub fn as_dtype<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
 
 /// A matrix of f32 values, row-major, on the device.
 pub fn f32_tensor(values: Vec<f32>, shape: [usize; 2], compute: &Compute) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, shape), (&compute.device, DType::F32))
+    Tensor::from_data(
+        TensorData::new(values, shape),
+        (&compute.device, DType::F32),
+    )
 }

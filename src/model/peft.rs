@@ -21,7 +21,10 @@ const CONFIG: &str = "adapter_config.json";
 const PEFT_VERSION: &str = "0.21.2";
 
 fn key(layer: usize, projection: Projection, factor: char) -> String {
-    format!("base_model.model.model.layers.{layer}.{}.lora_{factor}.weight", projection.path())
+    format!(
+        "base_model.model.model.layers.{layer}.{}.lora_{factor}.weight",
+        projection.path()
+    )
 }
 
 /// Writes an adapter into `dir` (which must exist) in f32.
@@ -32,19 +35,30 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
     let mut stored = Vec::new();
     for (i, layer) in adapter.layers.iter().enumerate() {
         for &projection in &adapter.config.target_modules {
-            let Some(pair) = layer.pair(projection) else { continue };
+            let Some(pair) = layer.pair(projection) else {
+                continue;
+            };
             for (factor, tensor) in [('A', &pair.a), ('B', &pair.b)] {
-                let bytes: Vec<u8> = to_f32(tensor.clone()).iter().flat_map(|v| v.to_le_bytes()).collect();
+                let bytes: Vec<u8> = to_f32(tensor.clone())
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect();
                 stored.push((key(i, projection, factor), tensor.dims().to_vec(), bytes));
             }
         }
     }
     let mut views = Vec::new();
     for (name, shape, bytes) in &stored {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?));
+        views.push((
+            name.as_str(),
+            TensorView::new(Dtype::F32, shape.clone(), bytes)?,
+        ));
     }
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    publish(&dir.join(WEIGHTS), &safetensors::serialize(views, Some(metadata))?)?;
+    publish(
+        &dir.join(WEIGHTS),
+        &safetensors::serialize(views, Some(metadata))?,
+    )?;
 
     let config = json!({
         "peft_type": "LORA",
@@ -68,7 +82,10 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
         "revision": null,
         "peft_version": PEFT_VERSION,
     });
-    publish(&dir.join(CONFIG), format!("{}\n", serde_json::to_string_pretty(&config)?).as_bytes())?;
+    publish(
+        &dir.join(CONFIG),
+        format!("{}\n", serde_json::to_string_pretty(&config)?).as_bytes(),
+    )?;
     Ok(())
 }
 
@@ -79,9 +96,14 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
 /// that would change the arithmetic (the message names it).
 pub fn load_adapter(dir: &Path, model: &LlamaConfig, compute: &Compute) -> Result<Adapter> {
     let path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("{}: cannot be read; an adapter folder holds {CONFIG} and {WEIGHTS}", path.display()))?;
-    let json: Value = serde_json::from_str(&text).with_context(|| format!("{}: not valid JSON", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{}: cannot be read; an adapter folder holds {CONFIG} and {WEIGHTS}",
+            path.display()
+        )
+    })?;
+    let json: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not valid JSON", path.display()))?;
     let config = read_config(&json).with_context(|| path.display().to_string())?;
     let weights = dir.join(WEIGHTS);
     let files = WeightFiles::open_files(vec![weights.clone()])?;
@@ -91,7 +113,10 @@ pub fn load_adapter(dir: &Path, model: &LlamaConfig, compute: &Compute) -> Resul
             let values = files.read_f32(&key(layer, projection, factor), &[rows, columns])?;
             Ok(f32_tensor(values, [rows, columns], compute))
         };
-        Ok(LoraPair { a: read('A', config.r, input)?, b: read('B', out, config.r)? })
+        Ok(LoraPair {
+            a: read('A', config.r, input)?,
+            b: read('B', out, config.r)?,
+        })
     })
     .with_context(|| weights.display().to_string())?;
     let expected = adapter.parameters().len();
@@ -130,7 +155,10 @@ fn read_config(json: &Value) -> Result<LoraConfig> {
         }
     }
     let targets: Vec<String> = match json.get("target_modules") {
-        Some(Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect(),
+        Some(Value::Array(names)) => names
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_string))
+            .collect(),
         Some(Value::String(name)) => vec![name.clone()],
         _ => bail!("target_modules must be a list of names"),
     };
@@ -140,8 +168,14 @@ fn read_config(json: &Value) -> Result<LoraConfig> {
     }
     Ok(LoraConfig {
         r,
-        lora_alpha: json.get("lora_alpha").and_then(Value::as_f64).unwrap_or(8.0),
-        lora_dropout: json.get("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0),
+        lora_alpha: json
+            .get("lora_alpha")
+            .and_then(Value::as_f64)
+            .unwrap_or(8.0),
+        lora_dropout: json
+            .get("lora_dropout")
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0),
         target_modules: Projection::parse_targets(&targets)?,
     })
 }

@@ -19,11 +19,15 @@ impl RopeTable {
         let half = config.head_dim / 2;
         let inverse_frequencies = (0..half)
             .map(|i| {
-                let plain = config.rope_theta.powf(-(2.0 * i as f64) / config.head_dim as f64);
+                let plain = config
+                    .rope_theta
+                    .powf(-(2.0 * i as f64) / config.head_dim as f64);
                 rescale(plain, config.rope_scaling) as f32
             })
             .collect();
-        Self { inverse_frequencies }
+        Self {
+            inverse_frequencies,
+        }
     }
 
     /// Cosines and sines at the given positions, in f32 until the last step as
@@ -31,7 +35,12 @@ impl RopeTable {
     ///
     /// # Shapes
     /// two of `[positions, 1, head_dim]`
-    pub fn at(&self, positions: &[usize], head_dim: usize, compute: &Compute) -> (Tensor<3>, Tensor<3>) {
+    pub fn at(
+        &self,
+        positions: &[usize],
+        head_dim: usize,
+        compute: &Compute,
+    ) -> (Tensor<3>, Tensor<3>) {
         let mut cos = Vec::with_capacity(positions.len() * head_dim);
         let mut sin = Vec::with_capacity(positions.len() * head_dim);
         for &position in positions {
@@ -58,7 +67,12 @@ fn rescale(frequency: f64, scaling: RopeScaling) -> f64 {
     match scaling {
         RopeScaling::None => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => {
             let wavelength = 2.0 * PI / frequency;
             if wavelength > original_max_position_embeddings / low_freq_factor {
                 frequency / factor

@@ -38,19 +38,30 @@ impl WeightFiles {
                 model_dir.display()
             )
         })?;
-        let index: serde_json::Value =
-            serde_json::from_str(&text).with_context(|| format!("{}: not valid JSON", index_path.display()))?;
+        let index: serde_json::Value = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not valid JSON", index_path.display()))?;
         let map = index
             .get("weight_map")
             .and_then(serde_json::Value::as_object)
-            .with_context(|| format!("{}: the object \"weight_map\" is missing", index_path.display()))?;
+            .with_context(|| {
+                format!(
+                    "{}: the object \"weight_map\" is missing",
+                    index_path.display()
+                )
+            })?;
         let mut shards = BTreeSet::new();
         for (tensor, shard) in map {
             let name = shard.as_str().with_context(|| {
-                format!("{}: weight_map[{tensor:?}] must be a file name", index_path.display())
+                format!(
+                    "{}: weight_map[{tensor:?}] must be a file name",
+                    index_path.display()
+                )
             })?;
             if name.contains(['/', '\\']) || name.starts_with("..") {
-                bail!("{}: weight_map[{tensor:?}] = {name:?} points outside the folder", index_path.display());
+                bail!(
+                    "{}: weight_map[{tensor:?}] = {name:?} points outside the folder",
+                    index_path.display()
+                );
             }
             shards.insert(model_dir.join(name));
         }
@@ -65,11 +76,13 @@ impl WeightFiles {
         let mut files = Vec::new();
         let mut place = BTreeMap::new();
         for path in paths {
-            let file = File::open(&path).with_context(|| format!("{}: cannot be opened", path.display()))?;
+            let file = File::open(&path)
+                .with_context(|| format!("{}: cannot be opened", path.display()))?;
             // SAFETY: the map is read-only and lives as long as this value. A
             // writer that truncates the file meanwhile would fault, as with
             // every memory-mapped checkpoint reader; weights are published by rename.
-            let map = unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))?;
+            let map = unsafe { Mmap::map(&file) }
+                .with_context(|| format!("{}: cannot be mapped", path.display()))?;
             let tensors = SafeTensors::deserialize(&map)
                 .with_context(|| format!("{}: not a whole safetensors file", path.display()))?;
             for name in tensors.names() {
@@ -92,7 +105,10 @@ impl WeightFiles {
 
     /// Every one of `names` that no file holds.
     pub fn missing<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-        names.into_iter().filter(|name| !self.contains(name)).collect()
+        names
+            .into_iter()
+            .filter(|name| !self.contains(name))
+            .collect()
     }
 
     /// The values of a tensor in f32, row-major.
@@ -100,10 +116,15 @@ impl WeightFiles {
     /// # Errors
     /// The tensor is absent, has another shape, or is not f32, f16 or bf16.
     pub fn read_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let index = *self.place.get(name).with_context(|| format!("the tensor {name:?} is missing"))?;
+        let index = *self
+            .place
+            .get(name)
+            .with_context(|| format!("the tensor {name:?} is missing"))?;
         let (path, map) = &self.files[index];
         let tensors = SafeTensors::deserialize(map).with_context(|| path.display().to_string())?;
-        let view = tensors.tensor(name).with_context(|| path.display().to_string())?;
+        let view = tensors
+            .tensor(name)
+            .with_context(|| path.display().to_string())?;
         if view.shape() != shape {
             bail!(
                 "{}: {name} has shape {:?}; config.json asks for {shape:?}",
@@ -113,16 +134,22 @@ impl WeightFiles {
         }
         let bytes = view.data();
         let values = match view.dtype() {
-            Dtype::F32 => {
-                bytes.par_chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
-            Dtype::BF16 => {
-                bytes.par_chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
-            Dtype::F16 => {
-                bytes.par_chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
-            other => bail!("{}: {name} is stored as {other:?}; supported: F32, F16, BF16", path.display()),
+            Dtype::F32 => bytes
+                .par_chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+            Dtype::BF16 => bytes
+                .par_chunks_exact(2)
+                .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            Dtype::F16 => bytes
+                .par_chunks_exact(2)
+                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            other => bail!(
+                "{}: {name} is stored as {other:?}; supported: F32, F16, BF16",
+                path.display()
+            ),
         };
         Ok(values)
     }
@@ -134,7 +161,13 @@ impl WeightFiles {
     ///
     /// # Errors
     /// As [`WeightFiles::read_f32`].
-    pub fn tensor(&self, name: &str, rows: Option<usize>, columns: usize, compute: &Compute) -> Result<Tensor<2>> {
+    pub fn tensor(
+        &self,
+        name: &str,
+        rows: Option<usize>,
+        columns: usize,
+        compute: &Compute,
+    ) -> Result<Tensor<2>> {
         let shape: &[usize] = match rows {
             Some(rows) => &[rows, columns],
             None => &[columns],

@@ -3,15 +3,19 @@
 
 mod sampling;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 pub use sampling::{Drawn, SamplingParameters};
 
 use crate::model::{Adapter, Decoding, Llama, stream, to_f32, uniform};
+use crate::parallel;
 
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,19 +104,114 @@ pub fn generate(
     progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
 ) -> Result<Vec<Vec<Completion>>> {
     settings.sampling.validate()?;
-    let mut report = RolloutProgress { total: prompts.len() * settings.group_size, ..Default::default() };
     // Prompts of similar length pad each other least.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(prompts[i].tokens.len()));
+    let rows = if model.compute.is_cpu {
+        settings.max_rows.min(CPU_ROWS)
+    } else {
+        settings.max_rows
+    };
+    let batches: Vec<Vec<&Prompt>> = order
+        .chunks((rows / settings.group_size).max(1))
+        .map(|chunk| chunk.iter().map(|&i| &prompts[i]).collect())
+        .collect();
+    let total = RolloutProgress {
+        total: prompts.len() * settings.group_size,
+        ..Default::default()
+    };
+    let sample = |batch: &Vec<&Prompt>, tell: &dyn Fn(Told) -> Result<()>| {
+        generate_batch(model, adapter, batch, settings, tell)
+    };
+    let done = match parallel::workers(&model.compute) {
+        1 => in_turn(&batches, sample, total, progress)?,
+        workers => side_by_side(&batches, workers, sample, total, progress)?,
+    };
     let mut results: Vec<Vec<Completion>> = vec![Vec::new(); prompts.len()];
-    for chunk in order.chunks((settings.max_rows / settings.group_size).max(1)) {
-        let batch: Vec<&Prompt> = chunk.iter().map(|&i| &prompts[i]).collect();
-        let done = generate_batch(model, adapter, &batch, settings, &mut report, progress)?;
-        for (&i, completions) in chunk.iter().zip(done) {
-            results[i] = completions;
-        }
+    for (i, completions) in order.into_iter().zip(done.into_iter().flatten()) {
+        results[i] = completions;
     }
     Ok(results)
+}
+
+/// Completions decoded together on the CPU, where several batches run side by
+/// side. A constant, so that results do not depend on the number of cores.
+const CPU_ROWS: usize = 32;
+
+/// What a batch reports after each token.
+struct Told {
+    finished: usize,
+    tokens: usize,
+}
+
+impl RolloutProgress {
+    fn add(&mut self, told: &Told) {
+        self.finished += told.finished;
+        self.tokens += told.tokens;
+    }
+}
+
+/// Completions of the prompts of a batch.
+type Groups = Vec<Vec<Completion>>;
+
+fn in_turn<'p>(
+    batches: &[Vec<&'p Prompt>],
+    sample: impl Fn(&Vec<&'p Prompt>, &dyn Fn(Told) -> Result<()>) -> Result<Groups>,
+    report: RolloutProgress,
+    progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
+) -> Result<Vec<Groups>> {
+    let state = RefCell::new((report, progress));
+    let tell = |told: Told| {
+        let (report, progress) = &mut *state.borrow_mut();
+        report.add(&told);
+        progress(*report)
+    };
+    batches.iter().map(|batch| sample(batch, &tell)).collect()
+}
+
+/// Batches on threads of their own; progress is told on the caller's.
+fn side_by_side<'p>(
+    batches: &[Vec<&'p Prompt>],
+    workers: usize,
+    sample: impl Fn(&Vec<&'p Prompt>, &dyn Fn(Told) -> Result<()>) -> Result<Groups> + Sync,
+    mut report: RolloutProgress,
+    progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
+) -> Result<Vec<Groups>> {
+    let is_stopped = AtomicBool::new(false);
+    let (sender, receiver) = mpsc::channel();
+    let mut stopped_by = None;
+    let done = std::thread::scope(|scope| {
+        let (is_stopped, sample) = (&is_stopped, &sample);
+        let working = scope.spawn(move || {
+            parallel::map(batches, workers, |_, batch| {
+                let tell = |told: Told| {
+                    if is_stopped.load(Ordering::Relaxed) {
+                        bail!("sampling was stopped");
+                    }
+                    // The receiver outlives the workers.
+                    let _ = sender.send(told);
+                    Ok(())
+                };
+                sample(batch, &tell)
+            })
+        });
+        for told in receiver {
+            report.add(&told);
+            if stopped_by.is_none()
+                && let Err(error) = progress(report)
+            {
+                stopped_by = Some(error);
+                is_stopped.store(true, Ordering::Relaxed);
+            }
+        }
+        working
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    match stopped_by {
+        Some(error) => Err(error),
+        None => done.into_iter().collect(),
+    }
 }
 
 /// One completion in the making.
@@ -127,15 +226,18 @@ fn generate_batch(
     adapter: Option<&Adapter>,
     prompts: &[&Prompt],
     settings: &RolloutSettings,
-    report: &mut RolloutProgress,
-    progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
+    tell: &dyn Fn(Told) -> Result<()>,
 ) -> Result<Vec<Vec<Completion>>> {
     let group = settings.group_size;
     let mut rows: Vec<Row> = prompts
         .iter()
         .flat_map(|prompt| {
             (0..group as u64).map(|sample| Row {
-                rng: stream(settings.seed, settings.purpose, &[settings.step, prompt.key, sample]),
+                rng: stream(
+                    settings.seed,
+                    settings.purpose,
+                    &[settings.step, prompt.key, sample],
+                ),
                 completion: Completion {
                     tokens: Vec::new(),
                     log_probs: Vec::new(),
@@ -149,7 +251,10 @@ fn generate_batch(
         return Ok(into_groups(rows, group));
     }
 
-    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    let tokens: Vec<&[u32]> = prompts
+        .iter()
+        .map(|prompt| prompt.tokens.as_slice())
+        .collect();
     let (mut decoding, logits) = model.prefill(&tokens, group, adapter);
     let vocabulary = model.config.vocab_size;
     let mut logits = to_f32(logits);
@@ -157,18 +262,34 @@ fn generate_batch(
     // After the prefill a group shares one row of logits, afterwards each completion has its own.
     let mut rows_per_logits = group;
     loop {
-        draw(&mut rows, &slots.rows, prompts, &logits, (vocabulary, rows_per_logits, group), settings)?;
-        report.tokens += slots.rows.iter().filter(|&&row| !rows[row].is_finished).count();
-        for &row in &slots.rows {
-            finish(&mut rows[row], settings, report);
-        }
-        progress(*report)?;
+        draw(
+            &mut rows,
+            &slots.rows,
+            prompts,
+            &logits,
+            (vocabulary, rows_per_logits, group),
+            settings,
+        )?;
+        let tokens = slots
+            .rows
+            .iter()
+            .filter(|&&row| !rows[row].is_finished)
+            .count();
+        let finished = slots
+            .rows
+            .iter()
+            .filter(|&&row| finish(&mut rows[row], settings))
+            .count();
+        tell(Told { finished, tokens })?;
         if rows.iter().all(|row| row.is_finished) {
             return Ok(into_groups(rows, group));
         }
         slots.compact(&rows, &mut decoding);
-        let last: Vec<u32> =
-            slots.rows.iter().map(|&row| rows[row].completion.tokens.last().copied().unwrap_or(0)).collect();
+        let last: Vec<u32> = slots
+            .rows
+            .iter()
+            .map(|&row| rows[row].completion.tokens.last().copied().unwrap_or(0))
+            .collect();
         logits = to_f32(decoding.step(&last, adapter));
         rows_per_logits = 1;
     }
@@ -200,39 +321,53 @@ fn draw(
         place[row] = slot / rows_per_logits;
     }
     let penalty = settings.sampling.repetition_penalty != 1.0;
-    rows.par_iter_mut().zip(place).enumerate().try_for_each(|(index, (row, slot))| {
-        if row.is_finished || slot == usize::MAX {
-            return Ok(());
-        }
-        let prompt = prompts[index / group];
-        let logits = &logits[slot * vocabulary..(slot + 1) * vocabulary];
-        let seen: BTreeSet<u32> = match penalty {
-            true => prompt.tokens.iter().chain(&row.completion.tokens).copied().collect(),
-            false => BTreeSet::new(),
-        };
-        let u = uniform(&mut row.rng);
-        let drawn = settings
-            .sampling
-            .draw(logits, |token| seen.contains(&token), u)
-            .with_context(|| format!("token {} of a completion", row.completion.tokens.len() + 1))?;
-        row.completion.tokens.push(drawn.token);
-        row.completion.log_probs.push(drawn.log_prob);
-        Ok(())
-    })
+    rows.par_iter_mut()
+        .zip(place)
+        .enumerate()
+        .try_for_each(|(index, (row, slot))| {
+            if row.is_finished || slot == usize::MAX {
+                return Ok(());
+            }
+            let prompt = prompts[index / group];
+            let logits = &logits[slot * vocabulary..(slot + 1) * vocabulary];
+            let seen: BTreeSet<u32> = match penalty {
+                true => prompt
+                    .tokens
+                    .iter()
+                    .chain(&row.completion.tokens)
+                    .copied()
+                    .collect(),
+                false => BTreeSet::new(),
+            };
+            let u = uniform(&mut row.rng);
+            let drawn = settings
+                .sampling
+                .draw(logits, |token| seen.contains(&token), u)
+                .with_context(|| {
+                    format!("token {} of a completion", row.completion.tokens.len() + 1)
+                })?;
+            row.completion.tokens.push(drawn.token);
+            row.completion.log_probs.push(drawn.log_prob);
+            Ok(())
+        })
 }
 
-fn finish(row: &mut Row, settings: &RolloutSettings, report: &mut RolloutProgress) {
+/// Whether the token just drawn ends this row, which it then marks.
+fn finish(row: &mut Row, settings: &RolloutSettings) -> bool {
     if row.is_finished {
-        return;
+        return false;
     }
     let tokens = &row.completion.tokens;
-    if tokens.last().is_some_and(|token| settings.stop.contains(token)) {
+    if tokens
+        .last()
+        .is_some_and(|token| settings.stop.contains(token))
+    {
         row.completion.finish_reason = FinishReason::Stop;
         row.is_finished = true;
     } else if tokens.len() >= settings.max_completion_length {
         row.is_finished = true;
     }
-    report.finished += usize::from(row.is_finished);
+    row.is_finished
 }
 
 /// Which completions are in the batch: the same number for every prompt left.
@@ -243,7 +378,10 @@ struct Slots {
 
 impl Slots {
     fn new(prompts: usize, group: usize) -> Self {
-        Self { rows: (0..prompts * group).collect(), rows_per_prompt: group }
+        Self {
+            rows: (0..prompts * group).collect(),
+            rows_per_prompt: group,
+        }
     }
 
     /// Leaves out groups that are finished, and finished rows where every group
@@ -252,8 +390,14 @@ impl Slots {
     fn compact(&mut self, rows: &[Row], decoding: &mut Decoding) {
         let groups: Vec<&[usize]> = self.rows.chunks(self.rows_per_prompt).collect();
         let active = |group: &[usize]| group.iter().filter(|&&row| !rows[row].is_finished).count();
-        let prompts: Vec<usize> = (0..groups.len()).filter(|&i| active(groups[i]) > 0).collect();
-        let widest = prompts.iter().map(|&i| active(groups[i])).max().unwrap_or(0);
+        let prompts: Vec<usize> = (0..groups.len())
+            .filter(|&i| active(groups[i]) > 0)
+            .collect();
+        let widest = prompts
+            .iter()
+            .map(|&i| active(groups[i]))
+            .max()
+            .unwrap_or(0);
         if prompts.len() * widest * 4 > self.rows.len() * 3 {
             return;
         }
@@ -263,7 +407,11 @@ impl Slots {
             slots.sort_by_key(|&slot| (rows[groups[prompt][slot]].is_finished, slot));
             slots.truncate(widest);
             slots.sort_unstable();
-            kept.extend(slots.into_iter().map(|slot| prompt * self.rows_per_prompt + slot));
+            kept.extend(
+                slots
+                    .into_iter()
+                    .map(|slot| prompt * self.rows_per_prompt + slot),
+            );
         }
         decoding.keep(&prompts, &kept, widest);
         self.rows = kept.into_iter().map(|slot| self.rows[slot]).collect();

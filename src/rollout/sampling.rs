@@ -19,7 +19,13 @@ pub struct SamplingParameters {
 
 impl Default for SamplingParameters {
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: None, repetition_penalty: 1.0 }
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: None,
+            repetition_penalty: 1.0,
+        }
     }
 }
 
@@ -45,10 +51,16 @@ impl SamplingParameters {
             bail!("top_p = {} must lie in (0, 1]", self.top_p);
         }
         if self.min_p.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
-            bail!("min_p = {} must lie in [0, 1]", self.min_p.unwrap_or_default());
+            bail!(
+                "min_p = {} must lie in [0, 1]",
+                self.min_p.unwrap_or_default()
+            );
         }
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
-            bail!("repetition_penalty = {} must be positive", self.repetition_penalty);
+            bail!(
+                "repetition_penalty = {} must be positive",
+                self.repetition_penalty
+            );
         }
         Ok(())
     }
@@ -61,11 +73,20 @@ impl SamplingParameters {
     pub fn draw(&self, logits: &[f32], seen: impl Fn(u32) -> bool, u: f64) -> Result<Drawn> {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if !largest.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
-            bail!("the model produced logits that are not numbers; the weights or the learning rate are at fault");
+            bail!(
+                "the model produced logits that are not numbers; the weights or the learning rate are at fault"
+            );
         }
-        let temperature = if self.temperature > 0.0 { self.temperature } else { 1.0 };
+        let temperature = if self.temperature > 0.0 {
+            self.temperature
+        } else {
+            1.0
+        };
         let scale = (1.0 / temperature) as f32;
-        let normaliser: f64 = logits.iter().map(|&logit| f64::from(((logit - largest) * scale).exp())).sum();
+        let normaliser: f64 = logits
+            .iter()
+            .map(|&logit| f64::from(((logit - largest) * scale).exp()))
+            .sum();
         let log_prob = |token: u32| {
             (f64::from((logits[token as usize] - largest) * scale) - normaliser.ln()) as f32
         };
@@ -75,7 +96,10 @@ impl SamplingParameters {
             let candidates = self.candidates(logits, seen);
             pick(&candidates, u)
         };
-        Ok(Drawn { token, log_prob: log_prob(token) })
+        Ok(Drawn {
+            token,
+            log_prob: log_prob(token),
+        })
     }
 
     fn penalised(&self, logit: f32, seen: bool) -> f32 {
@@ -89,8 +113,11 @@ impl SamplingParameters {
     fn greedy(&self, logits: &[f32], seen: impl Fn(u32) -> bool) -> u32 {
         let mut best = (0, f32::NEG_INFINITY);
         for (token, &logit) in logits.iter().enumerate() {
-            let logit =
-                if self.repetition_penalty == 1.0 { logit } else { self.penalised(logit, seen(token as u32)) };
+            let logit = if self.repetition_penalty == 1.0 {
+                logit
+            } else {
+                self.penalised(logit, seen(token as u32))
+            };
             if logit > best.1 {
                 best = (token as u32, logit);
             }
@@ -155,7 +182,10 @@ impl SamplingParameters {
 
 /// Turns logits into probabilities in place.
 fn normalise(candidates: &mut [(u32, f64)]) {
-    let largest = candidates.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
+    let largest = candidates
+        .iter()
+        .map(|(_, logit)| *logit)
+        .fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for (_, value) in candidates.iter_mut() {
         *value = (*value - largest).exp();
@@ -187,21 +217,45 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
-        let parameters = SamplingParameters { temperature: 0.0, ..Default::default() };
-        assert_eq!(parameters.draw(&[0.0, 3.0, 3.0], |_| false, 0.99).unwrap().token, 1);
-        let penalised = SamplingParameters { repetition_penalty: 2.0, ..parameters };
-        assert_eq!(penalised.draw(&[0.0, 3.0, 2.0], |token| token == 1, 0.0).unwrap().token, 2);
+        let parameters = SamplingParameters {
+            temperature: 0.0,
+            ..Default::default()
+        };
+        assert_eq!(
+            parameters
+                .draw(&[0.0, 3.0, 3.0], |_| false, 0.99)
+                .unwrap()
+                .token,
+            1
+        );
+        let penalised = SamplingParameters {
+            repetition_penalty: 2.0,
+            ..parameters
+        };
+        assert_eq!(
+            penalised
+                .draw(&[0.0, 3.0, 2.0], |token| token == 1, 0.0)
+                .unwrap()
+                .token,
+            2
+        );
     }
 
     #[test]
     fn draws_follow_the_distribution() {
-        let parameters = SamplingParameters { temperature: 0.7, ..Default::default() };
+        let parameters = SamplingParameters {
+            temperature: 0.7,
+            ..Default::default()
+        };
         let logits = [0.3_f32, -1.0, 2.0, 0.0];
         let candidates = parameters.candidates(&logits, |_| false);
         let draws = 40_000;
         let mut counts = [0usize; 4];
         for i in 0..draws {
-            counts[parameters.draw(&logits, |_| false, (i as f64 + 0.5) / draws as f64).unwrap().token as usize] += 1;
+            counts[parameters
+                .draw(&logits, |_| false, (i as f64 + 0.5) / draws as f64)
+                .unwrap()
+                .token as usize] += 1;
         }
         for (token, p) in candidates {
             let share = counts[token as usize] as f64 / draws as f64;
@@ -211,6 +265,10 @@ mod tests {
 
     #[test]
     fn logits_that_are_not_numbers_are_an_error() {
-        assert!(SamplingParameters::default().draw(&[0.0, f32::NAN], |_| false, 0.5).is_err());
+        assert!(
+            SamplingParameters::default()
+                .draw(&[0.0, f32::NAN], |_| false, 0.5)
+                .is_err()
+        );
     }
 }

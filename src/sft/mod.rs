@@ -75,13 +75,20 @@ pub fn train(
     observe: &mut dyn FnMut(SftStep) -> Result<()>,
 ) -> Result<SftOutcome> {
     let sft = &experiment.sft;
-    let output_dir = sft.output_dir.clone().context("sft.output_dir is not set; it names the folder to write")?;
+    let output_dir = sft
+        .output_dir
+        .clone()
+        .context("sft.output_dir is not set; it names the folder to write")?;
     let directory = &experiment.model.path;
     let tokenizer = Tokenizer::from_model_dir(directory)?;
     let stop = StopSet::from_model_dir(directory, &tokenizer, &[])?;
     let mut model = match sft.init {
         SftInit::Pretrained => Llama::load(directory, compute)?,
-        SftInit::Random => Llama::random(LlamaConfig::from_dir(directory)?, experiment.run.seed, compute),
+        SftInit::Random => Llama::random(
+            LlamaConfig::from_dir(directory)?,
+            experiment.run.seed,
+            compute,
+        ),
     };
     let (examples, dropped) = examples(experiment, &tokenizer, &stop)?;
     let per_step = sft.per_device_train_batch_size * sft.gradient_accumulation_steps;
@@ -112,26 +119,46 @@ pub fn train(
     };
     let mut trained = match sft.full_finetuning {
         true => Trained::Everything,
-        false => {
-            Trained::Adapter(Adapter::new(lora_config(experiment)?, &model.config, experiment.run.seed, compute))
-        }
+        false => Trained::Adapter(Adapter::new(
+            lora_config(experiment)?,
+            &model.config,
+            experiment.run.seed,
+            compute,
+        )),
     };
-    let settings =
-        AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: sft.weight_decay };
+    let settings = AdamWSettings {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: sft.weight_decay,
+    };
     let mut optimizer = AdamW::new(settings, &parameters(&model, &trained));
     let mut last = None;
     for step in 0..total_steps {
-        let picked: Vec<&Example> = order.prompts_of(step).into_iter().map(|i| &examples[i]).collect();
+        let picked: Vec<&Example> = order
+            .prompts_of(step)
+            .into_iter()
+            .map(|i| &examples[i])
+            .collect();
         let dropout = Dropout {
             rate: experiment.lora.lora_dropout,
             seed: experiment.run.seed,
             place: [step as u64, 0, 0],
         };
-        let gradients = gradients(&model, &trained, &picked, sft.per_device_train_batch_size, dropout);
+        let gradients = gradients(
+            &model,
+            &trained,
+            &picked,
+            sft.per_device_train_batch_size,
+            dropout,
+        );
         let learning_rate = schedule.learning_rate(step);
         let (clipped, grad_norm) = clip_gradient_norm(gradients.sum, sft.max_grad_norm);
         if !gradients.loss.is_finite() || !grad_norm.is_finite() {
-            bail!("sft: the loss or its gradient is not finite at step {}; lower sft.learning_rate", step + 1);
+            bail!(
+                "sft: the loss or its gradient is not finite at step {}; lower sft.learning_rate",
+                step + 1
+            );
         }
         let updated = optimizer.step(parameters(&model, &trained), clipped, learning_rate)?;
         match &mut trained {
@@ -151,13 +178,22 @@ pub fn train(
         last = Some(report);
     }
     write(&output_dir, directory, &model, &trained)?;
-    Ok(SftOutcome { output_dir, examples: examples.len(), dropped, last })
+    Ok(SftOutcome {
+        output_dir,
+        examples: examples.len(),
+        dropped,
+        last,
+    })
 }
 
 fn parameters(model: &Llama, trained: &Trained) -> Vec<Tensor<2>> {
     match trained {
         Trained::Adapter(adapter) => adapter.parameters(),
-        Trained::Everything => model.parameters().into_iter().map(|(_, tensor)| tensor).collect(),
+        Trained::Everything => model
+            .parameters()
+            .into_iter()
+            .map(|(_, tensor)| tensor)
+            .collect(),
     }
 }
 
@@ -171,18 +207,26 @@ fn examples(
     let path = sft.train.as_deref().unwrap_or(&experiment.data.train);
     let records = load_records(path)?;
     require_answers(path, &records)?;
-    let builder = prompt_builder(&experiment.model.path, &experiment.data, experiment.run.seed)?;
+    let builder = prompt_builder(
+        &experiment.model.path,
+        &experiment.data,
+        experiment.run.seed,
+    )?;
     let questions = questions(&records, &builder, tokenizer, &experiment.data)?;
     let mut dropped: Vec<String> = questions.dropped.into_iter().map(|(id, _)| id).collect();
     let mut examples = Vec::new();
     for question in &questions.kept {
-        let completion = completion_tokens(question, &experiment.data, &builder, tokenizer, stop)
-            .with_context(|| format!("{}: item {:?}", path.display(), question.record.id))?;
+        let completion =
+            completion_tokens(question, &experiment.data, &builder, tokenizer, stop)
+                .with_context(|| format!("{}: item {:?}", path.display(), question.record.id))?;
         if question.prompt.tokens.len() + completion.len() > sft.max_length {
             dropped.push(question.record.id.clone());
             continue;
         }
-        examples.push(Example { prompt: question.prompt.tokens.clone(), completion });
+        examples.push(Example {
+            prompt: question.prompt.tokens.clone(),
+            completion,
+        });
     }
     if !sft.completion_only_loss {
         // The prompt is learned as well: all but its first token become part of the completion.
@@ -203,7 +247,11 @@ fn completion_tokens(
     tokenizer: &Tokenizer,
     stop: &StopSet,
 ) -> Result<Vec<u32>> {
-    let answer = question.record.answer.clone().context("has no answer to learn")?;
+    let answer = question
+        .record
+        .answer
+        .clone()
+        .context("has no answer to learn")?;
     let mut messages = builder.messages(&question.record)?;
     messages.push(Message::new(Role::Assistant, answer));
     let options = RenderOptions {
@@ -219,7 +267,9 @@ fn completion_tokens(
     let mut tokens = tokenizer.encode(text, false)?;
     match tokens.iter().position(|&token| stop.contains(token)) {
         Some(end) => tokens.truncate(end + 1),
-        None => bail!("the chat template ends the answer with none of the end tokens, so the model would never stop"),
+        None => bail!(
+            "the chat template ends the answer with none of the end tokens, so the model would never stop"
+        ),
     }
     Ok(tokens)
 }
@@ -236,17 +286,36 @@ struct StepGradients {
 const EXAMPLES_PER_PART: usize = 8;
 
 /// Gradients of the mean cross-entropy over all learned tokens of a step.
-fn gradients(model: &Llama, trained: &Trained, picked: &[&Example], batch_size: usize, dropout: Dropout) -> StepGradients {
+fn gradients(
+    model: &Llama,
+    trained: &Trained,
+    picked: &[&Example],
+    batch_size: usize,
+    dropout: Dropout,
+) -> StepGradients {
     let learned: usize = picked.iter().map(|example| example.completion.len()).sum();
-    let size = if model.compute.is_cpu { batch_size.min(EXAMPLES_PER_PART) } else { batch_size };
+    let size = if model.compute.is_cpu {
+        batch_size.min(EXAMPLES_PER_PART)
+    } else {
+        batch_size
+    };
     let parts: Vec<&[&Example]> = picked.chunks(size).collect();
-    let done = parallel::map(&parts, parallel::workers(&model.compute), |index, examples| {
-        let dropout = Dropout { place: [dropout.place[0], 0, index as u64], ..dropout };
-        part_gradients(model, trained, examples, 1.0 / learned as f64, dropout)
-    });
+    let done = parallel::map(
+        &parts,
+        parallel::workers(&model.compute),
+        |index, examples| {
+            let dropout = Dropout {
+                place: [dropout.place[0], 0, index as u64],
+                ..dropout
+            };
+            part_gradients(model, trained, examples, 1.0 / learned as f64, dropout)
+        },
+    );
     // Summed in the order of the parts, so that the result does not depend on which was done first.
     let mut parts = done.into_iter();
-    let Some(mut result) = parts.next() else { return StepGradients::default() };
+    let Some(mut result) = parts.next() else {
+        return StepGradients::default();
+    };
     for part in parts {
         result.sum = accumulate(Some(result.sum), part.sum);
         result.loss += part.loss;
@@ -265,7 +334,12 @@ fn part_gradients(
 ) -> StepGradients {
     let groups: Vec<(&[u32], Vec<&[u32]>)> = examples
         .iter()
-        .map(|example| (example.prompt.as_slice(), vec![example.completion.as_slice()]))
+        .map(|example| {
+            (
+                example.prompt.as_slice(),
+                vec![example.completion.as_slice()],
+            )
+        })
         .collect();
     let batch = GroupBatch::new(&groups);
     let tensors = model.layout_tensors(&batch.layout);
@@ -281,14 +355,31 @@ fn part_gradients(
     let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() * share;
     let (loss, entropy) = (-sum(&token.log_probs), sum(&token.entropies));
     let gradient = vec![-share as f32; targets.len()];
-    let (of_hidden, of_head) = head.backward(&hidden, &targets, &gradient, matches!(trained, Trained::Everything));
-    let top = TopGradient { predictors, hidden: of_hidden };
+    let (of_hidden, of_head) = head.backward(
+        &hidden,
+        &targets,
+        &gradient,
+        matches!(trained, Trained::Everything),
+    );
+    let top = TopGradient {
+        predictors,
+        hidden: of_hidden,
+    };
     let sum = match (trained, of_head) {
-        (Trained::Everything, Some(of_head)) => model.backward_everything(&batch, tape, &tensors, top, of_head),
-        (Trained::Adapter(adapter), _) => model.backward_adapter(tape, &tensors, top, adapter, Some(dropout)),
+        (Trained::Everything, Some(of_head)) => {
+            model.backward_everything(&batch, tape, &tensors, top, of_head)
+        }
+        (Trained::Adapter(adapter), _) => {
+            model.backward_adapter(tape, &tensors, top, adapter, Some(dropout))
+        }
         (Trained::Everything, None) => Vec::new(),
     };
-    StepGradients { sum, loss, entropy, tokens: batch.ids.len() }
+    StepGradients {
+        sum,
+        loss,
+        entropy,
+        tokens: batch.ids.len(),
+    }
 }
 
 /// Files of a model folder that are not weights.
@@ -306,12 +397,18 @@ const TEXT_SIDE: [&str; 9] = [
 
 /// An adapter folder, or a whole model folder with the text side copied along.
 fn write(output_dir: &Path, model_dir: &Path, model: &Llama, trained: &Trained) -> Result<()> {
-    if let Some(parent) = output_dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot be created", parent.display()))?;
+    if let Some(parent) = output_dir
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("{}: cannot be created", parent.display()))?;
     }
     publish_folder(output_dir, |partial| {
         match trained {
-            Trained::Adapter(adapter) => save_adapter(partial, adapter, &model_dir.display().to_string())?,
+            Trained::Adapter(adapter) => {
+                save_adapter(partial, adapter, &model_dir.display().to_string())?
+            }
             Trained::Everything => {
                 for name in TEXT_SIDE {
                     let from = model_dir.join(name);
