@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::advantage::{Advantages, mean_and_std};
 use super::update::MicroBatchReport;
+use crate::reward::Reward;
 use crate::rollout::{Completion, FinishReason};
 
 /// Seconds spent in each phase of a step.
@@ -21,16 +22,14 @@ pub struct PhaseSeconds {
 pub struct StepReport<'a> {
     /// Names of the rewards, in the order of `values`.
     pub reward_names: &'a [String],
-    /// Each reward of each completion; `None` where a reward had no opinion.
-    pub values: &'a [Vec<Option<f64>>],
+    /// The rewards of each completion.
+    pub rewards: &'a [Reward],
     /// Combined reward of each completion.
     pub totals: &'a [f64],
     /// Advantages and group statistics.
     pub advantages: &'a Advantages,
     /// The completions, group after group.
-    pub completions: &'a [&'a Completion],
-    /// Prompt tokens that were computed, each prompt once.
-    pub prompt_tokens: usize,
+    pub completions: &'a [Completion],
 }
 
 /// Metrics of the completions of one generation.
@@ -56,15 +55,15 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
     );
     for (i, name) in report.reward_names.iter().enumerate() {
         let series: Vec<f64> = report
-            .values
+            .rewards
             .iter()
-            .map(|values| values[i].unwrap_or(f64::NAN))
+            .map(|reward| reward.values[i].unwrap_or(f64::NAN))
             .collect();
         let (mean, std) = mean_and_std(&series);
         metrics.insert(format!("rewards/{name}/mean"), json!(mean));
         metrics.insert(format!("rewards/{name}/std"), json!(std));
     }
-    let lengths = |kept: &dyn Fn(&&&Completion) -> bool| -> Vec<f64> {
+    let lengths = |kept: &dyn Fn(&&Completion) -> bool| -> Vec<f64> {
         report
             .completions
             .iter()

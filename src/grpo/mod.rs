@@ -1,7 +1,7 @@
 //! Group-relative policy optimization: the recipe ([`trainer`]) and its parts.
 //!
 //! [`advantage`], [`loss`], [`schedule`] and [`order`] are pure arithmetic;
-//! [`update`] is one optimizer step; [`checkpoint`] makes a run resumable;
+//! [`update`] is one optimizer step; [`checkpoint`] is what makes a run resumable;
 //! [`workplace`] is what a run reads and writes.
 
 pub mod advantage;
@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod observe;
 pub mod optimizer;
 pub mod order;
+mod save_points;
 pub mod schedule;
 pub mod trainer;
 pub mod update;

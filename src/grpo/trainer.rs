@@ -2,13 +2,13 @@
 //! advantages, updates, save points, validation.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::advantage::advantages;
-use super::checkpoint::{self, TrainerState};
+use super::advantage::{Advantages, advantages};
+use super::checkpoint::TrainerState;
 use super::loss::LossSettings;
 use super::metrics::{PhaseSeconds, StepReport, generation_metrics, time_metrics, update_metrics};
 use super::observe::{Observer, Phase, Stopped};
@@ -17,19 +17,15 @@ use super::order::PromptOrder;
 use super::schedule::Schedule;
 use super::update::{Generation, Learner};
 use super::workplace::Workplace;
-use crate::experiment::SaveStrategy;
-use crate::inference::{AnswerSettings, answer_questions, decode_completion};
+use crate::inference::decode_completion;
 use crate::model::Adapter;
 use crate::reward::{Reward, RewardSample};
-use crate::rollout::{Completion, RolloutSettings, generate};
-use crate::run::{CompletionRecord, Request, SavePoint};
+use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate};
+use crate::run::{CompletionRecord, SavePoint};
 use crate::setup::{self, Question};
 
 /// Steps in a row that may be dropped for a loss that is not a number before the run stops.
 const MAX_DROPPED_IN_A_ROW: usize = 5;
-
-/// How long a paused trainer sleeps between looks at its control folder.
-const PAUSE_POLL: Duration = Duration::from_millis(200);
 
 /// Completions decoded together at most.
 const MAX_ROLLOUT_ROWS: usize = 256;
@@ -45,16 +41,16 @@ pub enum Ending {
 
 /// What a GRPO run is made of besides what learns.
 pub struct Trainer<'a> {
-    work: &'a mut Workplace,
-    observer: &'a mut dyn Observer,
+    pub(super) work: &'a mut Workplace,
+    pub(super) observer: &'a mut dyn Observer,
     order: PromptOrder,
     schedule: Schedule,
-    total_steps: usize,
+    pub(super) total_steps: usize,
     started: Instant,
-    seconds_before: f64,
+    pub(super) seconds_before: f64,
     /// The step of the latest save point.
-    saved_at: Option<usize>,
-    state: TrainerState,
+    pub(super) saved_at: Option<usize>,
+    pub(super) state: TrainerState,
 }
 
 impl<'a> Trainer<'a> {
@@ -186,116 +182,128 @@ impl<'a> Trainer<'a> {
     /// One generation of completions and the optimizer steps on it. Interrupted
     /// before its first step it leaves no trace, so going on repeats it exactly.
     fn generation(&mut self, learner: &mut Learner) -> Result<()> {
-        let experiment = self.work.experiment.clone();
-        let (grpo, rollout) = (&experiment.grpo, &experiment.rollout);
-        let iterations = grpo.num_iterations;
-        let generation_index = self.state.step / iterations;
-        let questions: Vec<Question> = self
-            .order
-            .prompts_of(generation_index)
+        let generation = self.state.step / self.work.experiment.grpo.num_iterations;
+        let prompts = self.order.prompts_of(generation);
+        let questions: Vec<Question> = prompts
             .into_iter()
             .map(|i| self.work.train.kept[i].clone())
             .collect();
+        let sampled = self.sample(learner, questions, generation)?;
+        let scored = self.score(&sampled)?;
+        self.learn(learner, &sampled, &scored)?;
+        if self.work.experiment.run.log_completions {
+            self.log_completions(&sampled, &scored)?;
+        }
+        Ok(())
+    }
 
-        // 1. Rollout.
-        let mut seconds = PhaseSeconds::default();
+    /// Rollout: a group of completions for every question.
+    fn sample(
+        &mut self,
+        learner: &Learner,
+        questions: Vec<Question>,
+        generation: usize,
+    ) -> Result<Sampled> {
         let clock = Instant::now();
+        let experiment = &self.work.experiment;
         let settings = RolloutSettings {
-            sampling: setup::rollout_sampling(&experiment),
-            max_completion_length: rollout.max_completion_length,
+            sampling: setup::rollout_sampling(experiment),
+            max_completion_length: experiment.rollout.max_completion_length,
             stop: self.work.policy.stop_ids(),
-            group_size: grpo.num_generations,
+            group_size: experiment.grpo.num_generations,
             max_rows: MAX_ROLLOUT_ROWS,
             seed: experiment.run.seed,
-            step: generation_index as u64,
+            step: generation as u64,
             purpose: "rollout",
         };
-        let prompts: Vec<_> = questions
+        let prompts: Vec<Prompt> = questions
             .iter()
             .map(|question| question.prompt.clone())
             .collect();
-        let step = self.state.step;
-        let completions = {
-            let work = &mut *self.work;
-            let observer = &mut *self.observer;
-            generate(
-                &work.policy.clone().model,
-                Some(&learner.adapter),
-                &prompts,
-                &settings,
-                &mut |progress| {
-                    observer.phase(
-                        Phase::Rollout,
-                        progress.finished,
-                        progress.total,
-                        &format!("{} tokens", progress.tokens),
-                    );
-                    work.check_interruption(observer)
-                },
-            )?
-        };
-        seconds.rollout = clock.elapsed().as_secs_f64();
-
-        // 2. Rewards.
-        let clock = Instant::now();
-        self.observer.phase(Phase::Reward, 0, 1, "");
-        let flat: Vec<&Completion> = completions.iter().flatten().collect();
-        let texts: Vec<String> = flat
+        let (work, observer) = (&mut *self.work, &mut *self.observer);
+        let groups = generate(
+            learner.model,
+            Some(&learner.adapter),
+            &prompts,
+            &settings,
+            &mut |progress| {
+                let detail = format!("{} tokens", progress.tokens);
+                observer.phase(Phase::Rollout, progress.finished, progress.total, &detail);
+                work.check_interruption(observer)
+            },
+        )?;
+        let completions: Vec<Completion> = groups.into_iter().flatten().collect();
+        let texts = completions
             .iter()
             .map(|completion| {
                 decode_completion(&self.work.policy, &completion.tokens, &settings.stop)
             })
             .collect::<Result<_>>()?;
-        let samples: Vec<RewardSample> = texts
+        Ok(Sampled {
+            questions,
+            completions,
+            texts,
+            seconds: clock.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Rewards of all completions, and their advantages within each group.
+    fn score(&mut self, sampled: &Sampled) -> Result<Scored> {
+        let clock = Instant::now();
+        self.observer.phase(Phase::Reward, 0, 1, "");
+        let grpo = &self.work.experiment.grpo;
+        let samples: Vec<RewardSample> = sampled
+            .texts
             .iter()
             .enumerate()
             .map(|(i, text)| {
-                let question = &questions[i / grpo.num_generations];
+                let question = &sampled.questions[i / grpo.num_generations];
                 RewardSample {
                     id: &question.record.id,
                     prompt: &question.text,
                     completion: text,
                     label: question.record.answer.as_deref().unwrap_or_default(),
                     question_type: question.record.question_type.name(),
-                    step: step as u64 + 1,
+                    step: self.state.step as u64 + 1,
                 }
             })
             .collect();
         let rewards = self.work.rewards.evaluate(&samples)?;
         let totals: Vec<f64> = rewards.iter().map(|reward| reward.total).collect();
-        seconds.reward = clock.elapsed().as_secs_f64();
-
-        // 3. Advantages.
+        let grpo = &self.work.experiment.grpo;
         let advantages = advantages(&totals, grpo.num_generations, grpo.scale_rewards);
+        Ok(Scored {
+            rewards,
+            totals,
+            advantages,
+            seconds: clock.elapsed().as_secs_f64(),
+        })
+    }
 
-        // 4. Reference policy and updates.
-        let clock = Instant::now();
+    /// The optimizer steps on a generation, one for each of μ iterations.
+    fn learn(&mut self, learner: &mut Learner, sampled: &Sampled, scored: &Scored) -> Result<()> {
+        let experiment = self.work.experiment.clone();
+        let grpo = &experiment.grpo;
+        let first_step = self.state.step as u64;
+        let mut clock = Instant::now();
         let mut generation = Generation {
-            groups: prompts
-                .iter()
-                .zip(&completions)
-                .map(|(prompt, group)| {
-                    (
-                        prompt.tokens.as_slice(),
-                        group.iter().map(|c| c.tokens.as_slice()).collect(),
-                    )
-                })
-                .collect(),
-            advantages: advantages.values.clone(),
-            is_counted: flat
+            groups: sampled.groups(grpo.num_generations),
+            advantages: scored.advantages.values.clone(),
+            is_counted: sampled
+                .completions
                 .iter()
                 .map(|completion| {
                     !grpo.mask_truncated_completions
-                        || completion.finish_reason == crate::rollout::FinishReason::Stop
+                        || completion.finish_reason == FinishReason::Stop
                 })
                 .collect(),
             groups_per_micro_batch: experiment.batch().prompts_per_micro_batch(),
             old_log_probs: None,
             reference_log_probs: None,
         };
+        let total = generation.groups.len();
         if grpo.beta != 0.0 {
             let mut done = 0;
-            let total = prompts.len();
             let (work, observer) = (&mut *self.work, &mut *self.observer);
             generation.reference_log_probs =
                 Some(learner.reference_log_probs(&generation, &mut |groups| {
@@ -304,75 +312,57 @@ impl<'a> Trainer<'a> {
                     work.check_interruption(observer)
                 })?);
         }
-        let prompt_tokens: usize = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
-        let completion_tokens: usize = flat.iter().map(|completion| completion.tokens.len()).sum();
-        self.state.num_tokens += (prompt_tokens + completion_tokens) as u64;
         let mut metrics = generation_metrics(&StepReport {
             reward_names: self.work.rewards.names(),
-            values: &rewards
-                .iter()
-                .map(|reward| reward.values.clone())
-                .collect::<Vec<_>>(),
-            totals: &totals,
-            advantages: &advantages,
-            completions: &flat,
-            prompt_tokens,
+            rewards: &scored.rewards,
+            totals: &scored.totals,
+            advantages: &scored.advantages,
+            completions: &sampled.completions,
         });
-        for iteration in 0..iterations {
-            let clock = if iteration == 0 {
-                clock
-            } else {
-                Instant::now()
-            };
+        for iteration in 0..grpo.num_iterations {
             let learning_rate = self.schedule.learning_rate(self.state.step);
-            let report = {
-                let mut done = 0;
-                let total = prompts.len();
-                let (work, observer) = (&mut *self.work, &mut *self.observer);
-                learner.step(
-                    &generation,
-                    learning_rate,
-                    [step as u64, iteration as u64],
-                    &mut |groups| {
-                        done += groups;
-                        observer.phase(Phase::Backward, done, total, "");
-                        // Once the first update is made, the generation is finished before stopping.
-                        if iteration == 0 {
-                            work.check_interruption(observer)
-                        } else {
-                            Ok(())
-                        }
-                    },
-                )?
-            };
-            seconds.backward = clock.elapsed().as_secs_f64();
+            let mut done = 0;
+            let (work, observer) = (&mut *self.work, &mut *self.observer);
+            let report = learner.step(
+                &generation,
+                learning_rate,
+                [first_step, iteration as u64],
+                &mut |groups| {
+                    done += groups;
+                    observer.phase(Phase::Backward, done, total, "");
+                    // Once the first update is made, the generation is finished before stopping.
+                    if iteration == 0 {
+                        work.check_interruption(observer)
+                    } else {
+                        Ok(())
+                    }
+                },
+            )?;
             self.state.step += 1;
             self.state.updates = learner.optimizer.updates;
-            if !report.is_applied {
-                self.drop_step(report.loss, report.grad_norm)?;
-            } else {
-                self.state.dropped_in_a_row = 0;
-            }
+            let mut seconds = PhaseSeconds {
+                backward: clock.elapsed().as_secs_f64(),
+                ..PhaseSeconds::default()
+            };
+            let mut generated = 0;
             if iteration == 0 {
-                metrics.extend(sampling_difference(&flat, &report.log_probs));
-                if iterations > 1 {
-                    generation.old_log_probs = Some(report.log_probs.clone());
-                }
+                // Later iterations reuse the completions: their rollout took no time.
+                (seconds.rollout, seconds.reward) = (sampled.seconds, scored.seconds);
+                generated = sampled.completion_tokens();
+                self.state.num_tokens += (sampled.prompt_tokens() + generated) as u64;
+                metrics.extend(sampling_difference(&sampled.completions, &report.log_probs));
+                generation.old_log_probs =
+                    (grpo.num_iterations > 1).then(|| report.log_probs.clone());
+            }
+            clock = Instant::now();
+            if report.is_applied {
+                self.state.dropped_in_a_row = 0;
+            } else {
+                self.drop_step(report.loss, report.grad_norm)?;
             }
             metrics.extend(update_metrics(&report.micro_batches, grpo.beta != 0.0));
-            metrics.extend(time_metrics(&seconds, completion_tokens, report.tokens));
+            metrics.extend(time_metrics(&seconds, generated, report.tokens));
             self.report_step(&metrics, report.loss, report.grad_norm, learning_rate)?;
-            // Later iterations reuse the completions: their rollout took no time.
-            seconds = PhaseSeconds::default();
-        }
-        if experiment.run.log_completions {
-            self.log_completions(
-                &questions,
-                &completions,
-                &texts,
-                &rewards,
-                &advantages.values,
-            )?;
         }
         Ok(())
     }
@@ -404,11 +394,11 @@ impl<'a> Trainer<'a> {
             .update_state(self.state.step, self.total_steps, epoch)
     }
 
-    fn steps_per_epoch(&self) -> usize {
+    pub(super) fn steps_per_epoch(&self) -> usize {
         self.order.generations_per_epoch() * self.work.experiment.grpo.num_iterations
     }
 
-    fn elapsed(&self) -> f64 {
+    pub(super) fn elapsed(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
@@ -433,18 +423,12 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn log_completions(
-        &mut self,
-        questions: &[Question],
-        completions: &[Vec<Completion>],
-        texts: &[String],
-        rewards: &[Reward],
-        advantages: &[f64],
-    ) -> Result<()> {
+    fn log_completions(&mut self, sampled: &Sampled, scored: &Scored) -> Result<()> {
         let names = self.work.rewards.names().to_vec();
         let group_size = self.work.experiment.grpo.num_generations;
-        for (i, completion) in completions.iter().flatten().enumerate() {
-            let question = &questions[i / group_size];
+        for (i, completion) in sampled.completions.iter().enumerate() {
+            let question = &sampled.questions[i / group_size];
+            let (reward, advantage) = (&scored.rewards[i], scored.advantages.values[i]);
             self.work.log_completion(&CompletionRecord {
                 step: self.state.step,
                 epoch: (self.state.step - 1) / self.steps_per_epoch() + 1,
@@ -452,193 +436,77 @@ impl<'a> Trainer<'a> {
                 question_type: question.record.question_type.name().to_string(),
                 sample: i % group_size,
                 prompt: question.text.clone(),
-                completion: texts[i].clone(),
+                completion: sampled.texts[i].clone(),
                 label: question.record.answer.clone().unwrap_or_default(),
                 length: completion.tokens.len(),
                 finish_reason: completion.finish_reason.name().to_string(),
                 rewards: names
                     .iter()
                     .cloned()
-                    .zip(rewards[i].values.iter().copied())
+                    .zip(reward.values.iter().copied())
                     .collect(),
-                reward: Some(rewards[i].total).filter(|reward| reward.is_finite()),
-                advantage: Some(advantages[i]).filter(|advantage| advantage.is_finite()),
+                reward: Some(reward.total).filter(|reward| reward.is_finite()),
+                advantage: Some(advantage).filter(|advantage| advantage.is_finite()),
             })?;
         }
         Ok(())
     }
+}
 
-    /// The save point that falls on the end of step `step`, if any.
-    fn save_point_after(&self, step: usize) -> Option<SavePoint> {
-        let run = &self.work.experiment.run;
-        let per_epoch = self.steps_per_epoch();
-        let is_last = step >= self.total_steps;
-        let at_epoch_end = step.is_multiple_of(per_epoch);
-        let point = if at_epoch_end {
-            SavePoint::Epoch(step / per_epoch)
-        } else {
-            SavePoint::Step(step)
-        };
-        let iterations = self.work.experiment.grpo.num_iterations;
-        let is_due = match run.save_strategy {
-            SaveStrategy::Epoch => at_epoch_end,
-            // The first end of a generation at or after each multiple of save_steps.
-            SaveStrategy::Steps => {
-                step / run.save_steps > (step - iterations.min(step)) / run.save_steps
-            }
-            SaveStrategy::No => false,
-        };
-        (is_due || is_last).then_some(point)
+/// What a rollout brought.
+struct Sampled {
+    questions: Vec<Question>,
+    /// Group after group.
+    completions: Vec<Completion>,
+    /// Their texts.
+    texts: Vec<String>,
+    seconds: f64,
+}
+
+impl Sampled {
+    fn groups(&self, group_size: usize) -> Vec<(&[u32], Vec<&[u32]>)> {
+        self.questions
+            .iter()
+            .zip(self.completions.chunks(group_size))
+            .map(|(question, group)| {
+                let rows = group
+                    .iter()
+                    .map(|completion| completion.tokens.as_slice())
+                    .collect();
+                (question.prompt.tokens.as_slice(), rows)
+            })
+            .collect()
     }
 
-    fn save(&mut self, point: SavePoint, learner: &Learner) -> Result<()> {
-        self.observer.phase(Phase::Save, 0, 1, &point.to_string());
-        let fields = json!({ "checkpoint": point.to_string(), "step": self.state.step });
-        self.work
-            .emit(self.observer, "checkpoint", object(fields))?;
-        self.state.seconds = self.elapsed();
-        (self.state.events_position, self.state.completions_position) = self.work.sync_logs()?;
-        let directory = self.work.run.checkpoint(point);
-        let policy = &self.work.policy;
-        let difference = checkpoint::save(
-            &directory,
-            &learner.adapter,
-            &learner.optimizer,
-            &self.state,
-            &self.work.experiment.model.path.display().to_string(),
-            &policy.model.config,
-            &policy.model.compute,
-        )?;
-        if difference != 0.0 {
-            bail!(
-                "{}: the adapter read back differs by up to {difference} from the one saved",
-                directory.display()
-            );
-        }
-        self.saved_at = Some(self.state.step);
-        self.work.saved(point)
+    fn prompt_tokens(&self) -> usize {
+        self.questions
+            .iter()
+            .map(|question| question.prompt.tokens.len())
+            .sum()
     }
 
-    /// Answers the evaluation set with a checkpoint, publishes the answers, scores and ranks them.
-    fn evaluate(&mut self, point: SavePoint, adapter: Option<&Adapter>) -> Result<()> {
-        let experiment = self.work.experiment.clone();
-        let settings = AnswerSettings {
-            sampling: setup::inference_sampling(&experiment),
-            max_completion_length: experiment.inference.max_completion_length,
-            batch_size: experiment.inference.batch_size,
-            seed: experiment.run.seed,
-            step: self.state.step as u64,
-        };
-        let clock = Instant::now();
-        let policy = self.work.policy.clone();
-        let answers = {
-            let questions = self.work.eval.kept.clone();
-            let (work, observer) = (&mut *self.work, &mut *self.observer);
-            answer_questions(&policy, adapter, &questions, &settings, &mut |progress| {
-                observer.phase(
-                    Phase::Inference,
-                    progress.finished,
-                    progress.total,
-                    &point.to_string(),
-                );
-                work.check_interruption(observer)
-            })?
-        };
-        self.work.publish_answers(
-            self.observer,
-            point,
-            self.state.step,
-            &answers,
-            clock.elapsed().as_secs_f64(),
-        )
+    fn completion_tokens(&self) -> usize {
+        self.completions
+            .iter()
+            .map(|completion| completion.tokens.len())
+            .sum()
     }
+}
 
-    /// Puts a save point back and answers the evaluation set if that had not been done.
-    fn restore(&mut self, directory: &Path, learner: &mut Learner) -> Result<()> {
-        let policy = &self.work.policy;
-        let (adapter, state) = checkpoint::load(
-            directory,
-            &mut learner.optimizer,
-            &policy.model.config,
-            &policy.model.compute,
-        )
-        .with_context(|| format!("{}: cannot be gone on from", directory.display()))?;
-        if adapter.config != learner.adapter.config {
-            bail!(
-                "{}: its adapter is not the one that [lora] describes",
-                directory.display()
-            );
-        }
-        learner.adapter = adapter;
-        self.seconds_before = state.seconds;
-        self.state = state;
-        self.saved_at = Some(state.step);
-        let name = directory
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let point: Option<SavePoint> = name.parse().ok();
-        let point = point.filter(|point| self.save_point_after(state.step) == Some(*point));
-        let is_scored = self.work.rewind_to_save_point(
-            state.events_position,
-            state.completions_position,
-            point,
-        )?;
-        let fields = json!({
-            "step": state.step,
-            "directory": self.work.run.path().display().to_string(),
-            "checkpoint": name,
-        });
-        self.work.emit(self.observer, "resume", object(fields))?;
-        match point {
-            Some(point) if !is_scored && state.step > 0 => {
-                self.evaluate(point, Some(&learner.adapter.clone()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes what was dropped into the control folder: save, pause until resumed, stop.
-    fn take_requests(&mut self, learner: &Learner) -> Result<()> {
-        let mut is_paused = false;
-        loop {
-            for request in self.work.requests()? {
-                match request {
-                    Request::Stop => self.work.ask_to_stop(),
-                    Request::Save => self.save(SavePoint::Step(self.state.step), learner)?,
-                    Request::Pause => is_paused = true,
-                    Request::Resume => is_paused = false,
-                }
-            }
-            self.work
-                .set_paused(self.observer, is_paused, self.state.step)?;
-            self.work.check_interruption(self.observer)?;
-            if !is_paused {
-                return Ok(());
-            }
-            self.observer.phase(Phase::Paused, 0, 1, "");
-            std::thread::sleep(PAUSE_POLL);
-        }
-    }
-
-    /// Saves when the reason to leave is a request to stop; other errors pass on.
-    fn stop_or_fail(&mut self, error: anyhow::Error, learner: &Learner) -> Result<Ending> {
-        if !error.is::<Stopped>() {
-            return Err(error);
-        }
-        if self.saved_at != Some(self.state.step) {
-            self.save(SavePoint::Step(self.state.step), learner)?;
-        }
-        Ok(Ending::Stopped)
-    }
+/// What completions are worth, in their order.
+struct Scored {
+    rewards: Vec<Reward>,
+    totals: Vec<f64>,
+    advantages: Advantages,
+    seconds: f64,
 }
 
 /// A number as JSON; what is not finite becomes a null that keeps its key.
-fn number(value: f64) -> Value {
+pub(super) fn number(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
@@ -647,7 +515,7 @@ fn object(value: Value) -> Map<String, Value> {
 
 /// How far log-probabilities of the training pass are from those of sampling:
 /// two computations of the same quantity, apart by rounding alone.
-fn sampling_difference(completions: &[&Completion], log_probs: &[Vec<f32>]) -> Map<String, Value> {
+fn sampling_difference(completions: &[Completion], log_probs: &[Vec<f32>]) -> Map<String, Value> {
     let (mut sum, mut largest, mut tokens) = (0.0, 0.0_f64, 0usize);
     for (completion, trained) in completions.iter().zip(log_probs) {
         for (a, b) in completion.log_probs.iter().zip(trained) {

@@ -1,0 +1,190 @@
+//! What a run does between generations: save points, validation, requests, the end.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::checkpoint;
+use super::observe::{Phase, Stopped};
+use super::trainer::{Ending, Trainer, object};
+use super::update::Learner;
+use crate::experiment::SaveStrategy;
+use crate::inference::{AnswerSettings, answer_questions};
+use crate::model::Adapter;
+use crate::run::{Request, SavePoint};
+use crate::setup;
+
+/// How long a paused trainer sleeps between looks at its control folder.
+const PAUSE_POLL: Duration = Duration::from_millis(200);
+
+impl Trainer<'_> {
+    /// The save point that falls on the end of step `step`, if any.
+    pub(super) fn save_point_after(&self, step: usize) -> Option<SavePoint> {
+        let run = &self.work.experiment.run;
+        let per_epoch = self.steps_per_epoch();
+        let is_last = step >= self.total_steps;
+        let at_epoch_end = step.is_multiple_of(per_epoch);
+        let point = if at_epoch_end {
+            SavePoint::Epoch(step / per_epoch)
+        } else {
+            SavePoint::Step(step)
+        };
+        let iterations = self.work.experiment.grpo.num_iterations;
+        let is_due = match run.save_strategy {
+            SaveStrategy::Epoch => at_epoch_end,
+            // The first end of a generation at or after each multiple of save_steps.
+            SaveStrategy::Steps => {
+                step / run.save_steps > (step - iterations.min(step)) / run.save_steps
+            }
+            SaveStrategy::No => false,
+        };
+        (is_due || is_last).then_some(point)
+    }
+
+    pub(super) fn save(&mut self, point: SavePoint, learner: &Learner) -> Result<()> {
+        self.observer.phase(Phase::Save, 0, 1, &point.to_string());
+        let fields = json!({ "checkpoint": point.to_string(), "step": self.state.step });
+        self.work
+            .emit(self.observer, "checkpoint", object(fields))?;
+        self.state.seconds = self.elapsed();
+        (self.state.events_position, self.state.completions_position) = self.work.sync_logs()?;
+        let directory = self.work.run.checkpoint(point);
+        let policy = &self.work.policy;
+        let difference = checkpoint::save(
+            &directory,
+            &learner.adapter,
+            &learner.optimizer,
+            &self.state,
+            &self.work.experiment.model.path.display().to_string(),
+            &policy.model.config,
+            &policy.model.compute,
+        )?;
+        if difference != 0.0 {
+            bail!(
+                "{}: the adapter read back differs by up to {difference} from the one saved",
+                directory.display()
+            );
+        }
+        self.saved_at = Some(self.state.step);
+        self.work.saved(point)
+    }
+
+    /// Answers the evaluation set with a checkpoint, publishes the answers, scores and ranks them.
+    pub(super) fn evaluate(&mut self, point: SavePoint, adapter: Option<&Adapter>) -> Result<()> {
+        let experiment = self.work.experiment.clone();
+        let settings = AnswerSettings {
+            sampling: setup::inference_sampling(&experiment),
+            max_completion_length: experiment.inference.max_completion_length,
+            batch_size: experiment.inference.batch_size,
+            seed: experiment.run.seed,
+            step: self.state.step as u64,
+        };
+        let clock = Instant::now();
+        let policy = self.work.policy.clone();
+        let answers = {
+            let questions = self.work.eval.kept.clone();
+            let (work, observer) = (&mut *self.work, &mut *self.observer);
+            answer_questions(&policy, adapter, &questions, &settings, &mut |progress| {
+                observer.phase(
+                    Phase::Inference,
+                    progress.finished,
+                    progress.total,
+                    &point.to_string(),
+                );
+                work.check_interruption(observer)
+            })?
+        };
+        self.work.publish_answers(
+            self.observer,
+            point,
+            self.state.step,
+            &answers,
+            clock.elapsed().as_secs_f64(),
+        )
+    }
+
+    /// Puts a save point back and answers the evaluation set if that had not been done.
+    pub(super) fn restore(&mut self, directory: &Path, learner: &mut Learner) -> Result<()> {
+        let policy = &self.work.policy;
+        let (adapter, state) = checkpoint::load(
+            directory,
+            &mut learner.optimizer,
+            &policy.model.config,
+            &policy.model.compute,
+        )
+        .with_context(|| format!("{}: cannot be gone on from", directory.display()))?;
+        if adapter.config != learner.adapter.config {
+            bail!(
+                "{}: its adapter is not the one that [lora] describes",
+                directory.display()
+            );
+        }
+        learner.adapter = adapter;
+        self.seconds_before = state.seconds;
+        self.state = state;
+        self.saved_at = Some(state.step);
+        let name = directory
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let point: Option<SavePoint> = name.parse().ok();
+        let point = point.filter(|point| self.save_point_after(state.step) == Some(*point));
+        let is_scored = self.work.rewind_to_save_point(
+            state.events_position,
+            state.completions_position,
+            point,
+        )?;
+        let fields = json!({
+            "step": state.step,
+            "directory": self.work.run.path().display().to_string(),
+            "checkpoint": name,
+        });
+        self.work.emit(self.observer, "resume", object(fields))?;
+        match point {
+            Some(point) if !is_scored && state.step > 0 => {
+                self.evaluate(point, Some(&learner.adapter.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what was dropped into the control folder: save, pause until resumed, stop.
+    pub(super) fn take_requests(&mut self, learner: &Learner) -> Result<()> {
+        let mut is_paused = false;
+        loop {
+            for request in self.work.requests()? {
+                match request {
+                    Request::Stop => self.work.ask_to_stop(),
+                    Request::Save => self.save(SavePoint::Step(self.state.step), learner)?,
+                    Request::Pause => is_paused = true,
+                    Request::Resume => is_paused = false,
+                }
+            }
+            self.work
+                .set_paused(self.observer, is_paused, self.state.step)?;
+            self.work.check_interruption(self.observer)?;
+            if !is_paused {
+                return Ok(());
+            }
+            self.observer.phase(Phase::Paused, 0, 1, "");
+            std::thread::sleep(PAUSE_POLL);
+        }
+    }
+
+    /// Saves when the reason to leave is a request to stop; other errors pass on.
+    pub(super) fn stop_or_fail(
+        &mut self,
+        error: anyhow::Error,
+        learner: &Learner,
+    ) -> Result<Ending> {
+        if !error.is::<Stopped>() {
+            return Err(error);
+        }
+        if self.saved_at != Some(self.state.step) {
+            self.save(SavePoint::Step(self.state.step), learner)?;
+        }
+        Ok(Ending::Stopped)
+    }
+}
