@@ -9,6 +9,7 @@ use moim::model::{
     save_adapter, to_f32,
 };
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
+use moim::text::{ChatTemplate, Message, RenderOptions, Role, StopSet, Tokenizer};
 use serde_json::Value;
 
 fn golden_dir() -> PathBuf {
@@ -286,6 +287,67 @@ fn sampling_probabilities_are_those_of_transformers() {
                 );
             }
         }
+    }
+}
+
+/// A real model: prompts, tokens, logits and greedy text of SmolLM2-135M-Instruct.
+/// Runs where `scripts/fetch_smollm2.py` has been.
+#[test]
+fn smollm2_answers_as_in_transformers() {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct");
+    if !directory.join("model.safetensors").exists() {
+        eprintln!("skipped: python3 scripts/fetch_smollm2.py makes the folder this test needs");
+        return;
+    }
+    let golden = read(golden_dir().join("smollm2.json"));
+    let tokenizer = Tokenizer::from_model_dir(&directory).unwrap();
+    let template = ChatTemplate::load(&directory, None).unwrap();
+    let model = Llama::load(&directory, &Compute::cpu()).unwrap();
+    let stop = StopSet::from_model_dir(&directory, &tokenizer, &[]).unwrap();
+    for chat in golden["chats"].as_array().unwrap() {
+        let messages: Vec<Message> = chat["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| {
+                let role = match message["role"].as_str().unwrap() {
+                    "system" => Role::System,
+                    "user" => Role::User,
+                    _ => Role::Assistant,
+                };
+                Message::new(role, message["content"].as_str().unwrap())
+            })
+            .collect();
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            ..Default::default()
+        };
+        let prompt = template.render(&messages, &options).unwrap();
+        assert_eq!(prompt, chat["prompt"].as_str().unwrap());
+        let tokens = tokenizer.encode(&prompt, false).unwrap();
+        assert_eq!(tokens, ids(&chat["input_ids"]));
+        let logits = all_logits(&model, &tokens, None);
+        let last = &logits[logits.len() - model.config.vocab_size..];
+        for pair in chat["top_logits"].as_array().unwrap() {
+            let found = last[pair[0].as_u64().unwrap() as usize];
+            assert!(
+                (f64::from(found) - pair[1].as_f64().unwrap()).abs() < 2e-3,
+                "{pair} is {found}"
+            );
+        }
+        let expected = ids(&chat["greedy"]);
+        let settings = RolloutSettings {
+            sampling: SamplingParameters {
+                temperature: 0.0,
+                ..Default::default()
+            },
+            max_completion_length: expected.len(),
+            stop: stop.ids().into_iter().collect(),
+            ..settings(1)
+        };
+        let prompt = Prompt { tokens, key: 0 };
+        let found = generate(&model, None, &[prompt], &settings, &mut |_| Ok(())).unwrap();
+        assert_eq!(found[0][0].tokens, expected);
     }
 }
 

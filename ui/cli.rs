@@ -199,6 +199,9 @@ pub struct InferArguments {
     /// The system message
     #[arg(long, value_name = "TEXT")]
     pub system_prompt: Option<String>,
+    /// Written before each question [default: "[질문]: "]
+    #[arg(long, value_name = "TEXT")]
+    pub question_prefix: Option<String>,
     /// A Jinja file in place of the model's own chat template
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,

@@ -85,7 +85,11 @@ fn job(
         (Some(run), experiment) => {
             let (run, before) = grpo::experiment_of_run(run)?;
             let path = experiment.clone().unwrap_or_else(|| run.experiment_toml());
-            let after = Experiment::load(&path, overrides)?;
+            let mut after = Experiment::load(&path, overrides)?;
+            if after.data.date_string.is_none() {
+                // The run wrote down the day it began; an experiment that leaves it open means that day.
+                after.data.date_string = before.data.date_string.clone();
+            }
             accept_differences(
                 &run,
                 &path,

@@ -100,6 +100,7 @@ fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<Stri
     if records.is_empty() {
         bail!("{} holds no question", arguments.input.display());
     }
+    let defaults = DataSection::default();
     let data = DataSection {
         instruct: arguments.instruct.clone(),
         few_shot: arguments.few_shot.clone(),
@@ -110,6 +111,7 @@ fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<Stri
         system_prompt: arguments.system_prompt.clone(),
         chat_template: arguments.chat_template.clone(),
         date_string: arguments.date_string.clone(),
+        question_prefix: (arguments.question_prefix.clone()).unwrap_or(defaults.question_prefix),
         ..DataSection::default()
     };
     let tokenizer = Tokenizer::from_model_dir(&arguments.model)?;

@@ -1,5 +1,6 @@
 //! The sections of the experiment file and their keys. Names and defaults follow TRL 1.16,
-//! PEFT, transformers, bitsandbytes and bert-score wherever those have the key.
+//! PEFT, transformers, bitsandbytes and bert-score wherever those have the key, but for
+//! `logging_steps` (1: every step is worth a line) and `save_strategy` (`epoch`: each is ranked).
 
 use std::path::{Path, PathBuf};
 

@@ -72,7 +72,7 @@ pub fn mean_and_std(values: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    /// Values of TRL 1.16 (grpo-and-peers: groups [1, 0, .5, .5] and two rewards weighted 1 and 2).
+    /// Values that TRL 1.16 computes: a group [1, 0, .5, .5], and two rewards weighted 1 and 2.
     #[test]
     fn agrees_with_trl() {
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} against {b}");

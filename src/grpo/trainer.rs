@@ -22,7 +22,7 @@ use crate::model::Adapter;
 use crate::reward::{Reward, RewardSample};
 use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate};
 use crate::run::{CompletionRecord, SavePoint};
-use crate::setup::{self, Question};
+use crate::setup::{self, Policy, Question};
 
 /// Steps in a row that may be dropped for a loss that is not a number before the run stops.
 const MAX_DROPPED_IN_A_ROW: usize = 5;
@@ -110,30 +110,53 @@ impl<'a> Trainer<'a> {
     }
 
     fn train(&mut self, resume_from: Option<&Path>) -> Result<Ending> {
-        // The model is taken out of the workplace for the time of the run, so
-        // that what learns can borrow it while rewards and files are used.
+        // The model is shared with the workplace, so that what learns can borrow
+        // it while rewards and files are used.
         let policy = self.work.policy.clone();
-        let experiment = self.work.experiment.clone();
-        let adapter = Adapter::new(
-            setup::lora_config(&experiment)?,
-            &policy.model.config,
-            experiment.run.seed,
-            &policy.model.compute,
-        );
-        let grpo = &experiment.grpo;
-        let optimizer = AdamW::new(
-            AdamWSettings {
-                beta1: grpo.adam_beta1,
-                beta2: grpo.adam_beta2,
-                epsilon: grpo.adam_epsilon,
-                weight_decay: grpo.weight_decay,
-            },
-            &adapter.parameters(),
-        );
-        let mut learner = Learner {
-            model: &policy.model,
+        let mut learner = self.learner(&policy)?;
+        match resume_from {
+            Some(directory) => self.restore(directory, &mut learner)?,
+            None => self.work.emit_start(self.observer, self.total_steps)?,
+        }
+        let untouched = SavePoint::Epoch(0);
+        // A run begun anew after a crash logs everything anew, what it had answered included.
+        let is_answered = resume_from.is_some() && self.work.run.answers(untouched).exists();
+        let before_training = self.work.experiment.inference.before_training;
+        if self.state.step == 0 && before_training && !is_answered {
+            self.evaluate(untouched, None)?;
+        }
+
+        while self.state.step < self.total_steps {
+            let done = self
+                .take_requests(&learner)
+                .and_then(|()| self.generation(&mut learner));
+            if let Err(error) = done {
+                return self.stop_or_fail(error, &learner);
+            }
+            if let Some(point) = self.save_point_after(self.state.step) {
+                self.save(point, &learner)?;
+                self.evaluate(point, Some(&learner.adapter))?;
+            }
+        }
+        Ok(Ending::Finished)
+    }
+
+    /// A fresh adapter on the model, with the optimizer and the loss that `[grpo]` describes.
+    fn learner<'m>(&self, policy: &'m Policy) -> Result<Learner<'m>> {
+        let experiment = &self.work.experiment;
+        let (grpo, model) = (&experiment.grpo, &policy.model);
+        let lora = setup::lora_config(experiment)?;
+        let adapter = Adapter::new(lora, &model.config, experiment.run.seed, &model.compute);
+        let adam = AdamWSettings {
+            beta1: grpo.adam_beta1,
+            beta2: grpo.adam_beta2,
+            epsilon: grpo.adam_epsilon,
+            weight_decay: grpo.weight_decay,
+        };
+        Ok(Learner {
+            model,
+            optimizer: AdamW::new(adam, &adapter.parameters()),
             adapter,
-            optimizer,
             loss: LossSettings {
                 loss_type: grpo.loss_type,
                 importance_sampling_level: grpo.importance_sampling_level,
@@ -149,34 +172,7 @@ impl<'a> Trainer<'a> {
             max_grad_norm: grpo.max_grad_norm,
             lora_dropout: experiment.lora.lora_dropout,
             seed: experiment.run.seed,
-        };
-
-        match resume_from {
-            Some(directory) => self.restore(directory, &mut learner)?,
-            None => self.work.emit_start(self.observer, self.total_steps)?,
-        }
-        let untouched = SavePoint::Epoch(0);
-        // A run begun anew after a crash logs everything anew, what it had answered included.
-        let is_answered = resume_from.is_some() && self.work.run.answers(untouched).exists();
-        if self.state.step == 0 && experiment.inference.before_training && !is_answered {
-            self.evaluate(untouched, None)?;
-        }
-
-        while self.state.step < self.total_steps {
-            match self.take_requests(&learner) {
-                Ok(()) => {}
-                Err(error) => return self.stop_or_fail(error, &learner),
-            }
-            match self.generation(&mut learner) {
-                Ok(()) => {}
-                Err(error) => return self.stop_or_fail(error, &learner),
-            }
-            if let Some(point) = self.save_point_after(self.state.step) {
-                self.save(point, &learner)?;
-                self.evaluate(point, Some(&learner.adapter))?;
-            }
-        }
-        Ok(Ending::Finished)
+        })
     }
 
     /// One generation of completions and the optimizer steps on it. Interrupted
@@ -319,7 +315,9 @@ impl<'a> Trainer<'a> {
             advantages: &scored.advantages,
             completions: &sampled.completions,
         });
-        for iteration in 0..grpo.num_iterations {
+        // grpo.max_steps may end the run within a generation.
+        let iterations = grpo.num_iterations.min(self.total_steps - self.state.step);
+        for iteration in 0..iterations {
             let learning_rate = self.schedule.learning_rate(self.state.step);
             let mut done = 0;
             let (work, observer) = (&mut *self.work, &mut *self.observer);
@@ -351,8 +349,7 @@ impl<'a> Trainer<'a> {
                 generated = sampled.completion_tokens();
                 self.state.num_tokens += (sampled.prompt_tokens() + generated) as u64;
                 metrics.extend(sampling_difference(&sampled.completions, &report.log_probs));
-                generation.old_log_probs =
-                    (grpo.num_iterations > 1).then(|| report.log_probs.clone());
+                generation.old_log_probs = (iterations > 1).then(|| report.log_probs.clone());
             }
             clock = Instant::now();
             if report.is_applied {

@@ -15,7 +15,8 @@ use crate::inference::{Answered, answer_file};
 use crate::reward::RewardSet;
 use crate::run::{
     CompletionLog, CompletionRecord, Control, Event, EventLog, Request, RunDir, RunLock, RunState,
-    RunStatus, SavePoint, file_fingerprint, model_fingerprint, prune_checkpoints, publish,
+    RunStatus, SavePoint, checkpoints, file_fingerprint, model_fingerprint, prune_checkpoints,
+    publish,
 };
 use crate::score::{Labels, Leaderboard, Resampling, ScoreCache, Scorer, rank, render};
 use crate::setup::{self, Policy, Questions, questions};
@@ -66,6 +67,16 @@ impl Prepared {
                 "run.report_to = {names:?} is not written yet; everything is in events.jsonl of the run directory"
             ));
         }
+
+        if experiment.memory.budget_gib.is_some() {
+            warnings.push("memory.budget_gib is not enforced yet".to_string());
+        }
+        // The date is part of the prompts: written down, a run resumed another day keeps them.
+        let mut experiment = experiment.clone();
+        if experiment.data.date_string.is_none() {
+            experiment.data.date_string = Some(jiff::Zoned::now().strftime("%d %b %Y").to_string());
+        }
+        let experiment = &experiment;
 
         let data = &experiment.data;
         let train_records = load_records(&data.train)?;
@@ -150,8 +161,14 @@ impl Prepared {
             ("data.eval".to_string(), file_fingerprint(&data.eval)?),
         ];
         for (key, path) in [
+            ("data.labels", &data.labels),
             ("data.instruct", &data.instruct),
             ("data.few_shot", &data.few_shot),
+            ("data.chat_template", &data.chat_template),
+            (
+                "bertscore.baseline_path",
+                &self.experiment.bertscore.baseline_path,
+            ),
         ] {
             if let Some(path) = path {
                 all.push((key.to_string(), file_fingerprint(path)?));
@@ -434,9 +451,25 @@ impl Workplace {
         self.state.latest_checkpoint = Some(point);
         self.state.save(&self.run.run_json())?;
         if let Some(limit) = self.experiment.run.save_total_limit {
-            prune_checkpoints(self.run.path(), limit, point, &[])?;
+            // The best checkpoint so far is what a run is for; it stays.
+            let best = match self.rewards.metrics().has_reason_scorer() {
+                true => self.best_save_point(),
+                false => None,
+            };
+            prune_checkpoints(self.run.path(), limit, point, best.as_slice())?;
         }
         Ok(())
+    }
+
+    /// The save point that ranks first; `None` while nothing can be ranked.
+    fn best_save_point(&mut self) -> Option<SavePoint> {
+        let board = self.leaderboard().ok()?;
+        let file = &board.best()?.scored.file;
+        checkpoints(self.run.path())
+            .ok()?
+            .into_iter()
+            .map(|checkpoint| checkpoint.kind)
+            .find(|point| point.answers_file_name() == *file)
     }
 
     /// Publishes the answers of a checkpoint, scores them and ranks all checkpoints so far.

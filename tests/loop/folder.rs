@@ -119,7 +119,7 @@ impl Answer {
 impl Folder {
     pub fn new() -> Self {
         let folder = Self {
-            folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+            folder: tempfile::tempdir_in(home()).unwrap(),
         };
         folder.write("demo.toml", EXPERIMENT);
         folder.write("reward.sh", REWARD);
@@ -269,7 +269,10 @@ impl Folder {
         events.retain(lasts);
         for event in &mut events {
             event.as_object_mut().unwrap().retain(|key, _| {
-                let is_time = matches!(key, "time" | "seconds" | "step_time" | "elapsed_seconds");
+                let is_time = matches!(
+                    key.as_str(),
+                    "time" | "seconds" | "step_time" | "elapsed_seconds"
+                );
                 !is_time && !key.starts_with("time/") && !key.starts_with("tokens_per_second/")
             });
         }
@@ -375,27 +378,33 @@ pub fn first_records(name: &str, number: usize) -> String {
 pub fn base_model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("loop-base-{}", std::process::id()));
-        make_base_model(&folder);
-        folder.join("base")
+        make_base_model(&home().join("warm_up"));
+        home().join("warm_up/base")
+    })
+}
+
+/// Where every folder of this process lies. A test process has no place to clean up at its end, so
+/// what earlier ones left goes here.
+fn home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        for entry in fs::read_dir(all).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix("loop-");
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                // Another process may be at it too.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let home = all.join(format!("loop-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        home
     })
 }
 
 fn make_base_model(folder: &Path) {
-    // What processes before this one left; a test process has no place to clean up at its end.
-    for entry in fs::read_dir(env!("CARGO_TARGET_TMPDIR"))
-        .unwrap()
-        .flatten()
-    {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix("loop-base-");
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
     let shape = folder.join("shape");
-    let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(&shape).unwrap();
     let demo = repository().join("data/demo");
     for name in [
