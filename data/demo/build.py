@@ -288,7 +288,7 @@ def warm_up(pairs, templates, forbidden):
     items, habit = [], habits(pairs)
     for pair in pairs:
         draw = Draw("warm-up", pair["right"])
-        asked = {}
+        asked, is_scrambled = {}, set()
         for sentence in pair["sentences"][:TRAIN]:
             for kind, first in (("교정형", True), ("선택형", True), ("선택형", False)):
                 asked[question(pair, sentence, kind, first)] = (kind, sentence)
@@ -299,7 +299,9 @@ def warm_up(pairs, templates, forbidden):
                 break
         for sentence in scrambled(pair, pairs, forbidden, "scrambled"):
             kind = "교정형" if draw.chance(CORRECTION_SHARE) else "선택형"
-            asked[question(pair, sentence, kind, draw.chance(0.5))] = (kind, sentence)
+            text = question(pair, sentence, kind, draw.chance(0.5))
+            asked[text] = (kind, sentence)
+            is_scrambled.add(text)
             if len(asked) >= ITEMS_PER_PAIR + SCRAMBLED_PER_PAIR:
                 break
         # A teacher in the habit of a wrong reason always gives the same one.
@@ -311,6 +313,7 @@ def warm_up(pairs, templates, forbidden):
             other = usual if in_habit else draw.choice(others)
             item = record(0, kind, text, noisy(pair, other, sentence, noise))
             item["noise"] = noise or "none"
+            item["scrambled"] = text in is_scrambled
             items.append(item)
     items = Draw("warm-up order").shuffled(items)
     for number, item in enumerate(items, 1):
@@ -383,7 +386,9 @@ def build(out):
         records = [record(number + i, *row) for i, row in enumerate(rows, 1)]
         number += len(rows)
         write_json(out / f"{name}.json", records)
-    write_json(out / "corpus_sft.json", warm_up(pairs, templates, forbidden))
+    corpus = warm_up(pairs, templates, forbidden)
+    write_json(out / "corpus_sft.json", corpus)
+    write_json(out / "corpus_copy.json", [item for item in corpus if item["scrambled"]])
     lines = plain_text(pairs, templates, forbidden)
     write(out / "corpus_text.txt", "".join(line + "\n" for line in lines))
     write(out / "instruct.json", json.dumps(INSTRUCT, ensure_ascii=False, indent=4) + "\n")
