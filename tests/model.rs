@@ -423,7 +423,7 @@ fn a_fresh_adapter_changes_nothing_and_another_prompt_leaves_no_trace() {
     };
     let adapter = Adapter::new(config, &model.config, 1, &model.compute);
     let prompt = vec![1, 2, 3, 4];
-    let before = greedy(&model, None, &[prompt.clone()], 8);
+    let before = greedy(&model, None, std::slice::from_ref(&prompt), 8);
     greedy(&model, None, &[vec![90, 80, 70]], 8);
     assert_eq!(greedy(&model, Some(&adapter), &[prompt], 8), before);
 }

@@ -47,7 +47,7 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
         .advantages
         .group_stds
         .iter()
-        .filter(|std| !(**std > 1e-8))
+        .filter(|std| std.is_nan() || **std <= 1e-8)
         .count();
     metrics.insert(
         "frac_reward_zero_std".into(),
