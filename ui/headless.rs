@@ -42,10 +42,7 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
         .with_json(arguments.json);
     let result = match job {
         Job::New { name } => grpo::train(prepared, &name, &mut progress),
-        Job::Resume { run } => {
-            console.open_log(&run.log());
-            grpo::resume(prepared, run, &mut progress)
-        }
+        Job::Resume { run } => grpo::resume(prepared, run, &mut progress),
     };
     let stdout_error = progress.finish();
     let (mut work, ending) = result.map_err(|error| failed(error, &progress, &console))?;
@@ -60,7 +57,7 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
         )),
     }
     if let Some(error) = stdout_error {
-        return Err(error.into());
+        return Err(failure::of_work(error));
     }
     report(&mut work, arguments.json, &console)?;
     Ok(match ending {

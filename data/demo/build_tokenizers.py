@@ -178,7 +178,7 @@ def write_decoder(out, merge_count):
             "bos_token_id": ids[BOS],
             "eos_token_id": ids[END],
             "pad_token_id": ids[PAD],
-            "torch_dtype": "float32",
+            "torch_dtype": "bfloat16",
         },
     )
     return tokenizer
@@ -254,7 +254,7 @@ def write_encoder(out):
             "layer_norm_eps": 1e-12,
             "pad_token_id": vocabulary[pad],
             "position_embedding_type": "absolute",
-            "torch_dtype": "float32",
+            "torch_dtype": "bfloat16",
         },
     )
     return tokenizer

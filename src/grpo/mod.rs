@@ -89,7 +89,7 @@ fn run_to_the_end(
     from: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<Ending> {
-    let result = Trainer::new(work, observer).and_then(|trainer| trainer.run(from));
+    let result = Trainer::new(work, observer).run(from);
     let (status, message) = match &result {
         Ok(Ending::Finished) => (RunStatus::Finished, None),
         Ok(Ending::Stopped) => (RunStatus::Stopped, None),

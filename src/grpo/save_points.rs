@@ -142,6 +142,10 @@ impl Trainer<'_> {
             "checkpoint": name,
         });
         self.work.emit(self.observer, "resume", object(fields))?;
+        if let Ok(point) = name.parse() {
+            // A kill may have come between the save point and what is noted of it.
+            self.work.saved(point)?;
+        }
         match point {
             Some(point) if !is_scored && state.step > 0 => {
                 self.evaluate(point, Some(&learner.adapter.clone()))

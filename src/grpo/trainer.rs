@@ -55,10 +55,7 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// Prepares a run over what is loaded in `work`.
-    ///
-    /// # Errors
-    /// A batch that the training set cannot fill.
-    pub fn new(work: &'a mut Workplace, observer: &'a mut dyn Observer) -> Result<Self> {
+    pub fn new(work: &'a mut Workplace, observer: &'a mut dyn Observer) -> Self {
         let experiment = &work.experiment;
         let batch = experiment.batch();
         let prompts = work.train.kept.len();
@@ -68,13 +65,6 @@ impl<'a> Trainer<'a> {
             shuffle: experiment.data.shuffle_dataset,
             seed: experiment.run.seed,
         };
-        if order.generations_per_epoch() == 0 {
-            bail!(
-                "data.train has {prompts} prompt(s), one optimizer step takes {}; \
-                 lower grpo.per_device_train_batch_size or grpo.gradient_accumulation_steps",
-                batch.prompts_per_step()
-            );
-        }
         let total_steps = batch.total_steps(prompts, &experiment.horizon(Some(prompts)));
         let grpo = &experiment.grpo;
         let schedule = Schedule {
@@ -83,7 +73,7 @@ impl<'a> Trainer<'a> {
             warmup_steps: Schedule::warmup(grpo.warmup_steps, grpo.warmup_ratio, total_steps),
             total_steps,
         };
-        Ok(Self {
+        Self {
             work,
             observer,
             order,
@@ -93,7 +83,7 @@ impl<'a> Trainer<'a> {
             seconds_before: 0.0,
             saved_at: None,
             state: TrainerState::default(),
-        })
+        }
     }
 
     /// Trains to the end, from the start or from the save point `resume_from`.

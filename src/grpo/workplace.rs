@@ -108,6 +108,14 @@ impl Prepared {
         let tokenizer = Tokenizer::from_model_dir(model_dir)?;
         let builder = setup::prompt_builder(model_dir, data, experiment.run.seed)?;
         let train = questions(&train_records, &builder, &tokenizer, data).context("data.train")?;
+        let per_step = experiment.batch().prompts_per_step();
+        if train.kept.len() < per_step {
+            bail!(
+                "data.train has {} prompt(s), one optimizer step takes {per_step}; lower \
+                 grpo.per_device_train_batch_size or grpo.gradient_accumulation_steps",
+                train.kept.len()
+            );
+        }
         // Every item of the evaluation set must be answered, so none is dropped.
         let eval_data = match data.long_prompts {
             LongPrompts::Drop => DataSection {
@@ -256,7 +264,7 @@ impl Workplace {
         };
         state.fingerprints = fingerprints.into_iter().collect();
         state.save(&run.run_json())?;
-        let control = Control::new(run.path());
+        let control = Control::new(&run.control());
         control.clear()?;
         Ok(Self {
             events: EventLog::open(&run.events())?,
@@ -506,6 +514,8 @@ impl Workplace {
         let Some(Value::Object(mut fields)) = row.cloned() else {
             return Ok(());
         };
+        // What a file has no value for is left out: in an event a null is a number that was not finite.
+        fields.retain(|_, value| !value.is_null());
         fields.insert("checkpoint".into(), json!(point.to_string()));
         fields.insert("step".into(), json!(step));
         if let Some(best) = board.best() {

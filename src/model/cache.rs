@@ -40,11 +40,11 @@ impl CompletionCache {
         }
     }
 
-    /// Appends one column.
+    /// Appends one column; answers all filled columns.
     ///
     /// # Shapes
-    /// `key, value: [rows·kv_heads, 1, head_dim]`
-    pub fn push(&mut self, key: Tensor<3>, value: Tensor<3>) {
+    /// `key, value: [rows·kv_heads, 1, head_dim]` → `[rows·kv_heads, columns, head_dim]`
+    pub fn push(&mut self, key: Tensor<3>, value: Tensor<3>) -> KeyValue {
         let [rows, _, dim] = key.dims();
         let own = match self.own.take() {
             Some(own) if own.key.dims()[1] > self.length => own,
@@ -63,26 +63,17 @@ impl CompletionCache {
             }
         };
         let column = [0..rows, self.length..self.length + 1, 0..dim];
-        self.own = Some(KeyValue {
+        let own = KeyValue {
             key: own.key.slice_assign(column.clone(), key),
             value: own.value.slice_assign(column, value),
-        });
+        };
         self.length += 1;
-    }
-
-    /// The filled columns.
-    ///
-    /// # Panics
-    /// Before the first [`CompletionCache::push`].
-    pub fn own(&self) -> KeyValue {
-        let own = self
-            .own
-            .as_ref()
-            .expect("a token is pushed before it is attended to");
-        KeyValue {
+        let filled = KeyValue {
             key: own.key.clone().narrow(1, 0, self.length),
             value: own.value.clone().narrow(1, 0, self.length),
-        }
+        };
+        self.own = Some(own);
+        filled
     }
 
     /// Keeps these prompts and these rows (indices into the present batch), in this order.

@@ -131,8 +131,7 @@ impl DecoderLayer {
     ) -> Tensor<2> {
         let rows = x.dims()[0];
         let heads = self.heads(&x, rotary.0, rotary.1, config, adapted);
-        cache.push(by_head(heads.key, rows, 1), by_head(heads.value, rows, 1));
-        let own = cache.own();
+        let own = cache.push(by_head(heads.key, rows, 1), by_head(heads.value, rows, 1));
         let attended = attend_shared_prefix(
             heads.query,
             &cache.prompt,

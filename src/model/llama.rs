@@ -78,9 +78,12 @@ impl Llama {
 
     /// A model with freshly drawn weights: normal with `initializer_range`, norms one.
     /// The draws depend on the seed and the tensor's name alone.
-    pub fn random(config: LlamaConfig, seed: u64, compute: &Compute) -> Self {
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn random(config: LlamaConfig, seed: u64, compute: &Compute) -> Result<Self> {
         let deviation = config.initializer_range;
-        let built = Self::build(config, compute, |name, rows, columns| {
+        Self::build(config, compute, |name, rows, columns| {
             Ok(match rows {
                 None => Tensor::ones([1, columns], (&compute.device, compute.dtype)),
                 Some(rows) => {
@@ -96,11 +99,7 @@ impl Llama {
                     f32_tensor(values, [rows, columns], compute).cast(compute.dtype)
                 }
             })
-        });
-        match built {
-            Ok(model) => model,
-            Err(never) => unreachable!("drawing weights cannot fail: {never}"),
-        }
+        })
     }
 
     fn build(
@@ -111,18 +110,20 @@ impl Llama {
         let hidden = config.hidden_size;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for i in 0..config.num_hidden_layers {
-            let mut projections = Vec::with_capacity(Projection::ALL.len());
-            for projection in Projection::ALL {
+            let mut projection = |projection: Projection| {
                 let (out, input) = projection.shape(&config);
-                projections.push(tensor(
-                    &format!("model.layers.{i}.{}.weight", projection.path()),
-                    Some(out),
-                    input,
-                )?);
-            }
-            let Ok(projections) = projections.try_into() else {
-                unreachable!("one weight per projection")
+                let name = format!("model.layers.{i}.{}.weight", projection.path());
+                tensor(&name, Some(out), input)
             };
+            let projections = [
+                projection(Projection::Q)?,
+                projection(Projection::K)?,
+                projection(Projection::V)?,
+                projection(Projection::O)?,
+                projection(Projection::Gate)?,
+                projection(Projection::Up)?,
+                projection(Projection::Down)?,
+            ];
             layers.push(DecoderLayer {
                 input_layernorm: tensor(
                     &format!("model.layers.{i}.input_layernorm.weight"),

@@ -111,15 +111,11 @@ impl RunDir {
     /// # Errors
     /// A leftover that cannot be moved or removed, by name.
     pub fn clean_up(&self) -> anyhow::Result<()> {
-        for folder in [
-            self.path.clone(),
-            self.infer_results(),
-            self.scores(),
-            self.control(),
-        ] {
-            if folder.is_dir() {
-                clean_up(&folder)?;
-            }
+        clean_up(&self.path)?;
+        for folder in [self.infer_results(), self.scores(), self.control()] {
+            // A trainer killed while it made the directory may not have come to this one.
+            fs::create_dir_all(&folder).map_err(WriteError::on("create the folder", &folder))?;
+            clean_up(&folder)?;
         }
         Ok(())
     }

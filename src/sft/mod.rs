@@ -15,7 +15,7 @@ use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
 use crate::model::{Adapter, Dropout, GroupBatch, Llama, LlamaConfig, TopGradient, save_adapter};
 use crate::parallel;
-use crate::run::publish::publish_folder;
+use crate::run::publish::{publish, publish_folder};
 use crate::setup::{Question, lora_config, prompt_builder, questions};
 use crate::text::{Message, RenderOptions, Role, StopSet, Tokenizer};
 
@@ -88,7 +88,7 @@ pub fn train(
             LlamaConfig::from_dir(directory)?,
             experiment.run.seed,
             compute,
-        ),
+        )?,
     };
     let (examples, dropped) = examples(experiment, &tokenizer, &stop)?;
     let per_step = sft.per_device_train_batch_size * sft.gradient_accumulation_steps;
@@ -417,9 +417,28 @@ fn write(output_dir: &Path, model_dir: &Path, model: &Llama, trained: &Trained) 
                             .with_context(|| format!("{}: cannot be copied", from.display()))?;
                     }
                 }
+                say_bfloat16(&partial.join("config.json"))?;
                 model.save_weights(&partial.join("model.safetensors"))?;
             }
         }
         Ok(())
     })
+}
+
+/// Makes a configuration name the type that the weights are stored in.
+fn say_bfloat16(path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{}: cannot be read", path.display()))?;
+    let mut config: serde_json::Value = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not valid JSON", path.display()))?;
+    for key in ["torch_dtype", "dtype"] {
+        if let Some(dtype) = config.get_mut(key) {
+            *dtype = "bfloat16".into();
+        }
+    }
+    publish(
+        path,
+        format!("{}\n", serde_json::to_string_pretty(&config)?).as_bytes(),
+    )?;
+    Ok(())
 }

@@ -123,8 +123,8 @@ impl Folder {
         };
         folder.write("demo.toml", EXPERIMENT);
         folder.write("reward.sh", REWARD);
-        folder.write("train.json", &first_records("train.json", 8));
-        folder.write("eval.json", &first_records("eval.json", 6));
+        folder.write("train.json", first_records("train.json", 8));
+        folder.write("eval.json", first_records("eval.json", 6));
         let encoder = repository().join("tests/golden/encoder/bert");
         std::os::unix::fs::symlink(encoder, folder.path("encoder")).unwrap();
         std::os::unix::fs::symlink(base_model(), folder.path("base")).unwrap();
