@@ -94,8 +94,22 @@ impl Experiment {
     }
 
     fn check_encoder(&self, faults: &mut Vec<Fault>) {
-        // Without an encoder a formula that does not use BERTScore still trains.
         let Some(model) = &self.bertscore.model else {
+            // A formula without it trains and answers; ranking can bring its own encoder.
+            let names = self
+                .reward
+                .formula
+                .split(|c: char| !c.is_alphanumeric() && c != '_');
+            if names.into_iter().any(|name| name == "bertscore") {
+                faults.push(Fault::new(
+                    "bertscore.model",
+                    None,
+                    "is not set, and reward.formula uses bertscore",
+                    "write model = \"…\" under [bertscore]: a Hugging Face folder of a BERT, RoBERTa \
+                     or XLM-R encoder; or set a formula without it, for example \
+                     reward.formula = \"(exact_match + (format + 3*rouge1)/2)/3\"",
+                ));
+            }
             return;
         };
         let found = faults.len();
