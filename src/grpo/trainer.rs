@@ -291,6 +291,7 @@ impl<'a> Trainer<'a> {
         if grpo.beta != 0.0 {
             let mut done = 0;
             let (work, observer) = (&mut *self.work, &mut *self.observer);
+            observer.phase(Phase::Reference, 0, total, "");
             generation.reference_log_probs =
                 Some(learner.reference_log_probs(&generation, &mut |groups| {
                     done += groups;
@@ -311,6 +312,7 @@ impl<'a> Trainer<'a> {
             let learning_rate = self.schedule.learning_rate(self.state.step);
             let mut done = 0;
             let (work, observer) = (&mut *self.work, &mut *self.observer);
+            observer.phase(Phase::Backward, 0, total, "");
             let report = learner.step(
                 &generation,
                 learning_rate,
