@@ -21,5 +21,8 @@ demo-data:
 
 # Train the demo's base model and encoder again
 demo-model: demo-data
-    cargo run --release -- sft experiments/demo-base.toml
     cargo run --release --example demo_encoder
+    cargo run --release -- sft experiments/demo-base.toml
+    cargo run --release -- sft experiments/demo-base.toml --set sft.init=pretrained \
+        --set sft.train=data/demo/corpus_copy.json --set sft.max_steps=450 --set sft.learning_rate=2e-3 \
+        --set run.seed=8
