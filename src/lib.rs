@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The library prints nothing and knows no terminal; `ui/` does. burn is used in
-//! [`model`], [`encoder`], [`rollout`], [`grpo`], [`sft`], [`inference`],
+//! [`model`], [`optimizer`], [`encoder`], [`rollout`], [`grpo`], [`sft`], [`inference`],
 //! [`setup`] and [`device`] alone.
 
 pub mod dataset;
@@ -21,6 +21,7 @@ pub mod grpo;
 pub mod inference;
 pub mod metric;
 pub mod model;
+pub mod optimizer;
 pub mod parallel;
 pub mod reward;
 pub mod rollout;

@@ -8,10 +8,10 @@ use moim::experiment::{ImportanceSamplingLevel, LossType, LrSchedulerType, Scale
 use moim::grpo::advantage::advantages;
 use moim::grpo::loss::{LossInput, LossOutput, LossSettings, policy_loss};
 use moim::grpo::metrics::update_metrics;
-use moim::grpo::optimizer::{AdamW, AdamWSettings};
 use moim::grpo::schedule::Schedule;
 use moim::grpo::update::{Generation, Learner};
 use moim::model::{Llama, Projection, WeightFiles, load_adapter, to_f32};
+use moim::optimizer::{AdamW, AdamWSettings};
 use serde_json::Value;
 
 fn golden_dir() -> PathBuf {

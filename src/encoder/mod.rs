@@ -7,7 +7,6 @@
 //! text by masked-language modelling, which [`Encoder::save`] writes as a
 //! Hugging Face folder.
 
-mod adamw;
 pub mod bert;
 pub mod bertscore;
 mod cache;

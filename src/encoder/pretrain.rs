@@ -12,12 +12,12 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::adamw::AdamW;
 use super::bert::{
     Encoder, LayerNorm, Linear, activate, build_linear, build_norm, initial_values, tensor_from,
 };
 use super::config::EncoderConfig;
 use super::tokenize::SentenceTokenizer;
+use crate::optimizer::{AdamW, AdamWSettings, clip_gradient_norm};
 
 /// Of the chosen tokens, how many become the mask.
 const MASKED_SHARE: f64 = 0.8;
@@ -108,7 +108,17 @@ pub fn pretrain<S: AsRef<str>>(
     let training = device.clone().autodiff();
     let mut encoder = Encoder::random(config, settings.seed, &training)?;
     let mut head = MlmHead::random(config, settings.seed, &training)?;
-    let mut optimizer = AdamW::new(settings.weight_decay, settings.max_grad_norm);
+    let adam = AdamWSettings {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: settings.weight_decay,
+    };
+    let values: Vec<Tensor<2>> = tensors_of(&encoder, &head)
+        .into_iter()
+        .map(Tensor::inner)
+        .collect();
+    let mut optimizer = AdamW::new(adam, &values);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut epoch = 0;
     for step in 0..settings.steps {
@@ -134,14 +144,18 @@ pub fn pretrain<S: AsRef<str>>(
         }
         let gradients = loss.backward();
         let learning_rate = settings.learning_rate_at(step);
-        let parameters = encoder
-            .named_tensors()
-            .into_iter()
-            .map(|(_, tensor)| tensor);
-        let parameters = parameters.chain(head.tensors());
-        optimizer.begin_step(learning_rate, parameters, &gradients);
-        encoder = encoder.map_tensors(&mut |name, t| optimizer.update(name, t, &gradients));
-        head = head.map_tensors(&mut |name, t| optimizer.update(name, t, &gradients));
+        let leaves: Vec<Tensor<2>> = tensors_of(&encoder, &head);
+        let of_loss = leaves.iter().map(|leaf| {
+            let zeros = || leaf.clone().inner().zeros_like();
+            leaf.grad(&gradients).unwrap_or_else(zeros)
+        });
+        let (of_loss, _) = clip_gradient_norm(of_loss.collect(), settings.max_grad_norm);
+        let values = leaves.into_iter().map(Tensor::inner).collect();
+        let mut updated = optimizer.step(values, of_loss, learning_rate)?.into_iter();
+        // Both walk their tensors in the order of `tensors_of`.
+        let mut next = |_: &str, old: Tensor<2>| updated.next().map_or(old, Tensor::autodiff);
+        encoder = encoder.map_tensors(&mut next);
+        head = head.map_tensors(&mut next);
         progress(PretrainProgress {
             step: step + 1,
             steps: settings.steps,
@@ -150,6 +164,15 @@ pub fn pretrain<S: AsRef<str>>(
         });
     }
     Ok(encoder.map_tensors(&mut |_, tensor| tensor.without_autodiff()))
+}
+
+/// Every parameter that is trained, in a fixed order.
+fn tensors_of(encoder: &Encoder, head: &MlmHead) -> Vec<Tensor<2>> {
+    let named = encoder.named_tensors().into_iter();
+    named
+        .map(|(_, tensor)| tensor)
+        .chain(head.tensors())
+        .collect()
 }
 
 /// A random stream of its own for each purpose and step.

@@ -9,11 +9,11 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::AdamW;
 use crate::device::Compute;
 use crate::model::{
     Adapter, LlamaConfig, WeightFiles, f32_tensor, load_adapter, save_adapter, to_f32,
 };
+use crate::optimizer::AdamW;
 use crate::run::publish::{publish, publish_folder};
 
 const STATE: &str = "trainer_state.json";

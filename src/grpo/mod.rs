@@ -9,7 +9,6 @@ pub mod checkpoint;
 pub mod loss;
 pub mod metrics;
 pub mod observe;
-pub mod optimizer;
 pub mod order;
 mod save_points;
 pub mod schedule;

@@ -7,10 +7,10 @@ use anyhow::Result;
 use burn::tensor::Tensor;
 
 use super::loss::{LossInput, LossSettings, LossStatistics, policy_loss};
-use super::optimizer::{AdamW, accumulate, clip_gradient_norm};
 use crate::model::{
     Adapter, Dropout, GroupBatch, LayoutTensors, Llama, Tape, TokenLogProbs, TopGradient,
 };
+use crate::optimizer::{AdamW, accumulate, clip_gradient_norm};
 use crate::parallel;
 
 /// Completions of one generation with what the loss needs to know of them.
