@@ -28,13 +28,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Loads a Hugging Face folder; `extra_stop` adds end tokens to the model's own.
+    /// Loads the end tokens and the weights of the folder that `tokenizer` is of;
+    /// `extra_stop` adds end tokens to the model's own.
     ///
     /// # Errors
     /// Any part is missing or unsupported, by file and name.
-    pub fn load(directory: &Path, compute: &Compute, extra_stop: &[u32]) -> Result<Self> {
-        // The cheap parts first: what is wrong with a folder shows before its weights are read.
-        let tokenizer = Tokenizer::from_model_dir(directory)?;
+    pub fn load(
+        directory: &Path,
+        tokenizer: Tokenizer,
+        compute: &Compute,
+        extra_stop: &[u32],
+    ) -> Result<Self> {
         let stop = StopSet::from_model_dir(directory, &tokenizer, extra_stop)?;
         let model = Llama::load(directory, compute)?;
         if tokenizer.vocab_size() > model.config.vocab_size {

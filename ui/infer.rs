@@ -24,12 +24,17 @@ pub fn run(arguments: &InferArguments) -> Outcome {
     let console = Console::new(arguments.quiet);
     let sampling = sampling(arguments)?;
     check_output(&arguments.output)?;
-    let (questions, warnings) = load_questions(arguments)?;
+    let (questions, warnings, tokenizer) = load_questions(arguments)?;
     for warning in warnings {
         console.tell(&format!("warning: {warning}"));
     }
     let compute = Compute::new(arguments.device, Dtype::Auto)?;
-    let policy = Policy::load(&arguments.model, &compute, &arguments.stop_token_id)?;
+    let policy = Policy::load(
+        &arguments.model,
+        tokenizer,
+        &compute,
+        &arguments.stop_token_id,
+    )?;
     let adapter = arguments
         .adapter
         .as_deref()
@@ -95,7 +100,7 @@ fn check_output(output: &Path) -> Result<()> {
 }
 
 /// Prompts first: what is wrong with them shows before the weights are read.
-fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<String>)> {
+fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<String>, Tokenizer)> {
     let records = load_records(&arguments.input)?;
     if records.is_empty() {
         bail!("{} holds no question", arguments.input.display());
@@ -121,6 +126,7 @@ fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<Stri
     Ok((
         found.kept,
         question_type_warnings(&arguments.input, &records),
+        tokenizer,
     ))
 }
 

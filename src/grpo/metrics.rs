@@ -20,7 +20,7 @@ pub struct PhaseSeconds {
 
 /// Everything a step's metrics are made of.
 pub struct StepReport<'a> {
-    /// Names of the rewards, in the order of `values`.
+    /// Names of the rewards, in the order of each reward's values.
     pub reward_names: &'a [String],
     /// The rewards of each completion.
     pub rewards: &'a [Reward],

@@ -148,7 +148,7 @@ impl Trainer<'_> {
         }
         match point {
             Some(point) if !is_scored && state.step > 0 => {
-                self.evaluate(point, Some(&learner.adapter.clone()))
+                self.evaluate(point, Some(&learner.adapter))
             }
             _ => Ok(()),
         }

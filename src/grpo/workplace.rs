@@ -1,7 +1,6 @@
 //! What a run works with and where it writes: the loaded experiment, the run
 //! directory with its logs, and the wish to stop.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -126,7 +125,12 @@ impl Prepared {
         };
         let eval =
             questions(&eval_records, &builder, &tokenizer, &eval_data).context("data.eval")?;
-        let policy = Policy::load(model_dir, &compute, &experiment.rollout.stop_token_ids)?;
+        let policy = Policy::load(
+            model_dir,
+            tokenizer,
+            &compute,
+            &experiment.rollout.stop_token_ids,
+        )?;
         warnings.extend(prompt_warnings(
             "data.train",
             &train,
@@ -582,12 +586,4 @@ pub fn encoder_name(experiment: &Experiment) -> String {
         Some(layer) => format!("{name} layer {layer}"),
         None => name,
     }
-}
-
-/// The name of a run directory's experiment: its parent folder.
-pub fn experiment_of(run: &Path) -> String {
-    run.parent()
-        .and_then(Path::file_name)
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
 }
