@@ -4,8 +4,10 @@
 //! by enumeration, because the first tensor on an absent device panics inside
 //! the runtime's own threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use anyhow::{Result, bail};
-use burn::tensor::{DType, Device, DeviceType};
+use burn::tensor::{DType, Device, DeviceType, MemoryPoolUsage};
 
 use crate::experiment::{DeviceChoice, Dtype};
 
@@ -68,6 +70,22 @@ impl Compute {
             Dtype::Bfloat16 => compute.dtype = DType::BF16,
         }
         Ok(compute)
+    }
+
+    /// What the memory pools of the device hold. `None` on the CPU, which has none, and after the
+    /// device has failed.
+    ///
+    /// Asks the device's own queue, so it may wait for what was asked of it before. Called from a
+    /// thread that computes nothing it leaves the trainer's recorded operations alone.
+    pub fn memory(&self) -> Option<MemoryPoolUsage> {
+        if self.is_cpu {
+            return None;
+        }
+        // burn raises the panic of a device's queue again in whoever asks; training meets it on its
+        // own, where it can be told.
+        catch_unwind(AssertUnwindSafe(|| self.device.memory_pool_usage()))
+            .ok()
+            .flatten()
     }
 }
 

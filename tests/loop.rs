@@ -12,6 +12,8 @@ mod folder;
 mod interruptions;
 #[path = "loop/refusals.rs"]
 mod refusals;
+#[path = "loop/telemetry.rs"]
+mod telemetry;
 
 use folder::{Folder, RUN, uninterrupted};
 
@@ -23,6 +25,7 @@ fn a_whole_run_leaves_every_file_and_prints_the_ranked_list() {
         "run.json",
         "events.jsonl",
         "completions.jsonl",
+        "system.jsonl",
         "log.txt",
         "lock",
     ];
@@ -155,6 +158,7 @@ fn the_events_of_a_run_tell_the_whole_story() {
         "step_time",
         "time/rollout",
         "tokens_per_second/backward",
+        "memory/host_rss",
     ] {
         assert!(step[metric].is_number(), "{metric}: {}", step[metric]);
     }

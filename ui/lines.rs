@@ -1,5 +1,6 @@
 //! Events as lines for people.
 
+use moim::health::Severity;
 use moim::run::Event;
 
 /// The line of a `step` event.
@@ -32,6 +33,13 @@ pub fn step(event: &Event) -> String {
         push(name, number(key).filter(|speed| *speed > 0.0), 0);
     }
     push("seconds", number("step_time"), 2);
+    for (name, key) in [
+        ("memory GiB", "memory/host_rss"),
+        ("device peak GiB, rollout", "memory/device_peak/rollout"),
+        ("backward", "memory/device_peak/backward"),
+    ] {
+        push(name, number(key).map(gibibytes), 2);
+    }
     parts.join("  ")
 }
 
@@ -107,7 +115,11 @@ pub fn other(event: &Event) -> Option<String> {
 pub fn alarm(event: &Event) -> String {
     let step = event.number("step").unwrap_or_default();
     let message = event.text("message").unwrap_or("something is wrong");
-    format!("warning: step {step}: {message}")
+    format!("alarm: {} at step {step}: {message}", Severity::of(event))
+}
+
+fn gibibytes(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 30)
 }
 
 /// A number with so many decimals; a small one that would come out as zero keeps its digits.
@@ -193,6 +205,28 @@ mod tests {
             .with("file", "x.json")
             .with("state", "partial");
         assert!(score(&partial).contains("partial"));
+    }
+
+    #[test]
+    fn an_alarm_tells_how_much_it_matters() {
+        let event = Event::new("alarm")
+            .with("step", 40usize)
+            .with("code", "kl")
+            .with("severity", "critical")
+            .with("message", "too far");
+        assert_eq!(alarm(&event), "alarm: critical at step 40: too far");
+    }
+
+    #[test]
+    fn the_memory_of_a_step_is_told_in_gibibytes() {
+        let event = Event::new("step")
+            .with("memory/host_rss", 1_610_612_736_u64)
+            .with("memory/device_peak/rollout", 5_u64 << 30)
+            .with("memory/device_peak/backward", 6_u64 << 30);
+        assert_eq!(
+            step(&event),
+            "step 0/0  memory GiB 1.50  device peak GiB, rollout 5.00  backward 6.00"
+        );
     }
 
     #[test]

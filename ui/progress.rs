@@ -149,6 +149,10 @@ impl Observer for Progress {
         }
     }
 
+    fn notice(&mut self, message: &str) {
+        self.console.tell(&format!("warning: {message}"));
+    }
+
     fn wants_to_stop(&self) -> bool {
         self.stop.is_requested() || self.stdout_error.is_some()
     }

@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::activity::DevicePeaks;
 use super::advantage::{Advantages, mean_and_std};
 use super::update::MicroBatchReport;
 use crate::reward::Reward;
 use crate::rollout::{Completion, FinishReason};
+use crate::run::resident_memory;
 
 /// Seconds spent in each phase of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -124,6 +126,19 @@ pub fn update_metrics(
         mean(&|m| per_ratio(m.statistics.clipped_low + m.statistics.clipped_high, m)),
     );
     metrics
+}
+
+/// Metrics of the memory that a step took, in bytes: the process now, and what the phases of the step
+/// needed on the device at most, where that was seen.
+pub(super) fn memory_metrics(peaks: DevicePeaks) -> Map<String, Value> {
+    [
+        ("memory/host_rss", resident_memory()),
+        ("memory/device_peak/rollout", peaks.rollout),
+        ("memory/device_peak/backward", peaks.backward),
+    ]
+    .into_iter()
+    .filter_map(|(name, bytes)| Some((name.to_owned(), json!(bytes?))))
+    .collect()
 }
 
 /// Metrics of how long a step took and what it got done in that time.

@@ -2,16 +2,20 @@
 //!
 //! [`advantage`], [`loss`], [`schedule`] and [`order`] are pure arithmetic;
 //! [`update`] is one optimizer step; [`checkpoint`] is what makes a run resumable;
-//! [`workplace`] is what a run reads and writes.
+//! [`prepared`] is what an experiment names, loaded, and [`workplace`] what a run reads and writes.
 
+mod activity;
 pub mod advantage;
 pub mod checkpoint;
+mod journal;
 pub mod loss;
 pub mod metrics;
 pub mod observe;
 pub mod order;
+pub mod prepared;
 mod save_points;
 pub mod schedule;
+mod telemetry;
 pub mod trainer;
 pub mod update;
 pub mod workplace;
@@ -21,11 +25,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 pub use observe::{Observer, Phase};
+pub use prepared::Prepared;
 pub use trainer::Ending;
-pub use workplace::{Prepared, Workplace};
+pub use workplace::Workplace;
 
 use crate::experiment::Experiment;
 use crate::run::{RunDir, RunStatus, checkpoints};
+use telemetry::Telemetry;
 use trainer::Trainer;
 
 /// Trains an experiment in a run directory of its own, from the start.
@@ -65,7 +71,7 @@ pub fn resume(
     let mut work = Workplace::open(prepared, run)?;
     let from = checkpoint::latest(&saved);
     if from.is_none() {
-        work.rewind(0, 0)?;
+        work.journal.rewind(observer, 0, 0)?;
     }
     let ending = run_to_the_end(&mut work, from.as_deref(), observer)?;
     Ok((work, ending))
@@ -88,6 +94,8 @@ fn run_to_the_end(
     from: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<Ending> {
+    let mut telemetry = Telemetry::start(observer, work);
+    let observer: &mut dyn Observer = &mut telemetry;
     let result = Trainer::new(work, observer).run(from);
     let (status, message) = match &result {
         Ok(Ending::Finished) => (RunStatus::Finished, None),

@@ -49,6 +49,9 @@ pub trait Observer {
     /// An event was appended to events.jsonl.
     fn event(&mut self, event: &Event);
 
+    /// There is something to say that is no event: a file that cannot be kept, say. Said once each.
+    fn notice(&mut self, _message: &str) {}
+
     /// Whether the run should save and stop as soon as it can.
     fn wants_to_stop(&self) -> bool;
 }

@@ -47,9 +47,10 @@ impl Trainer<'_> {
         self.observer.phase(Phase::Save, 0, 1, &point.to_string());
         let fields = json!({ "checkpoint": point.to_string(), "step": self.state.step });
         self.work
+            .journal
             .emit(self.observer, "checkpoint", object(fields))?;
         self.state.seconds = self.elapsed();
-        (self.state.events_position, self.state.completions_position) = self.work.sync_logs()?;
+        (self.state.events_position, self.state.completions_position) = self.work.journal.sync()?;
         let directory = self.work.run.checkpoint(point);
         let policy = &self.work.policy;
         let difference = checkpoint::save(
@@ -132,6 +133,7 @@ impl Trainer<'_> {
         let point: Option<SavePoint> = name.parse().ok();
         let point = point.filter(|point| self.save_point_after(state.step) == Some(*point));
         let is_scored = self.work.rewind_to_save_point(
+            self.observer,
             state.events_position,
             state.completions_position,
             point,
@@ -141,7 +143,13 @@ impl Trainer<'_> {
             "directory": self.work.run.path().display().to_string(),
             "checkpoint": name,
         });
-        self.work.emit(self.observer, "resume", object(fields))?;
+        self.work
+            .journal
+            .emit(self.observer, "resume", object(fields))?;
+        let total_steps = self.total_steps;
+        self.work
+            .journal
+            .change(|state| state.total_steps = total_steps)?;
         if let Ok(point) = name.parse() {
             // A kill may have come between the save point and what is noted of it.
             self.work.saved(point)?;

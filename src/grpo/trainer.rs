@@ -10,14 +10,17 @@ use serde_json::{Map, Value, json};
 use super::advantage::{Advantages, advantages};
 use super::checkpoint::TrainerState;
 use super::loss::LossSettings;
-use super::metrics::{PhaseSeconds, StepReport, generation_metrics, time_metrics, update_metrics};
+use super::metrics::{
+    PhaseSeconds, StepReport, generation_metrics, memory_metrics, time_metrics, update_metrics,
+};
 use super::observe::{Observer, Phase, Stopped};
 use super::order::PromptOrder;
 use super::schedule::Schedule;
 use super::update::{Generation, Learner};
 use super::workplace::Workplace;
+use crate::health::{Alarm, Severity};
 use crate::inference::decode_completion;
-use crate::model::Adapter;
+use crate::model::{Adapter, MAX_ROLLOUT_ROWS};
 use crate::optimizer::{AdamW, AdamWSettings};
 use crate::reward::{Reward, RewardSample};
 use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate};
@@ -26,9 +29,6 @@ use crate::setup::{self, Policy, Question};
 
 /// Steps in a row that may be dropped for a loss that is not a number before the run stops.
 const MAX_DROPPED_IN_A_ROW: usize = 5;
-
-/// Completions decoded together at most.
-const MAX_ROLLOUT_ROWS: usize = 256;
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -377,10 +377,8 @@ impl<'a> Trainer<'a> {
         }
         let elapsed = self.elapsed();
         fields.insert("elapsed_seconds".into(), json!(elapsed));
-        self.work.emit(self.observer, "step", fields)?;
-        let epoch = self.state.step / self.steps_per_epoch();
-        self.work
-            .update_state(self.state.step, self.total_steps, epoch)
+        fields.extend(memory_metrics(self.work.activity.take_peaks()));
+        self.work.journal.emit(self.observer, "step", fields)
     }
 
     pub(super) fn steps_per_epoch(&self) -> usize {
@@ -394,15 +392,18 @@ impl<'a> Trainer<'a> {
     /// A step whose loss or gradient is not a number changes nothing; several in a row end the run.
     fn drop_step(&mut self, loss: f64, grad_norm: f64) -> Result<()> {
         self.state.dropped_in_a_row += 1;
-        let fields = json!({
-            "step": self.state.step,
-            "kind": "nonfinite",
-            "message": "the loss or its gradient is not finite; the step was dropped",
-            "loss": number(loss),
-            "grad_norm": number(grad_norm),
-            "in_a_row": self.state.dropped_in_a_row,
-        });
-        self.work.emit(self.observer, "alarm", object(fields))?;
+        let alarm = Alarm {
+            code: "nonfinite",
+            severity: Severity::Critical,
+            message: format!(
+                "the loss is {loss} and the norm of its gradient {grad_norm}, so the step was dropped and changed \
+                 nothing, which makes {} in a row (healthy: both are finite; {MAX_DROPPED_IN_A_ROW} in a row end the \
+                 run); if it comes again, lower grpo.learning_rate or grpo.max_grad_norm",
+                self.state.dropped_in_a_row
+            ),
+            step: self.state.step,
+        };
+        self.work.journal.raise(self.observer, &alarm)?;
         if self.state.dropped_in_a_row >= MAX_DROPPED_IN_A_ROW {
             bail!(
                 "{MAX_DROPPED_IN_A_ROW} steps in a row had a loss or gradient that is not finite; the parameters are \
@@ -418,7 +419,7 @@ impl<'a> Trainer<'a> {
         for (i, completion) in sampled.completions.iter().enumerate() {
             let question = &sampled.questions[i / group_size];
             let (reward, advantage) = (&scored.rewards[i], scored.advantages.values[i]);
-            self.work.log_completion(&CompletionRecord {
+            self.work.journal.log_completion(&CompletionRecord {
                 step: self.state.step,
                 epoch: (self.state.step - 1) / self.steps_per_epoch() + 1,
                 id: question.record.id.clone(),

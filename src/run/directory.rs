@@ -170,6 +170,16 @@ impl RunDir {
         self.path.join("completions.jsonl")
     }
 
+    /// What the trainer is doing right now; see [`Progress`](super::Progress). There while it works.
+    pub fn progress(&self) -> PathBuf {
+        self.path.join("progress.json")
+    }
+
+    /// What the run takes of its machine; see [`SystemLog`](super::SystemLog).
+    pub fn system(&self) -> PathBuf {
+        self.path.join("system.jsonl")
+    }
+
     /// Requests; see [`Control`](super::Control).
     pub fn control(&self) -> PathBuf {
         self.path.join("control")

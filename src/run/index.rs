@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::process::Liveness;
+use super::lock::LockOwner;
+use super::process::{self, Liveness};
 use super::state::RunState;
 
 /// A run that was found.
@@ -16,54 +17,88 @@ pub struct RunEntry {
     pub name: String,
     /// run.json, or why it cannot be read; a run that has not got that far has none yet.
     pub state: Result<RunState, String>,
-    /// Whether its process is there.
+    /// Whether its process is there; of a run without run.json, the process that holds its lock.
     pub liveness: Liveness,
+}
+
+impl RunEntry {
+    /// Reads the run in a directory, whether or not it is one.
+    pub fn read(path: &Path) -> Self {
+        let name = |path: &Path| {
+            let last = path.file_name().unwrap_or_default();
+            last.to_string_lossy().into_owned()
+        };
+        let state = match RunState::read(&path.join("run.json")) {
+            Ok(state) => Ok(state),
+            Err(error) if is_absence(&error) => Err("it has no run.json".to_owned()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        let liveness = match &state {
+            Ok(state) => state.liveness(),
+            Err(_) => holder(&path.join("lock")),
+        };
+        Self {
+            experiment: path.parent().map(name).unwrap_or_default(),
+            name: name(path),
+            path: path.to_owned(),
+            state,
+            liveness,
+        }
+    }
+}
+
+fn is_absence(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::NotFound)
+}
+
+/// Whether the process that a lock names is there. Taking the lock would tell for certain, and
+/// would refuse a trainer that wants it at that moment.
+fn holder(lock: &Path) -> Liveness {
+    let text = std::fs::read_to_string(lock).unwrap_or_default();
+    match serde_json::from_str::<LockOwner>(&text) {
+        Ok(owner) => process::liveness(owner.pid, None, &owner.host),
+        Err(_) => Liveness::Unknown,
+    }
 }
 
 /// Every run under `output_dir`, the latest name first within an experiment. A folder counts as a
 /// run by its experiment.toml. What cannot be listed (a folder that vanishes while it is read, say)
 /// is left out; an `output_dir` that is not there holds no runs.
 pub fn list_runs(output_dir: &Path) -> Vec<RunEntry> {
-    let mut runs = Vec::new();
-    for experiment in folders(output_dir) {
-        let mut of_experiment: Vec<RunEntry> = folders(&experiment)
-            .into_iter()
-            .filter(|path| path.join("experiment.toml").is_file())
-            .map(|path| entry(&experiment, path))
-            .collect();
-        of_experiment.reverse();
-        runs.append(&mut of_experiment);
-    }
-    runs
+    let runs = run_folders(output_dir)
+        .into_iter()
+        .filter(|path| is_run(path));
+    runs.map(|path| RunEntry::read(&path)).collect()
 }
 
-fn entry(experiment: &Path, path: PathBuf) -> RunEntry {
-    let last_part = |path: &Path| {
-        path.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    let state = RunState::read(&path.join("run.json")).map_err(|error| format!("{error:#}"));
-    let liveness = state.as_ref().map_or(Liveness::Unknown, RunState::liveness);
-    RunEntry {
-        experiment: last_part(experiment),
-        name: last_part(&path),
-        path,
-        state,
-        liveness,
-    }
+/// Whether a folder is a run directory.
+pub fn is_run(path: &Path) -> bool {
+    path.join("experiment.toml").is_file()
+}
+
+/// The folders under `output_dir` that can be runs, the latest name first within an experiment;
+/// whether one is a run is told by [`is_run`].
+pub fn run_folders(output_dir: &Path) -> Vec<PathBuf> {
+    let experiments = folders(output_dir).into_iter();
+    experiments
+        .flat_map(|experiment| folders(&experiment).into_iter().rev())
+        .collect()
 }
 
 /// The visible folders in a folder, by name.
 fn folders(folder: &Path) -> Vec<PathBuf> {
+    let is_folder = |entry: &std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+        _ => entry.path().is_dir(),
+    };
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
         .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .filter(is_folder)
         .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
         .collect();
     found.sort();
     found
@@ -73,7 +108,7 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
     use crate::experiment::Experiment;
-    use crate::run::{RunDir, RunStatus};
+    use crate::run::{RunDir, RunLock, RunStatus};
 
     #[test]
     fn runs_are_found_with_their_state() {
@@ -102,6 +137,8 @@ mod tests {
         state.save(&finished.run_json()).unwrap();
         create("b", "0");
         std::fs::create_dir(outputs.path().join("b/no run")).unwrap();
+        let starting = create("b", "2");
+        let _lock = RunLock::acquire(&starting.lock()).unwrap();
 
         let found: Vec<(String, String, Liveness)> = list_runs(outputs.path())
             .into_iter()
@@ -110,6 +147,7 @@ mod tests {
         let expected = [
             ("a", "2", Liveness::Dead),
             ("a", "1", Liveness::Alive),
+            ("b", "2", Liveness::Alive),
             ("b", "1", Liveness::Ended),
             ("b", "0", Liveness::Unknown),
         ];

@@ -4,7 +4,31 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::publish::{WriteError, sync_folder_of};
+
+/// The version of the formats that are written with [`Versioned`].
+const VERSION: u64 = 1;
+
+/// An object with the version of its format in front, as `v`. Reading ignores it: a later version
+/// that an old reader must not take for its own changes the file's name.
+#[derive(Debug, Serialize)]
+pub(super) struct Versioned<'a, T> {
+    v: u64,
+    #[serde(flatten)]
+    content: &'a T,
+}
+
+impl<'a, T> Versioned<'a, T> {
+    /// `content` with the version in front.
+    pub(super) fn new(content: &'a T) -> Self {
+        Self {
+            v: VERSION,
+            content,
+        }
+    }
+}
 
 /// The one writer of a file of lines.
 #[derive(Debug)]

@@ -72,6 +72,21 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     sync_folder_of(path).map_err(WriteError::on("write", path))
 }
 
+/// As [`publish`], without waiting for the disk: for what is written often and means nothing after a
+/// power cut, which may leave the file without content.
+///
+/// # Errors
+/// Names `path`; what was at `path` before is untouched.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let beside = hidden_beside(path, "writing");
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|source| {
+        // Nothing reads the hidden file; the first error is the one worth telling.
+        let _ = fs::remove_file(&beside);
+        WriteError::new("write", path, source)
+    })
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;

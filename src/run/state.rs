@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::checkpoints::SavePoint;
+use super::events::Event;
 use super::process::{self, Liveness, host_name};
 use super::publish::{WriteError, publish};
 
@@ -51,6 +52,15 @@ impl std::fmt::Display for RunStatus {
     }
 }
 
+/// What ranks first among the answers of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestCheckpoint {
+    /// The answer file, e.g. `inference_epoch3.json`.
+    pub file: String,
+    /// Its Final Mean.
+    pub final_mean: f64,
+}
+
 /// The content of run.json. Fields that a later version adds are ignored here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -90,6 +100,18 @@ pub struct RunState {
     /// The epoch under way, from 1; 0 before training.
     #[serde(default)]
     pub epoch: usize,
+    /// How far the epoch is, from 0 to 1; `None` before the first step.
+    #[serde(default)]
+    pub epoch_fraction: Option<f64>,
+    /// Mean reward of the last step; `None` before it, or where it was not finite.
+    #[serde(default)]
+    pub reward: Option<f64>,
+    /// Steps taken per second of training so far, save points and validation included.
+    #[serde(default)]
+    pub steps_per_second: Option<f64>,
+    /// The answer file that ranks first; `None` while nothing is ranked.
+    #[serde(default)]
+    pub best: Option<BestCheckpoint>,
     /// The last save point.
     #[serde(default)]
     pub latest_checkpoint: Option<SavePoint>,
@@ -98,11 +120,14 @@ pub struct RunState {
     pub message: Option<String>,
 }
 
-fn write_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_time<S: Serializer>(
+    time: &Timestamp,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }
 
-fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+pub(super) fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     String::deserialize(deserializer)?
         .parse()
         .map_err(serde::de::Error::custom)
@@ -126,6 +151,10 @@ impl RunState {
             step: 0,
             total_steps: 0,
             epoch: 0,
+            epoch_fraction: None,
+            reward: None,
+            steps_per_second: None,
+            best: None,
             latest_checkpoint: None,
             message: None,
         }
@@ -142,6 +171,50 @@ impl RunState {
         self.device = own.device;
         self.versions = own.versions;
         self.message = None;
+    }
+
+    /// Forgets how far the run has come, so that [`RunState::take_event`] can tell it anew.
+    pub fn forget_progress(&mut self) {
+        self.step = 0;
+        self.epoch = 0;
+        self.epoch_fraction = None;
+        self.reward = None;
+        self.steps_per_second = None;
+        self.best = None;
+    }
+
+    /// Takes from an event of the run how far it has come: from `step` the step, epoch, reward and
+    /// speed, from `score` the best answers. The state follows from the events, so that of a resumed
+    /// run is right once the events it kept were shown to it.
+    pub fn take_event(&mut self, event: &Event) {
+        let number = |key: &str| event.number(key).filter(|number| number.is_finite());
+        match event.name.as_str() {
+            "step" => {
+                let count = |key: &str| number(key).unwrap_or_default() as usize;
+                (self.step, self.total_steps) = (count("step"), count("total_steps"));
+                self.reward = number("reward");
+                if let Some(epochs) = number("epoch") {
+                    // 1.0 is the end of the first epoch, not the start of the second.
+                    self.epoch = epochs.ceil() as usize;
+                    self.epoch_fraction = Some(epochs - (epochs.ceil() - 1.0).max(0.0));
+                }
+                self.steps_per_second = number("elapsed_seconds")
+                    .filter(|seconds| *seconds > 0.0)
+                    .map(|seconds| self.step as f64 / seconds);
+            }
+            "score" => {
+                let (best, file) = (event.text("best"), event.text("file"));
+                // Events had no `best_final_mean` at first; that of the file itself was always there.
+                let own = number("final_mean").filter(|_| best == file);
+                if let (Some(file), Some(final_mean)) = (best, number("best_final_mean").or(own)) {
+                    self.best = Some(BestCheckpoint {
+                        file: file.to_owned(),
+                        final_mean,
+                    });
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Reads run.json.
@@ -224,6 +297,56 @@ mod tests {
             (state.state, state.message.as_deref()),
             (RunStatus::Running, None)
         );
+    }
+
+    #[test]
+    fn how_far_a_run_has_come_follows_from_its_events() {
+        let mut state = RunState::begin("demo/first", "cpu");
+        let step = |step: usize, epoch: f64, reward: f64| {
+            Event::new("step")
+                .with("step", step)
+                .with("total_steps", 8usize)
+                .with("epoch", epoch)
+                .with("reward", reward)
+                .with("elapsed_seconds", 2.0 * step as f64)
+        };
+        let score = |file: &str, mean: f64, best: &str| {
+            Event::new("score")
+                .with("file", file)
+                .with("final_mean", mean)
+                .with("best", best)
+        };
+        state.take_event(&score("a.json", 0.5, "a.json"));
+        state.take_event(&step(1, 0.25, 0.75));
+        assert_eq!((state.step, state.total_steps, state.epoch), (1, 8, 1));
+        assert_eq!(
+            (state.epoch_fraction, state.reward),
+            (Some(0.25), Some(0.75))
+        );
+        assert_eq!(state.steps_per_second, Some(0.5));
+        state.take_event(&step(4, 1.0, f64::NAN));
+        assert_eq!((state.epoch, state.epoch_fraction), (1, Some(1.0)));
+        assert_eq!(state.reward, None);
+        let best = |file: &str, final_mean: f64| {
+            let file = file.to_owned();
+            Some(BestCheckpoint { file, final_mean })
+        };
+        state.take_event(&score("b.json", 0.4, "a.json"));
+        assert_eq!(state.best, best("a.json", 0.5));
+        // The best may be a file that the run did not write itself.
+        let other = score("b.json", 0.4, "other.json").with("best_final_mean", 0.9);
+        state.take_event(&other);
+        assert_eq!(state.best, best("other.json", 0.9));
+        state.forget_progress();
+        assert_eq!((state.step, state.reward, &state.best), (0, None, &None));
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_is_read() {
+        let old = r#"{"id": "demo/first", "state": "running", "pid": 1, "host": "vm",
+            "started": "2026-11-22T03:33:24Z", "updated": "2026-11-22T03:33:24Z", "step": 3}"#;
+        let state: RunState = serde_json::from_str(old).unwrap();
+        assert_eq!((state.step, state.reward, state.best), (3, None, None));
     }
 
     #[test]

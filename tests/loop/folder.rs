@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use moim::health::Monitor;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 
@@ -258,12 +259,17 @@ impl Folder {
         }
     }
 
-    /// The events without times, `resume`, and the save points that an interruption added.
+    /// The events without what was measured (times, speeds, memory), `resume`, and the save points that an interruption added.
     pub fn lasting_events(&self) -> Vec<Value> {
         let lasts = |event: &Value| {
             let saved = event["checkpoint"].as_str().unwrap_or_default();
+            // A speed is measured, so an alarm about it is as well.
+            let is_measured = [Monitor::SLOW_ROLLOUT, Monitor::SLOW_BACKWARD]
+                .iter()
+                .any(|code| event["code"] == *code);
             event["event"] != "resume"
                 && !(event["event"] == "checkpoint" && saved.starts_with("step_"))
+                && !is_measured
         };
         let mut events = self.events();
         events.retain(lasts);
@@ -273,7 +279,10 @@ impl Folder {
                     key.as_str(),
                     "time" | "seconds" | "step_time" | "elapsed_seconds"
                 );
-                !is_time && !key.starts_with("time/") && !key.starts_with("tokens_per_second/")
+                let is_measured = ["time/", "tokens_per_second/", "memory/"]
+                    .iter()
+                    .any(|prefix| key.starts_with(prefix));
+                !is_time && !is_measured
             });
         }
         events

@@ -1,0 +1,195 @@
+//! What an experiment names, loaded and checked before a run has a directory.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::dataset::{load_records, question_type_warnings, require_answers};
+use crate::device::Compute;
+use crate::experiment::{DataSection, Experiment, LongPrompts};
+use crate::reward::RewardSet;
+use crate::run::{file_fingerprint, model_fingerprint};
+use crate::score::Labels;
+use crate::setup::{self, Policy, Questions, questions};
+use crate::text::Tokenizer;
+
+/// Everything an experiment names, loaded; nothing is written yet.
+pub struct Prepared {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// The model with its text side.
+    pub policy: Arc<Policy>,
+    /// Training prompts.
+    pub train: Questions,
+    /// Evaluation prompts.
+    pub eval: Questions,
+    /// Right answers of the evaluation set.
+    pub(super) labels: Labels,
+    /// Rewards, with the metrics that also score the evaluation set.
+    pub rewards: RewardSet,
+    /// Things a person should know that are no error.
+    pub warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// Loads and checks everything an experiment names.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used, by key and file; files that are
+    /// absent are listed together.
+    pub fn load(experiment: &Experiment) -> Result<Self> {
+        setup::refuse_unavailable(experiment)?;
+        let absent = experiment.check_files();
+        if !absent.is_empty() {
+            let lines: Vec<String> = absent.iter().map(ToString::to_string).collect();
+            bail!("{}", lines.join("\n"));
+        }
+        let compute = Compute::new(experiment.model.device, experiment.model.dtype)?;
+        let mut warnings = Vec::new();
+
+        if experiment.memory.budget_gib.is_some() {
+            warnings.push("memory.budget_gib is not enforced yet".to_string());
+        }
+        // The date is part of the prompts: written down, a run resumed another day keeps them.
+        let mut experiment = experiment.clone();
+        if experiment.data.date_string.is_none() {
+            experiment.data.date_string = Some(jiff::Zoned::now().strftime("%d %b %Y").to_string());
+        }
+        let experiment = &experiment;
+
+        let data = &experiment.data;
+        let train_records = load_records(&data.train)?;
+        require_answers(&data.train, &train_records)?;
+        let eval_records = load_records(&data.eval)?;
+        warnings.extend(question_type_warnings(&data.train, &train_records));
+        warnings.extend(question_type_warnings(&data.eval, &eval_records));
+        let labels = Labels::load(data.labels_path())?;
+        let unlabelled: Vec<&str> = eval_records
+            .iter()
+            .map(|record| record.id.as_str())
+            .filter(|id| labels.position(id).is_none())
+            .collect();
+        if !unlabelled.is_empty() {
+            bail!(
+                "{}: {} item(s) of data.eval have no label there, the first is {:?}; name the file with the \
+                 right answers as data.labels",
+                data.labels_path().display(),
+                unlabelled.len(),
+                unlabelled[0]
+            );
+        }
+        let rewards = RewardSet::new(
+            &experiment.reward,
+            setup::metrics(experiment, &labels, &compute)?,
+        )?;
+        // Prompts first: what is wrong with them shows before the weights are read.
+        let model_dir = &experiment.model.path;
+        let tokenizer = Tokenizer::from_model_dir(model_dir)?;
+        let builder = setup::prompt_builder(model_dir, data, experiment.run.seed)?;
+        let train = questions(&train_records, &builder, &tokenizer, data).context("data.train")?;
+        let per_step = experiment.batch().prompts_per_step();
+        if train.kept.len() < per_step {
+            bail!(
+                "data.train has {} prompt(s), one optimizer step takes {per_step}; lower \
+                 grpo.per_device_train_batch_size or grpo.gradient_accumulation_steps",
+                train.kept.len()
+            );
+        }
+        // Every item of the evaluation set must be answered, so none is dropped.
+        let eval_data = match data.long_prompts {
+            LongPrompts::Drop => DataSection {
+                long_prompts: LongPrompts::FewerExamples,
+                ..data.clone()
+            },
+            _ => data.clone(),
+        };
+        let eval =
+            questions(&eval_records, &builder, &tokenizer, &eval_data).context("data.eval")?;
+        let policy = Policy::load(
+            model_dir,
+            tokenizer,
+            &compute,
+            &experiment.rollout.stop_token_ids,
+        )?;
+        warnings.extend(prompt_warnings(
+            "data.train",
+            &train,
+            data.max_prompt_length,
+        ));
+        warnings.extend(prompt_warnings("data.eval", &eval, data.max_prompt_length));
+        let longest = train
+            .kept
+            .iter()
+            .map(|question| question.prompt.tokens.len())
+            .max()
+            .unwrap_or(0);
+        let reach = longest + experiment.rollout.max_completion_length;
+        if reach > policy.model.config.max_position_embeddings {
+            warnings.push(format!(
+                "the longest prompt ({longest} tokens) with rollout.max_completion_length = {} passes the model's \
+                 max_position_embeddings = {}",
+                experiment.rollout.max_completion_length, policy.model.config.max_position_embeddings
+            ));
+        }
+        Ok(Self {
+            experiment: experiment.clone(),
+            policy: Arc::new(policy),
+            train,
+            eval,
+            labels,
+            rewards,
+            warnings,
+        })
+    }
+
+    /// BLAKE3 of every input, by its key in the experiment.
+    ///
+    /// # Errors
+    /// An input cannot be read.
+    pub(super) fn fingerprints(&self) -> Result<Vec<(String, String)>> {
+        let data = &self.experiment.data;
+        let mut all = vec![
+            (
+                "model".to_string(),
+                model_fingerprint(&self.experiment.model.path)?,
+            ),
+            ("data.train".to_string(), file_fingerprint(&data.train)?),
+            ("data.eval".to_string(), file_fingerprint(&data.eval)?),
+        ];
+        for (key, path) in [
+            ("data.labels", &data.labels),
+            ("data.instruct", &data.instruct),
+            ("data.few_shot", &data.few_shot),
+            ("data.chat_template", &data.chat_template),
+            (
+                "bertscore.baseline_path",
+                &self.experiment.bertscore.baseline_path,
+            ),
+        ] {
+            if let Some(path) = path {
+                all.push((key.to_string(), file_fingerprint(path)?));
+            }
+        }
+        if let Some(path) = &self.experiment.bertscore.model {
+            all.push(("bertscore.model".to_string(), model_fingerprint(path)?));
+        }
+        Ok(all)
+    }
+}
+
+fn prompt_warnings(key: &str, questions: &Questions, limit: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !questions.dropped.is_empty() {
+        warnings.push(format!(
+            "{key}: {} prompt(s) longer than data.max_prompt_length = {limit} tokens are left out (data.long_prompts = \"drop\")",
+            questions.dropped.len()
+        ));
+    }
+    if !questions.shortened.is_empty() {
+        warnings.push(format!(
+            "{key}: {} prompt(s) have fewer examples than data.num_few_shot to stay within {limit} tokens",
+            questions.shortened.len()
+        ));
+    }
+    warnings
+}

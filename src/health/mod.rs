@@ -1,0 +1,24 @@
+//! Whether a run is in good health: alarms raised from its events.
+//!
+//! A [`Monitor`] is shown every event of a run and answers an [`Alarm`] when a condition begins, and
+//! again only when it has become worse or after it has gone away. It depends on the events alone, so
+//! a run that is resumed shows it the events that it kept, and raises what it would have raised
+//! without the interruption.
+//!
+//! An alarm is an event of the name `alarm` in events.jsonl:
+//!
+//! ```json
+//! {"v":1,"time":"…","event":"alarm","step":40,"code":"entropy_collapse","severity":"critical","message":"…"}
+//! ```
+
+mod alarm;
+mod hacking;
+mod latch;
+mod levels;
+mod monitor;
+mod ranges;
+mod window;
+
+pub use alarm::{Alarm, Severity};
+pub use monitor::Monitor;
+pub use ranges::{Range, healthy};

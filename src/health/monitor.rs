@@ -1,0 +1,100 @@
+//! Shows each event of a run to every rule.
+
+use crate::run::Event;
+
+use super::alarm::Alarm;
+use super::hacking::{InTraining, InValidation};
+use super::latch::{Latch, Verdict};
+use super::levels::{Ceilings, ConstantReward, Entropy, Gradient, Speed};
+
+/// Watches a run's events for conditions that harm it.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    ceilings: Ceilings,
+    entropy: Entropy,
+    gradient: Gradient,
+    constant_reward: ConstantReward,
+    in_training: InTraining,
+    in_validation: InValidation,
+    rollout: Speed,
+    backward: Speed,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self {
+            ceilings: Ceilings::default(),
+            entropy: Entropy::default(),
+            gradient: Gradient::default(),
+            constant_reward: ConstantReward::default(),
+            in_training: InTraining::default(),
+            in_validation: InValidation::default(),
+            rollout: Speed::new(Self::SLOW_ROLLOUT, "the rollout"),
+            backward: Speed::new(Self::SLOW_BACKWARD, "training on completions"),
+        }
+    }
+}
+
+impl Monitor {
+    /// The code of a rollout that became slow. It is measured: a run that is repeated need not
+    /// raise it again.
+    pub const SLOW_ROLLOUT: &'static str = "slow_rollout";
+    /// The same of the forward and backward passes.
+    pub const SLOW_BACKWARD: &'static str = "slow_backward";
+
+    /// Takes the next event of the run; answers the conditions that begin with it.
+    pub fn observe(&mut self, event: &Event) -> Vec<Alarm> {
+        match event.name.as_str() {
+            "step" => self.take_step(event),
+            "score" => {
+                let verdict = self.in_validation.judge(event);
+                let latch = &mut self.in_validation.latch;
+                latch.take(verdict, step_of(event)).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn take_step(&mut self, event: &Event) -> Vec<Alarm> {
+        let step = step_of(event);
+        let mut alarms = Vec::new();
+        let mut take = |latch: &mut Latch, verdict: Verdict| {
+            alarms.extend(latch.take(verdict, step));
+        };
+        for (latch, verdict) in self.ceilings.judge(|metric| event.number(metric)) {
+            take(latch, verdict);
+        }
+        if let Some(entropy) = event.number("entropy") {
+            let verdict = self.entropy.judge(entropy);
+            take(&mut self.entropy.latch, verdict);
+        }
+        if let Some(norm) = event.number("grad_norm") {
+            let verdict = self.gradient.judge_spike(norm);
+            take(&mut self.gradient.spike, verdict);
+            let verdict = self.gradient.judge_zero(norm);
+            take(&mut self.gradient.zero, verdict);
+        }
+        if let Some(reward) = event.number("reward") {
+            let verdict = self.constant_reward.judge(reward);
+            take(&mut self.constant_reward.latch, verdict);
+            self.in_validation.take_step(reward);
+        }
+        let verdict = self.in_training.judge(event);
+        take(&mut self.in_training.latch, verdict);
+        for (speed, metric) in [
+            (&mut self.rollout, "tokens_per_second/rollout"),
+            (&mut self.backward, "tokens_per_second/backward"),
+        ] {
+            let verdict = speed.judge(event.number(metric).unwrap_or_default());
+            take(&mut speed.latch, verdict);
+        }
+        alarms
+    }
+}
+
+fn step_of(event: &Event) -> usize {
+    event.number("step").unwrap_or_default() as usize
+}
+
+#[cfg(test)]
+mod tests;
