@@ -17,9 +17,11 @@ fn without_a_command_one_line_says_what_to_run() {
     let folder = Folder::new();
     let answer = folder.moim(&[]).expect(2, &["moim --no-ui EXPERIMENT"]);
     assert_eq!(answer.stderr.lines().count(), 1, "{}", answer.stderr);
+    // Without a terminal to draw on, an experiment is trained; this one has no model.
+    folder.moim(&["demo.toml"]).expect(2, &["absent-model"]);
     folder
-        .moim(&["demo.toml"])
-        .expect(2, &["moim --no-ui demo.toml"]);
+        .moim(&["demo.toml", "--theme", "pink"])
+        .expect(2, &["color-blind"]);
     folder.moim(&["rnak"]).expect(2, &["did you mean rank?"]);
     folder
         .moim(&["--no-ui"])
@@ -327,17 +329,100 @@ fn a_comparison_is_a_gate() {
     assert!(text.contains("8 fixed, 0 broken"), "{text}");
     compare("good.json", "bad.json", &[]).expect(0, &[]);
     compare("good.json", "bad.json", &gate).expect(1, &["regression: Final Mean"]);
-    compare("good.json", "short.json", &gate).expect(1, &["B lacks 1 item(s)"]);
+    compare("good.json", "short.json", &gate)
+        .expect(1, &["short.json lacks 1 item(s) that good.json answers"]);
     let json = compare("good.json", "bad.json", &["--json"])
         .expect(0, &[])
         .stdout;
     let json: Value = serde_json::from_str(&json).unwrap();
+    let other = &json["files"][1];
     assert_eq!(
-        (&json["counts"]["broken"], &json["b"]),
+        (
+            &other["against_baseline"]["counts"]["broken"],
+            &other["file"]
+        ),
         (&json!(8), &json!("bad.json"))
     );
+    // Of several files the last is judged against the first.
+    let several = |files: &[&str]| {
+        let words = [&["compare"], files, &["--labels", "labels.json"], &gate];
+        folder.scored(&words.concat())
+    };
+    several(&["good.json", "bad.json", "good.json"]).expect(0, &[]);
+    several(&["good.json", "good.json", "bad.json"]).expect(1, &["regression: Final Mean"]);
     folder.write("broken.json", "[{]");
     compare("good.json", "broken.json", &[]).expect(4, &["broken.json: 1:"]);
+}
+
+#[test]
+fn items_of_a_comparison_are_chosen_and_exported() {
+    let folder = Folder::new();
+    folder.write("labels.json", &records(&["가다", "오다", "하다"]));
+    folder.write("a.json", &records(&["가다", "보다", "하다"]));
+    folder.write("b.json", &records(&["자다", "오다", "하다"]));
+    let compare = |words: &[&str]| {
+        let files = ["compare", "a.json", "b.json", "--labels", "labels.json"];
+        folder.scored(&[&files[..], words].concat())
+    };
+    let text = compare(&["--only", "broken"]).expect(0, &[]).stdout;
+    for line in [
+        "1 of 3 items (broken):",
+        "   asked: 가다?",
+        "   A    : \"[-가-]다.\"가 옳다. 이유는 [-가-]다라는 규칙이다.",
+        "   B    : \"{+자+}다.\"가 옳다. 이유는 {+자+}다라는 규칙이다.",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in: {text}");
+    }
+    assert!(!text.contains("[fixed]"), "{text}");
+    let csv = compare(&["--csv", "--only", "changed"])
+        .expect(0, &[])
+        .stdout;
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    let markdown = compare(&["--md", "--type", "선택형"]).expect(0, &[]).stdout;
+    assert!(
+        markdown.contains("3 of 3 items (all, 선택형)."),
+        "{markdown}"
+    );
+    compare(&["--type", "교정형"]).expect(2, &["--type 교정형", "there are: 선택형"]);
+    compare(&["--only", "right"]).expect(2, &["changed, fixed, broken, both-wrong"]);
+    compare(&["--csv", "--md"]).expect(2, &["cannot be used with"]);
+    folder
+        .scored(&["compare", "a.json", "--labels", "labels.json"])
+        .expect(2, &["two answer files or more"]);
+}
+
+#[test]
+fn the_epochs_of_a_run_are_compared_without_its_encoder() {
+    let folder = Folder::new();
+    let experiment = format!("{EXPERIMENT}[bertscore]\nmodel = \"encoder\"\n");
+    folder.write("run/experiment.toml", &experiment);
+    let answers = |epoch: usize, words: &[&str]| {
+        let name = format!("run/infer_results/inference_epoch{epoch}.json");
+        folder.write(&name, &records(words));
+    };
+    answers(2, &["보다", "자다"]);
+    answers(9, &["가다", "자다"]);
+    answers(10, &["가다", "오다"]);
+    std::os::unix::fs::symlink(encoder(), folder.path("encoder")).unwrap();
+    folder.moim(&["rank", "run"]).expect(0, &[]);
+    let compare = ["compare", "run", "--json"];
+    let scored = folder.moim(&compare).expect(0, &[]).stdout;
+    fs::remove_file(folder.path("encoder")).unwrap();
+    let kept = folder.moim(&compare).expect(0, &[]).stdout;
+    assert_eq!(kept, scored);
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    let epochs: Vec<&Value> = (0..3).map(|file| &kept["files"][file]["epoch"]).collect();
+    assert_eq!(epochs, [&json!(2), &json!(9), &json!(10)]);
+    assert_eq!(kept["items"][1]["first_right"], 2);
+    // What has no scores needs the encoder.
+    answers(10, &["가다", "가다"]);
+    folder
+        .moim(&compare)
+        .expect(2, &["the BERTScore encoder encoder is no folder"]);
+    folder.write("run/infer_results/inference_epoch10.json", "[{");
+    folder
+        .moim(&compare)
+        .expect(0, &["left out: answers", "inference_epoch10.json"]);
 }
 
 #[test]

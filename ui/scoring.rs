@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use moim::device::Compute;
 use moim::experiment::{Dtype, Experiment, RougeTokenizer};
-use moim::grpo::workplace::encoder_name;
 use moim::metric::{MetricSettings, Metrics, ReasonScorer};
 use moim::run::RunDir;
-use moim::score::{self, Labels, ScoreCache, Scorer};
+use moim::score::{self, Labels, ScoreCache, Scorer, encoder_name};
 use moim::setup;
 
 use crate::cli::ScoringArguments;
@@ -84,7 +83,11 @@ impl Scoring {
         metrics: &'run mut Metrics,
         cache: Option<ScoreCache>,
     ) -> Result<Scorer<'run>> {
-        let scorer = Scorer::new(&self.labels, metrics, &encoder_name(&self.experiment))?;
+        let scorer = Scorer::new(
+            &self.labels,
+            metrics,
+            &encoder_name(&self.experiment.bertscore),
+        )?;
         Ok(match cache {
             Some(cache) => scorer.with_cache(cache),
             None => scorer,

@@ -34,11 +34,24 @@ pub struct CacheKey {
     pub settings: String,
 }
 
+/// One file of kept scores, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptFile {
+    /// What the scores were made from.
+    pub key: CacheKey,
+    /// How reports name the encoder; `None` in files of older releases.
+    pub encoder: Option<String>,
+    /// Scores of the answered items.
+    pub items: Vec<ScoredItem>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Kept {
     v: u32,
     #[serde(flatten)]
     key: CacheKey,
+    #[serde(default)]
+    encoder: Option<String>,
     items: Vec<KeptItem>,
 }
 
@@ -66,23 +79,40 @@ impl ScoreCache {
         self.directory.join(file)
     }
 
-    /// The kept scores, if they were made from exactly this.
-    pub fn load(&self, file: &str, key: &CacheKey) -> Option<Vec<ScoredItem>> {
+    /// The scores kept under this name, whatever they were made from.
+    pub fn read(&self, file: &str) -> Option<KeptFile> {
         let bytes = std::fs::read(self.path(file)).ok()?;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-        (kept.v == VERSION && kept.key == *key)
-            .then(|| kept.items.into_iter().map(ScoredItem::from).collect())
+        (kept.v == VERSION).then(|| KeptFile {
+            key: kept.key,
+            encoder: kept.encoder,
+            items: kept.items.into_iter().map(ScoredItem::from).collect(),
+        })
     }
 
-    /// Publishes the scores of an answer file.
+    /// The kept scores, if they were made from exactly this.
+    pub fn load(&self, file: &str, key: &CacheKey) -> Option<Vec<ScoredItem>> {
+        let kept = self.read(file)?;
+        (kept.key == *key).then_some(kept.items)
+    }
+
+    /// Publishes the scores of an answer file; `encoder` names the encoder for
+    /// those who read them without one.
     ///
     /// # Errors
     /// If the directory cannot be created or the file not be written.
-    pub fn store(&self, file: &str, key: &CacheKey, items: &[ScoredItem]) -> Result<()> {
+    pub fn store(
+        &self,
+        file: &str,
+        key: &CacheKey,
+        encoder: &str,
+        items: &[ScoredItem],
+    ) -> Result<()> {
         create_directory(&self.directory)?;
         let kept = Kept {
             v: VERSION,
             key: key.clone(),
+            encoder: Some(encoder.to_owned()),
             items: items.iter().map(KeptItem::from).collect(),
         };
         let path = self.path(file);
@@ -158,16 +188,20 @@ mod tests {
         }];
         let file = "inference_epoch1.json";
         assert_eq!(cache.load(file, &key("a")), None);
-        cache.store(file, &key("a"), &items).unwrap();
+        cache.store(file, &key("a"), "encoder", &items).unwrap();
         assert_eq!(cache.load(file, &key("a")).as_ref(), Some(&items));
         assert_eq!(cache.load(file, &key("b")), None);
 
         let text = std::fs::read_to_string(cache.path(file)).unwrap();
-        std::fs::write(cache.path(file), &text[..text.len() / 2]).unwrap();
+        let older = text.replace("  \"encoder\": \"encoder\",\n", "");
+        assert_ne!(older, text);
+        std::fs::write(cache.path(file), older).unwrap();
+        assert_eq!(cache.load(file, &key("a")).as_ref(), Some(&items));
+        std::fs::write(cache.path(file), &text.as_bytes()[..text.len() / 2]).unwrap();
         assert_eq!(cache.load(file, &key("a")), None);
         std::fs::write(cache.path(file), text.replace("\"v\": 1", "\"v\": 0")).unwrap();
         assert_eq!(cache.load(file, &key("a")), None);
-        cache.store(file, &key("a"), &items).unwrap();
+        cache.store(file, &key("a"), "encoder", &items).unwrap();
         assert_eq!(cache.load(file, &key("a")), Some(items));
     }
 }

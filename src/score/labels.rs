@@ -183,6 +183,12 @@ impl Labels {
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
+
+    /// That file for reports.
+    pub(super) fn shown_path(&self) -> String {
+        self.path()
+            .map_or_else(|| "labels".to_owned(), |path| path.display().to_string())
+    }
 }
 
 fn no_answers(missing: &[String], answered: usize) -> String {

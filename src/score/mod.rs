@@ -1,9 +1,10 @@
 //! From answers to a ranked list: labels and answer files are joined by id
 //! ([`labels`], [`answers`]), every item is scored once ([`scorer`], kept in
-//! [`cache`]), the means are formed ([`average`]) and ranked with their
-//! uncertainty ([`leaderboard`], [`statistics`]; [`mod@rank`] takes a directory),
-//! two files are compared item by item ([`mod@compare`]), and all of it is written
-//! as text, JSON, CSV or Markdown ([`render`]).
+//! [`cache`] and read from there without an encoder by [`kept`]), the means are
+//! formed ([`average`]) and ranked with their uncertainty ([`leaderboard`],
+//! [`statistics`]; [`mod@rank`] takes a directory), files are compared item by item
+//! ([`mod@compare`]) and word by word ([`mod@diff`]), and all of it is written as
+//! text, JSON, CSV or Markdown ([`render`]).
 //!
 //! ```text
 //! answers ─┐
@@ -19,7 +20,9 @@ pub mod average;
 pub mod cache;
 pub mod compare;
 pub mod contest;
+pub mod diff;
 pub mod file;
+pub mod kept;
 pub mod labels;
 pub mod leaderboard;
 pub mod names;
@@ -31,10 +34,12 @@ pub mod statistics;
 pub use answers::{Answer, AnswerSheet, Coverage, Fault};
 pub use average::{Averaging, Means};
 pub use cache::ScoreCache;
-pub use compare::{Comparison, Verdict, compare};
+pub use compare::{Comparison, ItemFilter, Selection, Side, Verdict, compare};
+pub use diff::{DiffUnit, Segment, SegmentKind, diff};
 pub use file::{FileState, ScoredFile, ScoredItem};
+pub use kept::{KeptScores, encoder_name};
 pub use labels::{Label, Labels, LabelsError};
 pub use leaderboard::{Delta, Difference, Intervals, Leaderboard, Provenance, Row};
-pub use rank::{RankError, RankProgress, answers_directory, cache_of, rank};
+pub use rank::{RankError, RankProgress, answer_files, answers_directory, cache_of, rank, run_of};
 pub use scorer::Scorer;
 pub use statistics::{Interval, Resampling};

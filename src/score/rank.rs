@@ -58,9 +58,9 @@ pub fn answers_directory(directory: &Path) -> PathBuf {
     }
 }
 
-/// Where scores of these answers are kept: `scores` beside the `infer_results`
-/// of a run directory. Elsewhere nothing is written.
-pub fn cache_of(answers: &Path) -> Option<ScoreCache> {
+/// The run that these answers belong to: the folder of their `infer_results`,
+/// where it has an `experiment.toml`.
+pub fn run_of(answers: &Path) -> Option<PathBuf> {
     if answers.file_name()? != "infer_results" {
         return None;
     }
@@ -70,7 +70,22 @@ pub fn cache_of(answers: &Path) -> Option<ScoreCache> {
     };
     run.join("experiment.toml")
         .is_file()
-        .then(|| ScoreCache::new(run.join("scores")))
+        .then(|| run.to_owned())
+}
+
+/// Where scores of these answers are kept: `scores` beside the `infer_results`
+/// of a run directory. Elsewhere nothing is written.
+pub fn cache_of(answers: &Path) -> Option<ScoreCache> {
+    Some(ScoreCache::new(run_of(answers)?.join("scores")))
+}
+
+/// The names of the answer files of a directory (see [`answers_directory`]) in
+/// natural order, without the label file and what is hidden or half-written.
+///
+/// # Errors
+/// If the directory cannot be listed or holds no answer file.
+pub fn answer_files(directory: &Path, labels: Option<&Path>) -> Result<Vec<String>, RankError> {
+    Ok(Listing::of(&answers_directory(directory), labels)?.answers)
 }
 
 /// Scores and ranks every answer file of a directory (see
@@ -86,15 +101,7 @@ pub fn rank(
     progress: &mut dyn FnMut(RankProgress<'_>),
 ) -> Result<Leaderboard, RankError> {
     let directory = answers_directory(directory);
-    let listing = Listing::of(&directory, scorer.labels().path()).map_err(|source| {
-        RankError::Unreadable {
-            directory: directory.clone(),
-            source,
-        }
-    })?;
-    if listing.answers.is_empty() {
-        return Err(RankError::NothingFound { directory });
-    }
+    let listing = Listing::of(&directory, scorer.labels().path())?;
     let total = listing.answers.len();
     let mut files = Vec::with_capacity(total);
     for (done, file) in listing.answers.iter().enumerate() {
@@ -112,14 +119,27 @@ pub fn rank(
     Ok(leaderboard)
 }
 
-/// The answer files of a directory, and what was left out of them.
-struct Listing {
-    answers: Vec<String>,
-    notes: Vec<String>,
+/// The answer files of a directory, at least one, and what was left out of them.
+pub(super) struct Listing {
+    pub answers: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl Listing {
-    fn of(directory: &Path, labels: Option<&Path>) -> io::Result<Self> {
+    pub fn of(directory: &Path, labels: Option<&Path>) -> Result<Self, RankError> {
+        let listing = Self::read(directory, labels).map_err(|source| RankError::Unreadable {
+            directory: directory.to_owned(),
+            source,
+        })?;
+        if listing.answers.is_empty() {
+            return Err(RankError::NothingFound {
+                directory: directory.to_owned(),
+            });
+        }
+        Ok(listing)
+    }
+
+    fn read(directory: &Path, labels: Option<&Path>) -> io::Result<Self> {
         let labels = labels.and_then(|path| path.canonicalize().ok());
         let (mut answers, mut notes, mut unpublished) = (Vec::new(), Vec::new(), Vec::new());
         for entry in std::fs::read_dir(directory)? {

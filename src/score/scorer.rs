@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
-use super::answers::{AnswerSheet, Fault};
+use super::answers::{AnswerSheet, Coverage, Fault, Join};
 use super::average::Averaging;
 use super::cache::{CacheKey, ScoreCache};
 use super::contest;
 use super::file::{FileState, ScoredFile, ScoredItem};
 use super::labels::Labels;
 use super::leaderboard::Provenance;
-use super::names::epoch_of;
 use crate::metric::Metrics;
 
 /// How long a file that ends early may have been quiet and still count as being
@@ -76,10 +75,9 @@ impl<'run> Scorer<'run> {
 
     /// What to print above the numbers.
     pub fn provenance(&self) -> Provenance {
-        let labels = self.labels.path();
         Provenance {
             averaging: self.averaging,
-            labels: labels.map_or_else(|| "labels".to_owned(), |path| path.display().to_string()),
+            labels: self.labels.shown_path(),
             items: self.labels.items().len(),
             rouge_tokenizer: self.metrics.settings().rouge_tokenizer.to_string(),
             encoder: self.encoder.clone(),
@@ -100,15 +98,8 @@ impl<'run> Scorer<'run> {
     /// If the encoder fails. Faults of the answers are no error but a state.
     pub fn score(&mut self, file: &str, sheet: &AnswerSheet) -> Result<ScoredFile> {
         let join = sheet.join(self.labels);
-        let is_complete = join.coverage.is_complete();
-        if is_complete
-            && self.averaging == Averaging::Contest
-            && let Err(fault) = contest::check_positions(sheet, self.labels)
-        {
-            return Ok(ScoredFile {
-                coverage: Some(join.coverage),
-                ..ScoredFile::unscored(file, FileState::Broken(fault))
-            });
+        if let Some(fault) = order_fault(sheet, &join, self.labels, self.averaging) {
+            return Ok(broken(file, join.coverage, fault));
         }
         let key = CacheKey {
             answers: sheet.fingerprint().to_owned(),
@@ -116,7 +107,7 @@ impl<'run> Scorer<'run> {
             settings: self.metrics.fingerprint().to_owned(),
         };
         let kept = self.cache.as_ref().and_then(|cache| cache.load(file, &key));
-        let items = match kept.and_then(|items| self.labelled(items, &join.texts)) {
+        let items = match kept.and_then(|items| labelled(items, &join.texts, self.labels)) {
             Some(items) => items,
             None => {
                 let items = self
@@ -126,17 +117,7 @@ impl<'run> Scorer<'run> {
                 items
             }
         };
-        Ok(ScoredFile {
-            file: file.to_owned(),
-            epoch: epoch_of(file),
-            state: if is_complete {
-                FileState::Complete
-            } else {
-                FileState::Partial
-            },
-            coverage: Some(join.coverage),
-            items,
-        })
+        Ok(scored(file, join.coverage, items))
     }
 
     fn score_items(&mut self, texts: &[Option<&str>]) -> Result<Vec<ScoredItem>> {
@@ -159,28 +140,9 @@ impl<'run> Scorer<'run> {
             .collect())
     }
 
-    /// Kept items with the types of these labels; `None` unless they are exactly
-    /// the answered items.
-    fn labelled(&self, items: Vec<ScoredItem>, texts: &[Option<&str>]) -> Option<Vec<ScoredItem>> {
-        let labels = texts.iter().zip(self.labels.items());
-        let answered: Vec<_> = labels.filter(|(text, _)| text.is_some()).collect();
-        if items.len() != answered.len() {
-            return None;
-        }
-        let pairs = items.into_iter().zip(answered);
-        pairs
-            .map(|(item, (_, label))| {
-                (item.id == label.id).then(|| ScoredItem {
-                    question_type: label.question_type.clone(),
-                    ..item
-                })
-            })
-            .collect()
-    }
-
     fn keep(&mut self, file: &str, key: &CacheKey, items: &[ScoredItem]) {
         if let Some(cache) = &self.cache
-            && let Err(error) = cache.store(file, key, items)
+            && let Err(error) = cache.store(file, key, &self.encoder, items)
         {
             self.warnings
                 .push(format!("{error:#}; the scores themselves are fine"));
@@ -195,25 +157,87 @@ impl<'run> Scorer<'run> {
     /// If the encoder fails.
     pub fn score_path(&mut self, path: &Path) -> Result<ScoredFile> {
         let file = file_name(path);
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let fault = Fault::new(format!("cannot be read: {error}"));
-                return Ok(ScoredFile::unscored(&file, FileState::Broken(fault)));
-            }
-        };
-        match AnswerSheet::parse(&bytes) {
+        match read_sheet(path) {
             Ok(sheet) => self.score(&file, &sheet),
-            Err(fault) if fault.ends_early && is_fresh(path) => {
-                let reason = format!("still being written: {fault}");
-                Ok(ScoredFile::unscored(&file, FileState::Pending { reason }))
-            }
-            Err(fault) => Ok(ScoredFile::unscored(&file, FileState::Broken(fault))),
+            Err(state) => Ok(ScoredFile::unscored(&file, state)),
         }
     }
 }
 
-fn file_name(path: &Path) -> String {
+/// The answers of a file, or the state of one that cannot be read now: pending
+/// where it ends early and was written to within [`WRITING_GRACE`], else broken.
+pub(super) fn read_sheet(path: &Path) -> Result<AnswerSheet, FileState> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| FileState::Broken(Fault::new(format!("cannot be read: {error}"))))?;
+    AnswerSheet::parse(&bytes).map_err(|fault| {
+        if fault.ends_early && is_fresh(path) {
+            let reason = format!("still being written: {fault}");
+            FileState::Pending { reason }
+        } else {
+            FileState::Broken(fault)
+        }
+    })
+}
+
+/// What keeps complete answers from being scored in the contest's way.
+pub(super) fn order_fault(
+    sheet: &AnswerSheet,
+    join: &Join<'_>,
+    labels: &Labels,
+    averaging: Averaging,
+) -> Option<Fault> {
+    if averaging != Averaging::Contest || !join.coverage.is_complete() {
+        return None;
+    }
+    contest::check_positions(sheet, labels).err()
+}
+
+/// Kept items with the types of these labels; `None` unless they are exactly the
+/// answered items.
+pub(super) fn labelled(
+    items: Vec<ScoredItem>,
+    texts: &[Option<&str>],
+    labels: &Labels,
+) -> Option<Vec<ScoredItem>> {
+    let labels = texts.iter().zip(labels.items());
+    let answered: Vec<_> = labels.filter(|(text, _)| text.is_some()).collect();
+    if items.len() != answered.len() {
+        return None;
+    }
+    let pairs = items.into_iter().zip(answered);
+    pairs
+        .map(|(item, (_, label))| {
+            (item.id == label.id).then(|| ScoredItem {
+                question_type: label.question_type.clone(),
+                ..item
+            })
+        })
+        .collect()
+}
+
+/// A file with its scores.
+pub(super) fn scored(file: &str, coverage: Coverage, items: Vec<ScoredItem>) -> ScoredFile {
+    let state = if coverage.is_complete() {
+        FileState::Complete
+    } else {
+        FileState::Partial
+    };
+    ScoredFile {
+        coverage: Some(coverage),
+        items,
+        ..ScoredFile::unscored(file, state)
+    }
+}
+
+/// A file that was read and cannot be scored.
+pub(super) fn broken(file: &str, coverage: Coverage, fault: Fault) -> ScoredFile {
+    ScoredFile {
+        coverage: Some(coverage),
+        ..ScoredFile::unscored(file, FileState::Broken(fault))
+    }
+}
+
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()

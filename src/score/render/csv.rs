@@ -126,11 +126,13 @@ fn push_difference(cells: &mut Vec<String>, difference: Option<&Difference>) {
     ]);
 }
 
-fn shown<Value: ToString>(value: Option<Value>) -> String {
+/// What is not there is an empty cell.
+pub(in crate::score) fn shown<Value: ToString>(value: Option<Value>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn line(cells: &[String]) -> String {
+/// One record, quoted where need be, with its line end.
+pub(in crate::score) fn line(cells: &[String]) -> String {
     let quoted: Vec<Cow<'_, str>> = cells.iter().map(|cell| quote(cell)).collect();
     quoted.join(",") + "\n"
 }

@@ -118,7 +118,7 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
 }
 
 /// A cell must neither end early nor become markup.
-fn escape(text: &str) -> String {
+pub(in crate::score) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")
         .replace('*', "\\*")

@@ -7,10 +7,12 @@ mod markdown;
 mod text;
 
 pub use csv::csv;
+pub(in crate::score) use csv::{line as csv_line, shown};
 pub use json::json;
+pub(in crate::score) use markdown::escape;
 pub use markdown::markdown;
-pub(in crate::score) use text::p_value;
 pub use text::text;
+pub(in crate::score) use text::{p_value, percent};
 
 use super::answers::Fault;
 use super::file::FileState;

@@ -220,6 +220,6 @@ pub(in crate::score) fn p_value(p: f64) -> String {
 }
 
 /// 0.95 as `95`, 0.995 as `99.5`.
-pub(super) fn percent(confidence: f64) -> f64 {
+pub(in crate::score) fn percent(confidence: f64) -> f64 {
     (confidence * 1e6).round() / 1e4
 }

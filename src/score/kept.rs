@@ -1,0 +1,169 @@
+//! Scores that runs keep, read without an encoder.
+//!
+//! Whoever has no encoder at hand, the terminal above all, still shows what a run
+//! scored. Answers and labels are checked by their hashes, and the settings by
+//! their text; of the encoder the name is checked and that all files read were
+//! scored by the same one. What is not found so has to be scored by
+//! [`rank`](super::rank()).
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::answers::AnswerSheet;
+use super::average::Averaging;
+use super::file::{FileState, ScoredFile};
+use super::labels::Labels;
+use super::leaderboard::{Leaderboard, Provenance};
+use super::rank::{Listing, RankError, answers_directory, cache_of};
+use super::scorer::{broken, file_name, labelled, order_fault, read_sheet, scored};
+use super::statistics::Resampling;
+use crate::experiment::{BertScoreSection, Experiment};
+use crate::metric::{MetricSettings, Metrics};
+
+/// Reads the scores that runs keep for the settings of one experiment.
+#[derive(Clone, Debug)]
+pub struct KeptScores {
+    /// The fingerprint of the settings up to the part that an encoder writes.
+    wanted: String,
+    averaging: Averaging,
+    rouge_tokenizer: String,
+    encoder: String,
+    /// The whole fingerprint, from the first file that had one.
+    settings: Option<String>,
+}
+
+impl KeptScores {
+    /// For the settings of an experiment, in the contest's way if asked for.
+    ///
+    /// # Errors
+    /// A format pattern or a mecab dictionary that cannot be used.
+    pub fn new(experiment: &Experiment, is_contest: bool) -> Result<Self> {
+        let settings = MetricSettings {
+            contest: is_contest,
+            ..MetricSettings::from(&experiment.reward)
+        };
+        let without_encoder = Metrics::new(settings, None)?;
+        let fingerprint = without_encoder.fingerprint();
+        Ok(Self {
+            wanted: fingerprint
+                .strip_suffix("none")
+                .unwrap_or(fingerprint)
+                .to_owned(),
+            averaging: match is_contest {
+                true => Averaging::Contest,
+                false => Averaging::AllItems,
+            },
+            rouge_tokenizer: experiment.reward.rouge_tokenizer.to_string(),
+            encoder: encoder_name(&experiment.bertscore),
+            settings: None,
+        })
+    }
+
+    /// How means are formed.
+    pub fn averaging(&self) -> Averaging {
+        self.averaging
+    }
+
+    /// What to print above the numbers. The fingerprint is empty until a file was
+    /// read.
+    pub fn provenance(&self, labels: &Labels) -> Provenance {
+        Provenance {
+            averaging: self.averaging,
+            labels: labels.shown_path(),
+            items: labels.items().len(),
+            rouge_tokenizer: self.rouge_tokenizer.clone(),
+            encoder: self.encoder.clone(),
+            settings: self.settings.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The scores of the answers at `path`, `infer_results/FILE` of a run, or
+    /// `None` where none are kept that were made from these answers and labels
+    /// with these settings.
+    pub fn score(
+        &mut self,
+        path: &Path,
+        sheet: &AnswerSheet,
+        labels: &Labels,
+    ) -> Option<ScoredFile> {
+        let file = file_name(path);
+        let join = sheet.join(labels);
+        if let Some(fault) = order_fault(sheet, &join, labels, self.averaging) {
+            return Some(broken(&file, join.coverage, fault));
+        }
+        let kept = cache_of(path.parent()?)?.read(&file)?;
+        let settings = kept.key.settings;
+        let is_wanted = kept.key.answers == sheet.fingerprint()
+            && kept.key.labels == labels.fingerprint()
+            && settings.starts_with(&self.wanted)
+            && kept.encoder.is_none_or(|encoder| encoder == self.encoder)
+            && self.settings.as_ref().is_none_or(|all| *all == settings);
+        if !is_wanted {
+            return None;
+        }
+        let items = labelled(kept.items, &join.texts, labels)?;
+        self.settings = Some(settings);
+        Some(scored(&file, join.coverage, items))
+    }
+
+    /// Ranks a directory of answers as [`rank`](super::rank()) does, with the
+    /// kept scores alone. A file that has none is pending.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed or holds no answer file.
+    pub fn rank(
+        &mut self,
+        directory: &Path,
+        labels: &Labels,
+        resampling: Resampling,
+    ) -> Result<Leaderboard, RankError> {
+        // The run may have been scored by another encoder since the last time.
+        self.settings = None;
+        let answers = answers_directory(directory);
+        let listing = Listing::of(&answers, labels.path())?;
+        let mut files = Vec::with_capacity(listing.answers.len());
+        for file in &listing.answers {
+            let path = answers.join(file);
+            files.push(match read_sheet(&path) {
+                Ok(sheet) => self
+                    .score(&path, &sheet, labels)
+                    .unwrap_or_else(|| unscored(file, directory, &sheet, labels)),
+                Err(state) => ScoredFile::unscored(file, state),
+            });
+        }
+        let mut leaderboard = Leaderboard::new(files, self.provenance(labels), resampling);
+        leaderboard.notes = listing.notes;
+        Ok(leaderboard)
+    }
+}
+
+/// A file that was read and has no kept scores.
+fn unscored(file: &str, directory: &Path, sheet: &AnswerSheet, labels: &Labels) -> ScoredFile {
+    let reason = format!(
+        "not scored yet; moim rank {} scores it",
+        directory.display()
+    );
+    ScoredFile {
+        coverage: Some(sheet.join(labels).coverage),
+        ..ScoredFile::unscored(file, FileState::Pending { reason })
+    }
+}
+
+/// How reports name the BERTScore encoder of an experiment.
+pub fn encoder_name(section: &BertScoreSection) -> String {
+    let Some(model) = &section.model else {
+        return "none".to_owned();
+    };
+    let name = model.file_name().map_or_else(
+        || model.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    match section.num_layers {
+        Some(layer) => format!("{name} layer {layer}"),
+        None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests;
