@@ -1,8 +1,11 @@
-//! `moim plan`: what an experiment comes to, with neither model nor device touched.
+//! `moim plan`: what an experiment comes to, with neither model nor device touched
+//! (but for `--probe`).
 //!
 //! Nothing needs to be there but the experiment file: what is absent becomes a
 //! note, and numbers that follow from it stay unknown. An experiment with faults
 //! is still worked out as far as its numbers go.
+
+mod memory;
 
 use std::path::Path;
 
@@ -16,7 +19,8 @@ use serde_json::{Value, json};
 
 use crate::cli::PlanArguments;
 use crate::console::{json_to_stdout, to_stderr, to_stdout};
-use crate::failure::{Failure, Outcome, exit};
+use crate::failure::{Failure, Outcome, exit, usage};
+use memory::MemoryPanel;
 
 /// Runs the command.
 pub fn run(arguments: &PlanArguments) -> Outcome {
@@ -40,16 +44,36 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         notes
             .push("the number of training prompts is unknown, so steps are not counted".to_owned());
     }
+    let planned = MemoryPanel::of(experiment, arguments.gpu_memory, &mut notes);
+    let probed = match (&planned, arguments.probe) {
+        (Some(panel), true) => Some(panel.probe(experiment)?),
+        (None, true) => {
+            return Err(usage(
+                "--probe runs the model: model.path needs a config.json that can be used",
+            ));
+        }
+        (_, false) => None,
+    };
     if arguments.json {
-        json_to_stdout(&plan_json(experiment, prompts, &notes))?;
-    } else {
-        to_stdout(&plan_text(
-            &arguments.experiment,
-            experiment,
-            prompts,
-            &notes,
-        ))?;
+        let mut json = plan_json(experiment, prompts, &notes);
+        json["memory"] = planned.as_ref().map_or(Value::Null, MemoryPanel::json);
+        if let Some(probed) = &probed {
+            json["probe"] = probed.json();
+        }
+        json_to_stdout(&json)?;
+        return Ok(exit::DONE);
     }
+    let mut text = plan_text(&arguments.experiment, experiment, prompts);
+    if let Some(panel) = &planned {
+        text.push_str(&panel.text());
+    }
+    if let Some(probed) = &probed {
+        text.push_str(&probed.text());
+    }
+    for note in &notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    to_stdout(&text)?;
     Ok(exit::DONE)
 }
 
@@ -116,19 +140,11 @@ fn lengths_note(found: &Questions, limit: usize) -> String {
     note
 }
 
-fn plan_text(
-    path: &Path,
-    experiment: &Experiment,
-    prompts: Option<usize>,
-    notes: &[String],
-) -> String {
+fn plan_text(path: &Path, experiment: &Experiment, prompts: Option<usize>) -> String {
     let batch = experiment.batch();
     let mut text = format!("{}\n{}", path.display(), numbers_line(&batch));
     for line in experiment.batch_lines(prompts) {
         text.push_str(&format!("{line}\n"));
-    }
-    for note in notes {
-        text.push_str(&format!("note: {note}\n"));
     }
     text
 }

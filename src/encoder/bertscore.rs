@@ -10,15 +10,11 @@ use rayon::prelude::*;
 
 use super::bert::Encoder;
 use super::cache::SentenceCache;
-use super::config::EncoderConfig;
+use super::config::{EncoderConfig, MAX_TOKENS_PER_BATCH, SENTENCE_CACHE_BYTES};
 use super::layer_table::default_layers;
 use super::matching::{Baseline, BertScore, Sentence, TokenWeights, greedy_match};
 use super::tokenize::{SentenceTokenizer, strip};
 use crate::metric::ReasonScorer;
-
-/// Padded tokens in one forward pass on an accelerator, at most: bounds the
-/// attention scores, heads × seq of which belong to each token.
-const MAX_TOKENS_PER_BATCH: usize = 16_384;
 
 /// Sentences are padded to a multiple of this on an accelerator, so that few
 /// distinct shapes ask for kernels of their own.
@@ -56,7 +52,7 @@ impl Default for BertScoreOptions {
             rescale_with_baseline: false,
             baseline_path: None,
             batch_size: 64,
-            cache_bytes: 256 << 20,
+            cache_bytes: SENTENCE_CACHE_BYTES,
         }
     }
 }

@@ -5,6 +5,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
+/// Padded tokens in one forward pass on an accelerator, at most: bounds the
+/// attention scores, heads × seq of which belong to each token.
+pub const MAX_TOKENS_PER_BATCH: usize = 16_384;
+
+/// Host memory for sentence embeddings that may be asked for again, in bytes.
+pub const SENTENCE_CACHE_BYTES: usize = 256 << 20;
+
 /// The families whose forward pass [`super::Encoder`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

@@ -11,7 +11,7 @@ pub mod bert;
 pub mod bertscore;
 mod cache;
 pub mod config;
-mod layer_table;
+pub mod layer_table;
 pub mod load;
 pub mod matching;
 pub mod pretrain;

@@ -3,11 +3,9 @@
 
 use burn::tensor::Tensor;
 
+use super::config::CACHE_GROWTH;
 use super::layout::indices;
 use crate::device::Compute;
-
-/// Columns added whenever a completion cache is full.
-const GROWTH: usize = 64;
 
 /// Keys and values of one layer.
 #[derive(Clone, Debug)]
@@ -49,7 +47,8 @@ impl CompletionCache {
         let own = match self.own.take() {
             Some(own) if own.key.dims()[1] > self.length => own,
             full => {
-                let zeros = || Tensor::zeros([rows, GROWTH, dim], (&key.device(), key.dtype()));
+                let zeros =
+                    || Tensor::zeros([rows, CACHE_GROWTH, dim], (&key.device(), key.dtype()));
                 match full {
                     None => KeyValue {
                         key: zeros(),

@@ -5,6 +5,19 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// Logits computed at once by the training head; 16 Mi of them are 64 MiB in f32.
+pub const LOGITS_PER_CHUNK: usize = 16 << 20;
+
+/// Columns added whenever the cache of completions is full.
+pub const CACHE_GROWTH: usize = 64;
+
+/// Completions decoded together at most.
+pub const MAX_ROLLOUT_ROWS: usize = 256;
+
+/// Completions decoded together on the CPU, where several batches run side by
+/// side. A constant, so that results do not depend on the number of cores.
+pub const CPU_ROLLOUT_ROWS: usize = 32;
+
 /// Shape and constants of a Llama-family decoder, under its checkpoint names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {

@@ -5,11 +5,9 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
+use super::config::LOGITS_PER_CHUNK;
 use super::lora::as_dtype;
 use crate::device::Compute;
-
-/// Logits computed at once; 16 Mi of them are 64 MiB in f32.
-const LOGITS_PER_CHUNK: usize = 16 << 20;
 
 /// Log-probabilities of tokens and the entropies of the distributions they came from, both in nats.
 #[derive(Clone, Debug, Default, PartialEq)]

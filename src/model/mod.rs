@@ -18,7 +18,9 @@ mod rope;
 mod weights;
 
 pub use backward::TopGradient;
-pub use config::{LlamaConfig, RopeScaling};
+pub use config::{
+    CACHE_GROWTH, CPU_ROLLOUT_ROWS, LOGITS_PER_CHUNK, LlamaConfig, MAX_ROLLOUT_ROWS, RopeScaling,
+};
 pub use head::{Head, TokenLogProbs, to_f32};
 pub use layout::{GroupBatch, Layout, LayoutTensors};
 pub use llama::{Decoding, Dropout, Llama, Tape};

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 pub use sampling::{Drawn, SamplingParameters};
 
-use crate::model::{Adapter, Decoding, Llama, stream, to_f32, uniform};
+use crate::model::{Adapter, CPU_ROLLOUT_ROWS, Decoding, Llama, stream, to_f32, uniform};
 use crate::parallel;
 
 /// Why a completion ended.
@@ -108,7 +108,7 @@ pub fn generate(
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(prompts[i].tokens.len()));
     let rows = if model.compute.is_cpu {
-        settings.max_rows.min(CPU_ROWS)
+        settings.max_rows.min(CPU_ROLLOUT_ROWS)
     } else {
         settings.max_rows
     };
@@ -133,10 +133,6 @@ pub fn generate(
     }
     Ok(results)
 }
-
-/// Completions decoded together on the CPU, where several batches run side by
-/// side. A constant, so that results do not depend on the number of cores.
-const CPU_ROWS: usize = 32;
 
 /// What a batch reports after each token.
 struct Told {

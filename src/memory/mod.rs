@@ -1,0 +1,44 @@
+//! What a run needs of memory, from `config.json` and the experiment alone: no device, no weights.
+//!
+//! [`plan`] answers the peak of each phase by [`Component`], whether it fits ([`Verdict`]), the
+//! largest values that still fit ([`Limits`]) and the cheapest change that makes it fit. It is
+//! pure and takes microseconds, so a form can ask it at every key. What is read from the disk is
+//! read before, by [`Shapes::read`].
+//!
+//! # How the numbers come about
+//!
+//! Memory is counted at named moments of each phase, and the largest moment is the phase's peak.
+//! A moment is a sum of buffers that the code holds at that time; each formula stands where it is
+//! computed, with the code it follows ([`rollout`], [`training`], [`layer`]). Every prompt is
+//! taken to have `data.max_prompt_length` tokens and every completion to reach its limit: a
+//! training set may stay below, it cannot go above.
+//!
+//! On the CPU `tests/memory.rs` holds the plan against an allocator that counts. On CUDA the
+//! buffers of the tensors are the same ones but for the fusion of operations; the share of the
+//! driver and of unused room in the pools is an estimate ([`Component::Reserve`]).
+
+mod advice;
+mod layer;
+mod peak;
+mod rollout;
+mod shape;
+mod size;
+#[cfg(test)]
+mod tests;
+mod training;
+mod weights;
+
+pub use advice::Limits;
+pub use peak::{Component, MemoryPlan, Part, Peak, Phase, Verdict};
+pub use shape::{EncoderInputs, Inputs, Shapes, WeightFormat, capacity};
+pub use size::{Bytes, NotASize};
+
+/// The memory of every phase, held against `capacity` bytes where that is known.
+pub fn plan(inputs: &Inputs, capacity: Option<u64>) -> MemoryPlan {
+    MemoryPlan {
+        rollout: rollout::rollout(inputs),
+        training: training::training(inputs),
+        inference: rollout::inference(inputs),
+        capacity,
+    }
+}

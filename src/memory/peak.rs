@@ -1,0 +1,314 @@
+//! A plan as it is answered: peaks by component, and whether they fit.
+
+use std::fmt;
+
+/// What takes memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Component {
+    /// The base model.
+    Weights,
+    /// The trained low-rank factors.
+    Adapter,
+    /// AdamW's moments.
+    Optimizer,
+    /// Gradients of the adapter.
+    Gradients,
+    /// What the forward pass keeps for the backward pass.
+    LayerInputs,
+    /// The layer that is being computed.
+    LayerWork,
+    /// Keys and values of the tokens so far, while sampling.
+    KvCache,
+    /// Logits and what is made of them.
+    Head,
+    /// The BERTScore encoder.
+    Encoder,
+    /// What is not counted buffer by buffer.
+    Reserve,
+}
+
+impl Component {
+    /// All of them, in the order of a stacked bar.
+    pub const ALL: [Self; 10] = [
+        Self::Weights,
+        Self::Adapter,
+        Self::Optimizer,
+        Self::Gradients,
+        Self::LayerInputs,
+        Self::LayerWork,
+        Self::KvCache,
+        Self::Head,
+        Self::Encoder,
+        Self::Reserve,
+    ];
+
+    /// A short name: `KV cache`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Weights => "weights",
+            Self::Adapter => "adapter",
+            Self::Optimizer => "optimizer",
+            Self::Gradients => "gradients",
+            Self::LayerInputs => "layer inputs",
+            Self::LayerWork => "layer work",
+            Self::KvCache => "KV cache",
+            Self::Head => "head",
+            Self::Encoder => "encoder",
+            Self::Reserve => "reserve",
+        }
+    }
+
+    /// The name as a key of JSON: `kv_cache`.
+    pub fn key(self) -> String {
+        self.name().to_ascii_lowercase().replace(' ', "_")
+    }
+
+    /// What it is and what it grows with, in a sentence.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Weights => "The frozen base model; a 4-bit base is about a quarter of bfloat16.",
+            Self::Adapter => {
+                "The trained LoRA factors in f32; grows with lora.r and lora.target_modules."
+            }
+            Self::Optimizer => "AdamW's two moments of the adapter, in f32.",
+            Self::Gradients => {
+                "Gradients of the adapter: the sum so far, and one for each group that is worked on."
+            }
+            Self::LayerInputs => {
+                "Every layer's input of a micro-batch, kept for the backward pass; grows with B and both lengths."
+            }
+            Self::LayerWork => {
+                "The one layer at work with its attention scores; grows with G and the square of the lengths."
+            }
+            Self::KvCache => {
+                "Keys and values of all layers while sampling; a prompt's once for its group."
+            }
+            Self::Head => {
+                "Logits: a chunk of tokens in training, one row a completion while sampling."
+            }
+            Self::Encoder => {
+                "The BERTScore encoder, its work on a batch of sentences, and on the CPU its cache."
+            }
+            Self::Reserve => {
+                "The program or the CUDA context, and room that the allocator cannot use; an estimate."
+            }
+        }
+    }
+}
+
+/// One component's share of a peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whose.
+    pub component: Component,
+    /// How much.
+    pub bytes: u64,
+}
+
+/// The fullest moment of a phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peak {
+    /// What is under way then: `the last token of the completions`.
+    pub moment: &'static str,
+    /// Components that take anything, in the order of [`Component::ALL`].
+    pub parts: Vec<Part>,
+}
+
+impl Peak {
+    /// Bytes of all components.
+    pub fn total(&self) -> u64 {
+        self.parts
+            .iter()
+            .fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+
+    /// Bytes of one component.
+    pub fn of(&self, component: Component) -> u64 {
+        let found = self.parts.iter().find(|part| part.component == component);
+        found.map_or(0, |part| part.bytes)
+    }
+}
+
+/// A moment while it is counted; bytes as real numbers, because a form may ask for products that
+/// no integer holds.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    name: &'static str,
+    bytes: [f64; Component::ALL.len()],
+}
+
+impl Moment {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            bytes: [0.0; Component::ALL.len()],
+        }
+    }
+
+    /// The same moment with `bytes` more of a component.
+    pub(super) fn with(mut self, component: Component, bytes: f64) -> Self {
+        self.bytes[component as usize] += bytes;
+        self
+    }
+
+    pub(super) fn total(&self) -> f64 {
+        self.bytes.iter().sum()
+    }
+
+    fn into_peak(self) -> Peak {
+        let parts = Component::ALL.into_iter().zip(self.bytes);
+        Peak {
+            moment: self.name,
+            parts: parts
+                .filter(|(_, bytes)| *bytes >= 1.0)
+                // A number too large for the type becomes its largest one.
+                .map(|(component, bytes)| Part {
+                    component,
+                    bytes: bytes as u64,
+                })
+                .collect(),
+        }
+    }
+
+    /// The fullest of the moments of a phase.
+    pub(super) fn peak(moments: impl IntoIterator<Item = Self>) -> Peak {
+        let fullest = moments
+            .into_iter()
+            .max_by(|a, b| a.total().total_cmp(&b.total()));
+        fullest.unwrap_or_else(|| Self::new("")).into_peak()
+    }
+}
+
+/// A part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Sampling completions and rewarding them.
+    Rollout,
+    /// Forward, backward and update.
+    Training,
+    /// Answering the evaluation set after an epoch.
+    Inference,
+}
+
+impl Phase {
+    /// `rollout`, `training`, `inference`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rollout => "rollout",
+            Self::Training => "training",
+            Self::Inference => "inference",
+        }
+    }
+}
+
+/// Whether a plan fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// With `spare` bytes to go.
+    Fits {
+        /// Bytes left in the fullest phase.
+        spare: u64,
+    },
+    /// It fits by less than the plan may be wrong by (a twentieth of what there is).
+    Tight {
+        /// Bytes left in the fullest phase.
+        spare: u64,
+    },
+    /// It does not fit.
+    TooLarge {
+        /// Bytes that the fullest phase lacks.
+        missing: u64,
+        /// That phase.
+        phase: Phase,
+    },
+    /// Nobody has said how much memory there is.
+    Unknown,
+}
+
+impl Verdict {
+    /// `fits`, `tight`, `too_large`, `unknown`.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Fits { .. } => "fits",
+            Self::Tight { .. } => "tight",
+            Self::TooLarge { .. } => "too_large",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use super::size::Bytes;
+        match *self {
+            Self::Fits { spare } => write!(formatter, "fits, {} to spare", Bytes(spare)),
+            Self::Tight { spare } => write!(formatter, "fits barely, {} to spare", Bytes(spare)),
+            Self::TooLarge { missing, phase } => {
+                write!(
+                    formatter,
+                    "does not fit: {} lacks {}",
+                    phase.name(),
+                    Bytes(missing)
+                )
+            }
+            Self::Unknown => formatter.write_str("no memory size is known to hold it against"),
+        }
+    }
+}
+
+/// The peaks of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Sampling completions and rewarding them.
+    pub rollout: Peak,
+    /// Forward, backward and update.
+    pub training: Peak,
+    /// Answering the evaluation set after an epoch.
+    pub inference: Peak,
+    /// What it is held against, in bytes.
+    pub capacity: Option<u64>,
+}
+
+impl MemoryPlan {
+    /// Every phase with its peak.
+    pub fn phases(&self) -> [(Phase, &Peak); 3] {
+        [
+            (Phase::Rollout, &self.rollout),
+            (Phase::Training, &self.training),
+            (Phase::Inference, &self.inference),
+        ]
+    }
+
+    /// The phase that takes most, and its bytes.
+    pub fn fullest(&self) -> (Phase, u64) {
+        let [rollout, training, inference] =
+            self.phases().map(|(phase, peak)| (phase, peak.total()));
+        [training, inference].into_iter().fold(
+            rollout,
+            |most, next| {
+                if next.1 > most.1 { next } else { most }
+            },
+        )
+    }
+
+    /// Whether it fits.
+    pub fn verdict(&self) -> Verdict {
+        let Some(capacity) = self.capacity else {
+            return Verdict::Unknown;
+        };
+        let (phase, bytes) = self.fullest();
+        match capacity.checked_sub(bytes) {
+            None => Verdict::TooLarge {
+                missing: bytes - capacity,
+                phase,
+            },
+            Some(spare) if spare < capacity / 20 => Verdict::Tight { spare },
+            Some(spare) => Verdict::Fits { spare },
+        }
+    }
+
+    /// Whether nothing is known to speak against it.
+    pub(super) fn is_possible(&self) -> bool {
+        !matches!(self.verdict(), Verdict::TooLarge { .. })
+    }
+}

@@ -1,0 +1,163 @@
+//! What is there all the time: the base model, the adapter with its moments, the encoder, and
+//! what no formula counts.
+
+use super::peak::{Component, Moment};
+use super::shape::{EncoderInputs, Inputs, WeightFormat};
+use crate::encoder::config::{EncoderConfig, MAX_TOKENS_PER_BATCH, SENTENCE_CACHE_BYTES};
+use crate::experiment::TargetModule;
+use crate::model::LlamaConfig;
+
+/// Bytes of an f32: adapters, moments and logits are kept in it whatever the model's type.
+pub(super) const F32: f64 = 4.0;
+
+/// Weights of a 4-bit block that share a scale.
+const NF4_BLOCK: f64 = 64.0;
+
+/// Scales that share a scale of their own under double quantisation.
+const NF4_SCALE_BLOCK: f64 = 256.0;
+
+/// The program with its tokenizer, questions and records, and the matrix product's packed copies
+/// of its operands, on the CPU. Measured with models of up to 135 M parameters; large data add to it.
+const PROGRAM_BYTES: f64 = (64 << 20) as f64;
+
+/// Packed operands of a matrix product, for each worker on the CPU: half of a second-level and a
+/// slice of a third-level cache.
+const PACKING_BYTES: f64 = (4 << 20) as f64;
+
+/// A CUDA context with its compiled kernels; what `nvidia-smi` shows for a process that computes little.
+const CUDA_CONTEXT_BYTES: f64 = (600 << 20) as f64;
+
+/// Room in the pools of a CUDA device that no tensor fits in, as a part of all tensors.
+const CUDA_POOL_SLACK: f64 = 0.06;
+
+/// `(out, in)` of a linear layer of the decoder.
+pub(super) fn linear_shape(module: TargetModule, decoder: &LlamaConfig) -> (f64, f64) {
+    let (hidden, inner) = (decoder.hidden_size, decoder.intermediate_size);
+    let (queries, keys) = (decoder.query_size(), decoder.key_value_size());
+    let (out, input) = match module {
+        TargetModule::QProj => (queries, hidden),
+        TargetModule::KProj | TargetModule::VProj => (keys, hidden),
+        TargetModule::OProj => (hidden, queries),
+        TargetModule::GateProj | TargetModule::UpProj => (inner, hidden),
+        TargetModule::DownProj => (hidden, inner),
+    };
+    (out as f64, input as f64)
+}
+
+/// Weights of the linear layers of one decoder layer, which is what 4 bits are for.
+fn linear_weights(decoder: &LlamaConfig) -> f64 {
+    TargetModule::ALL
+        .iter()
+        .map(|&module| linear_shape(module, decoder))
+        .map(|(out, input)| out * input)
+        .sum()
+}
+
+/// Bytes of the base model. Embedding, head and norms stay in the type of the activations.
+fn base_bytes(inputs: &Inputs) -> f64 {
+    let decoder = &inputs.decoder;
+    let value = inputs.value_bytes as f64;
+    let linear = linear_weights(decoder) * decoder.num_hidden_layers as f64;
+    let others = decoder.parameter_count() as f64 - linear;
+    others * value
+        + linear
+            * match inputs.weight_format {
+                WeightFormat::Dense => value,
+                // Half a byte, and a scale a block: an f32, or a byte and its part of an f32.
+                WeightFormat::Nf4 {
+                    double_quant: false,
+                } => 0.5 + F32 / NF4_BLOCK,
+                WeightFormat::Nf4 { double_quant: true } => {
+                    0.5 + (1.0 + F32 / NF4_SCALE_BLOCK) / NF4_BLOCK
+                }
+            }
+}
+
+/// The one layer that is dense while it is at work, where the base is kept in 4 bits.
+pub(super) fn dense_layer_bytes(inputs: &Inputs) -> f64 {
+    match inputs.weight_format {
+        WeightFormat::Dense => 0.0,
+        WeightFormat::Nf4 { .. } => linear_weights(&inputs.decoder) * inputs.value_bytes as f64,
+    }
+}
+
+/// Bytes of the adapter in f32.
+pub(super) fn adapter_bytes(inputs: &Inputs) -> f64 {
+    let layer: f64 = inputs
+        .lora_targets
+        .iter()
+        .map(|&module| linear_shape(module, &inputs.decoder))
+        .map(|(out, input)| inputs.lora_rank as f64 * (out + input))
+        .sum();
+    layer * inputs.decoder.num_hidden_layers as f64 * F32
+}
+
+/// Parameters of an encoder of so many layers ([`Encoder::build`] names them).
+///
+/// [`Encoder::build`]: ../encoder/struct.Encoder.html#method.build
+fn encoder_parameters(shape: &EncoderConfig, layers: usize) -> f64 {
+    let (hidden, inner) = (shape.hidden_size as f64, shape.intermediate_size as f64);
+    let embeddings = (shape.vocab_size + shape.max_position_embeddings + shape.type_vocab_size + 2)
+        as f64
+        * hidden;
+    let attention = 4.0 * (hidden * hidden + hidden) + 2.0 * hidden;
+    let feed_forward = 2.0 * hidden * inner + inner + 3.0 * hidden;
+    embeddings + layers as f64 * (attention + feed_forward)
+}
+
+/// Bytes of the encoder at rest: its weights in f32, and on the CPU the embeddings it remembers,
+/// which over a long run fill their bound.
+fn encoder_bytes(encoder: &EncoderInputs, is_cpu: bool) -> f64 {
+    let cache = if is_cpu {
+        SENTENCE_CACHE_BYTES as f64
+    } else {
+        0.0
+    };
+    encoder_parameters(&encoder.shape, encoder.layers) * F32 + cache
+}
+
+/// Bytes of the encoder's work on the sentences of a step: one sentence a core on the CPU, else a
+/// batch padded to its longest. Attention holds two copies of a layer's scores, the feed-forward
+/// block its wide values before and after the activation.
+pub(super) fn encoder_work_bytes(inputs: &Inputs) -> f64 {
+    let Some(EncoderInputs {
+        shape, batch_size, ..
+    }) = &inputs.encoder
+    else {
+        return 0.0;
+    };
+    // Two tokenizers cut the same text differently; one token may become two.
+    let sentence = shape
+        .max_tokens()
+        .min(inputs.completion_length.saturating_mul(2)) as f64;
+    let tokens = match inputs.is_cpu {
+        true => sentence * inputs.workers as f64,
+        false => (sentence * *batch_size as f64).min(MAX_TOKENS_PER_BATCH as f64),
+    };
+    let (hidden, inner) = (shape.hidden_size as f64, shape.intermediate_size as f64);
+    let scores = 2.0 * shape.num_attention_heads as f64 * sentence + 4.0 * hidden;
+    tokens * scores.max(3.0 * hidden + 2.0 * inner) * F32
+}
+
+/// A moment with what is there all the time.
+pub(super) fn resting(name: &'static str, inputs: &Inputs) -> Moment {
+    let adapter = adapter_bytes(inputs);
+    let encoder = inputs.encoder.as_ref();
+    Moment::new(name)
+        .with(Component::Weights, base_bytes(inputs))
+        .with(Component::Adapter, adapter)
+        .with(Component::Optimizer, 2.0 * adapter)
+        .with(
+            Component::Encoder,
+            encoder.map_or(0.0, |encoder| encoder_bytes(encoder, inputs.is_cpu)),
+        )
+}
+
+/// The moment with what is not counted buffer by buffer, to be added last.
+pub(super) fn with_reserve(moment: Moment, inputs: &Inputs) -> Moment {
+    let reserve = match inputs.is_cpu {
+        true => PROGRAM_BYTES + PACKING_BYTES * inputs.workers as f64,
+        false => CUDA_CONTEXT_BYTES + CUDA_POOL_SLACK * moment.total(),
+    };
+    moment.with(Component::Reserve, reserve)
+}

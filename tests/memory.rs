@@ -1,0 +1,341 @@
+//! The plan of memory against an allocator that counts, on the CPU: real rollouts and real
+//! training steps of freshly drawn models, in many shapes. To see the table:
+//! `cargo test --release --test memory -- --nocapture`.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use moim::device::Compute;
+use moim::experiment::{
+    Experiment, ImportanceSamplingLevel, LossType, TargetModule, TargetModules,
+};
+use moim::grpo::loss::LossSettings;
+use moim::grpo::update::{Generation, Learner};
+use moim::memory::{Bytes, Component, Inputs, Peak, Shapes, plan};
+use moim::model::{Adapter, Llama, LlamaConfig, LoraConfig, MAX_ROLLOUT_ROWS, Projection};
+use moim::optimizer::{AdamW, AdamWSettings};
+use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
+
+/// How far a plan may be from what is measured.
+const TOLERANCE: f64 = 0.05;
+
+/// How far it may be above where groups are worked on side by side: a plan takes all of them to be
+/// at their fullest at once, which they may or may not be.
+const SIDE_BY_SIDE: f64 = 0.25;
+
+/// Counts the bytes that are asked for, but for those that no page will ever back: burn-flex makes
+/// an empty tensor from a zeroed vector of bytes, which it copies to an aligned one at once.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Addresses of zeroed vectors of bytes that are not counted; 0 is a free place.
+static UNBACKED: Mutex<[usize; 64]> = Mutex::new([0; 64]);
+
+/// Zeroed vectors below this are counted: the system hands out no fresh pages for them.
+const UNBACKED_FROM: usize = 128 << 10;
+
+fn replace_unbacked(old: usize, new: usize) -> bool {
+    let mut places = UNBACKED.lock().unwrap_or_else(PoisonError::into_inner);
+    match places.iter_mut().find(|place| **place == old) {
+        Some(place) => {
+            *place = new;
+            true
+        }
+        None => false,
+    }
+}
+
+fn is_bytes(layout: Layout) -> bool {
+    layout.align() == 1 && layout.size() >= UNBACKED_FROM
+}
+
+fn count(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+// SAFETY: every call is handed on to the system's allocator as it is; the counters touch nothing else.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps GlobalAlloc's contract, which is also the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        let address = unsafe { System.alloc_zeroed(layout) };
+        if !(is_bytes(layout) && replace_unbacked(0, address as usize)) {
+            count(layout.size());
+        }
+        address
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        if !(is_bytes(layout) && replace_unbacked(address as usize, 0)) {
+            LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        }
+        // SAFETY: as above.
+        unsafe { System.dealloc(address, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A shape and a batch; what is not named is as in [`Case::default`].
+#[derive(Clone, Debug)]
+struct Case {
+    name: &'static str,
+    vocabulary: usize,
+    hidden: usize,
+    inner: usize,
+    layers: usize,
+    /// Query heads, key heads, their width.
+    heads: (usize, usize, usize),
+    is_tied: bool,
+    /// B in prompts, G, A.
+    batch: (usize, usize, usize),
+    prompt: usize,
+    completion: usize,
+    rank: usize,
+    targets: TargetModules,
+    dropout: f64,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            name: "plain",
+            vocabulary: 8192,
+            hidden: 384,
+            inner: 1024,
+            layers: 3,
+            heads: (12, 4, 32),
+            is_tied: true,
+            batch: (1, 8, 1),
+            prompt: 256,
+            completion: 128,
+            rank: 8,
+            targets: Experiment::default().lora.target_modules,
+            dropout: 0.0,
+        }
+    }
+}
+
+#[rustfmt::skip]
+fn cases() -> Vec<Case> {
+    let plain = Case::default;
+    vec![
+        plain(),
+        Case { name: "large group", batch: (1, 16, 1), ..plain() },
+        Case { name: "small group", batch: (1, 2, 1), prompt: 512, ..plain() },
+        Case { name: "long prompt", prompt: 640, completion: 48, batch: (1, 4, 1), ..plain() },
+        Case { name: "long completion", prompt: 48, completion: 448, batch: (1, 4, 1), ..plain() },
+        Case { name: "large vocabulary", vocabulary: 48_000, ..plain() },
+        Case { name: "deep and untied", layers: 9, is_tied: false, ..plain() },
+        Case { name: "wide", hidden: 640, inner: 2560, heads: (10, 2, 64), layers: 2, ..plain() },
+        Case { name: "one key head a query", heads: (12, 12, 32), ..plain() },
+        Case { name: "all linear, r = 64", targets: TargetModules::all_linear(), rank: 64, ..plain() },
+        Case { name: "only queries", targets: TargetModules::new(&[TargetModule::QProj]), ..plain() },
+        Case { name: "dropout", dropout: 0.1, ..plain() },
+        Case { name: "accumulation", batch: (1, 8, 3), rank: 32, ..plain() },
+        Case { name: "two groups", batch: (2, 8, 1), ..plain() },
+        Case { name: "five groups", batch: (5, 4, 2), completion: 96, ..plain() },
+    ]
+}
+
+impl Case {
+    fn config(&self) -> LlamaConfig {
+        LlamaConfig::from_json(&serde_json::json!({
+            "model_type": "llama", "vocab_size": self.vocabulary, "hidden_size": self.hidden,
+            "intermediate_size": self.inner, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads.0, "num_key_value_heads": self.heads.1,
+            "head_dim": self.heads.2, "tie_word_embeddings": self.is_tied,
+        }))
+        .unwrap()
+    }
+
+    fn inputs(&self) -> Inputs {
+        let mut experiment = Experiment::default();
+        experiment.model.device = "cpu".parse().unwrap();
+        experiment.data.max_prompt_length = self.prompt;
+        experiment.rollout.max_completion_length = self.completion;
+        experiment.lora.r = self.rank;
+        experiment.lora.target_modules = self.targets.clone();
+        experiment.lora.lora_dropout = self.dropout;
+        let grpo = &mut experiment.grpo;
+        grpo.num_generations = self.batch.1;
+        grpo.per_device_train_batch_size = self.batch.0 * self.batch.1;
+        grpo.gradient_accumulation_steps = self.batch.2;
+        let shapes = Shapes {
+            decoder: Ok(self.config()),
+            encoder: None,
+            has_cuda: false,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        Inputs::of(&experiment, &shapes).unwrap()
+    }
+
+    fn ids(&self, count: usize, seed: usize) -> Vec<u32> {
+        (0..count)
+            .map(|i| ((i * 31 + seed * 17) % self.vocabulary) as u32)
+            .collect()
+    }
+
+    /// Peaks of a rollout and of a step, in bytes over what there was before the model.
+    fn measure(&self) -> (usize, usize) {
+        let before = LIVE.load(Ordering::Relaxed);
+        let compute = Compute::cpu();
+        let model = Llama::random(self.config(), 1, &compute).unwrap();
+        let targets = Projection::parse_targets(&self.targets.names()).unwrap();
+        let lora = LoraConfig {
+            r: self.rank,
+            lora_alpha: 8.0,
+            lora_dropout: self.dropout,
+            target_modules: targets,
+        };
+        let adapter = Adapter::new(lora, &model.config, 1, &compute);
+        let adam = AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        };
+        let mut learner = Learner {
+            model: &model,
+            optimizer: AdamW::new(adam, &adapter.parameters()),
+            adapter,
+            loss: LossSettings {
+                loss_type: LossType::Dapo,
+                importance_sampling_level: ImportanceSamplingLevel::Token,
+                epsilon: 0.2,
+                epsilon_high: 0.2,
+                delta: None,
+                beta: 0.0,
+                use_bias_correction_kl: true,
+                max_completion_length: self.completion,
+                gradient_accumulation_steps: self.batch.2,
+            },
+            temperature: 1.0,
+            max_grad_norm: 1.0,
+            lora_dropout: self.dropout,
+            seed: 1,
+        };
+        let (groups, size) = (self.batch.0 * self.batch.2, self.batch.1);
+        let prompts: Vec<Vec<u32>> = (0..groups).map(|i| self.ids(self.prompt, i)).collect();
+        let rows: Vec<Vec<u32>> = (0..groups * size)
+            .map(|i| self.ids(self.completion, i))
+            .collect();
+
+        let keyed: Vec<Prompt> = prompts
+            .iter()
+            .enumerate()
+            .map(|(key, tokens)| Prompt {
+                tokens: tokens.clone(),
+                key: key as u64,
+            })
+            .collect();
+        let settings = RolloutSettings {
+            sampling: SamplingParameters::default(),
+            max_completion_length: self.completion,
+            // Nothing ends a completion early: the worst case.
+            stop: [].into(),
+            group_size: size,
+            max_rows: MAX_ROLLOUT_ROWS,
+            seed: 1,
+            step: 1,
+            purpose: "test",
+        };
+        let rollout = peak_of(|| {
+            generate(
+                &model,
+                Some(&learner.adapter),
+                &keyed,
+                &settings,
+                &mut |_| Ok(()),
+            )
+            .unwrap();
+        });
+        let generation = Generation {
+            groups: prompts
+                .iter()
+                .zip(rows.chunks(size))
+                .map(|(prompt, rows)| (prompt.as_slice(), rows.iter().map(Vec::as_slice).collect()))
+                .collect(),
+            advantages: (0..groups * size).map(|i| i as f64 - 2.5).collect(),
+            is_counted: vec![true; groups * size],
+            groups_per_micro_batch: self.batch.0,
+            old_log_probs: None,
+            reference_log_probs: None,
+        };
+        let training = peak_of(|| {
+            let report = learner
+                .step(&generation, 1e-4, [1, 0], &mut |_| Ok(()))
+                .unwrap();
+            assert!(report.is_applied);
+        });
+        (rollout - before, training - before)
+    }
+}
+
+/// The most bytes that are live while `work` runs.
+fn peak_of(work: impl FnOnce()) -> usize {
+    PEAK.store(LIVE.load(Ordering::Relaxed), Ordering::Relaxed);
+    work();
+    PEAK.load(Ordering::Relaxed)
+}
+
+#[test]
+fn the_plan_is_what_an_allocator_counts() {
+    // What is made once a process is made before anything is counted.
+    let warm_up = Case {
+        batch: (2, 8, 1),
+        ..Case::default()
+    };
+    warm_up.measure();
+    println!(
+        "{:22} {:>10} {:>10} {:>6}  {:>10} {:>10} {:>6}",
+        "", "rollout", "measured", "ratio", "training", "measured", "ratio"
+    );
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let plan = plan(&case.inputs(), None);
+        // What the reserve stands for is outside of what an allocator sees.
+        let counted = |peak: &Peak| peak.total() - peak.of(Component::Reserve);
+        let (rollout, training) = case.measure();
+        let ratios = [(&plan.rollout, rollout), (&plan.training, training)]
+            .map(|(peak, measured)| counted(peak) as f64 / measured as f64);
+        let shown = |bytes: u64| Bytes(bytes).to_string();
+        println!(
+            "{:22} {:>10} {:>10} {:>6.3}  {:>10} {:>10} {:>6.3}  {}; {}",
+            case.name,
+            shown(counted(&plan.rollout)),
+            shown(rollout as u64),
+            ratios[0],
+            shown(counted(&plan.training)),
+            shown(training as u64),
+            ratios[1],
+            plan.rollout.moment,
+            plan.training.moment,
+        );
+        let most = if case.batch.0 * case.batch.2 > 1 {
+            SIDE_BY_SIDE
+        } else {
+            TOLERANCE
+        };
+        if ratios
+            .iter()
+            .any(|ratio| !(1.0 - TOLERANCE..=1.0 + most).contains(ratio))
+        {
+            wrong.push(format!(
+                "{}: {ratios:.3?}\n{:#?}\n{:#?}",
+                case.name, plan.rollout, plan.training
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,320 @@
+//! The memory of `moim plan`, as text and as JSON, and the probe that measures it.
+
+use moim::device::cuda_device_count;
+use moim::experiment::{DeviceChoice, Experiment};
+use moim::memory::{
+    self, Bytes, Component, Inputs, Limits, MemoryPlan, Peak, Phase, Shapes, Verdict,
+};
+use moim::probe::{Measured, probe};
+use moim::run::{Card, HostMeter};
+use serde_json::{Map, Value, json};
+
+use crate::console::Console;
+use crate::failure::{Failure, of_work};
+
+/// Cells of the bar that shows how much of the memory a phase takes.
+const BAR: usize = 40;
+
+/// The plan of an experiment whose model's shape is known.
+pub struct MemoryPanel {
+    inputs: Inputs,
+    plan: MemoryPlan,
+    /// What the memory is held against: `24.0 GiB (--gpu-memory)`.
+    against: Option<String>,
+}
+
+impl MemoryPanel {
+    /// Plans; what is not known becomes a note.
+    pub fn of(
+        experiment: &Experiment,
+        given: Option<Bytes>,
+        notes: &mut Vec<String>,
+    ) -> Option<Self> {
+        let mut shapes = Shapes::read(experiment);
+        // A card's size is given for an experiment that will run on a card.
+        shapes.has_cuda = cuda_device_count() > 0 || given.is_some();
+        if let Err(why) = &shapes.decoder {
+            notes.push(format!("memory is not planned: {why}"));
+        }
+        let inputs = Inputs::of(experiment, &shapes)?;
+        if let Some(Err(why)) = &shapes.encoder {
+            notes.push(format!("memory is planned without the encoder: {why}"));
+        }
+        let device = device_total(experiment, inputs.is_cpu);
+        let capacity = memory::capacity(experiment, given, device);
+        let source = match (given, experiment.memory.budget_gib) {
+            (Some(_), _) => "--gpu-memory",
+            (None, Some(_)) => "memory.budget_gib",
+            (None, None) if inputs.is_cpu => "of this machine",
+            (None, None) => "of the card",
+        };
+        if !inputs.is_cpu {
+            notes.push(
+                "the memory of a card is planned from the buffers that are counted on the CPU; \
+                 --probe measures it on yours"
+                    .to_owned(),
+            );
+        }
+        Some(Self {
+            plan: memory::plan(&inputs, capacity.map(|bytes| bytes.0)),
+            against: capacity.map(|bytes| format!("{bytes} ({source})")),
+            inputs,
+        })
+    }
+
+    /// The panel under the batch: components by phase, a bar for each phase, and what follows.
+    pub fn text(&self) -> String {
+        let phases = self.plan.phases();
+        let place = if self.inputs.is_cpu { "CPU" } else { "CUDA" };
+        let mut text = match &self.against {
+            Some(against) => format!("memory on {place}, against {against}\n"),
+            None => format!("memory on {place}\n"),
+        };
+        let header: String = phases
+            .iter()
+            .map(|(phase, _)| format!("{:>12}", phase.name()))
+            .collect();
+        text.push_str(&format!("  {:12}{header}\n", ""));
+        let mut row = |name: &str, bytes: &dyn Fn(&Peak) -> u64| {
+            let cells: String = phases
+                .iter()
+                .map(|(_, peak)| match bytes(peak) {
+                    0 => format!("{:>12}", "-"),
+                    bytes => format!("{:>12}", Bytes(bytes)),
+                })
+                .collect();
+            text.push_str(&format!("  {name:12}{cells}\n"));
+        };
+        for component in Component::ALL {
+            if phases.iter().any(|(_, peak)| peak.of(component) > 0) {
+                row(component.name(), &|peak| peak.of(component));
+            }
+        }
+        row("total", &Peak::total);
+        for (phase, peak) in phases {
+            text.push_str(&self.phase_line(phase, peak));
+        }
+        text.push_str(&format!("  {}\n", self.plan.verdict()));
+        let limits = self.plan.limits(&self.inputs);
+        if let Some(line) = limits_line(&limits) {
+            text.push_str(&format!("  {line}\n"));
+        }
+        if let Some(suggestion) = self.plan.suggestion(&self.inputs) {
+            text.push_str(&format!("  to make it fit: {suggestion}\n"));
+        }
+        text
+    }
+
+    fn phase_line(&self, phase: Phase, peak: &Peak) -> String {
+        let bar = self.plan.capacity.map_or_else(String::new, |capacity| {
+            let share = peak.total() as f64 / capacity.max(1) as f64;
+            let filled = ((share * BAR as f64).ceil() as usize).min(BAR);
+            // A bar that is too long says so at its end.
+            let end = if share > 1.0 { ">" } else { "]" };
+            format!(
+                "[{}{}{end} {:>4.0} %  ",
+                "#".repeat(filled),
+                ".".repeat(BAR - filled),
+                share * 100.0
+            )
+        });
+        format!("  {:10} {bar}fullest at: {}\n", phase.name(), peak.moment)
+    }
+
+    /// The same as an object, bytes as integers.
+    pub fn json(&self) -> Value {
+        let mut object = Map::new();
+        let place = if self.inputs.is_cpu { "cpu" } else { "cuda" };
+        object.insert("device".into(), json!(place));
+        object.insert("capacity".into(), json!(self.plan.capacity));
+        for (phase, peak) in self.plan.phases() {
+            object.insert(phase.name().into(), peak_json(peak));
+        }
+        let limits = self.plan.limits(&self.inputs);
+        object.insert("verdict".into(), verdict_json(&self.plan.verdict()));
+        object.insert(
+            "limits".into(),
+            json!({
+                "num_generations": limits.num_generations,
+                "per_device_train_batch_size": limits.per_device_train_batch_size,
+                "max_completion_length": limits.max_completion_length,
+            }),
+        );
+        object.insert(
+            "suggestion".into(),
+            json!(self.plan.suggestion(&self.inputs)),
+        );
+        Value::Object(object)
+    }
+
+    /// Runs the worst case once and holds the plan against it.
+    ///
+    /// # Errors
+    /// Those of [`probe`].
+    pub fn probe(&self, experiment: &Experiment) -> Result<Probed, Failure> {
+        let console = Console::new(false);
+        let bar = console.bar("probe", 0);
+        let measured = probe(experiment, &mut |doing| {
+            bar.set_message(doing.to_owned());
+            Ok(())
+        });
+        console.clear_bars();
+        // The probe has no encoder, and what the reserve stands for was there before it began.
+        let predicted = |peak: &Peak| {
+            let left_out = peak.of(Component::Reserve) + peak.of(Component::Encoder);
+            peak.total() - left_out
+        };
+        let alone = memory::plan(
+            &Inputs {
+                encoder: None,
+                ..self.inputs.clone()
+            },
+            None,
+        );
+        Ok(Probed {
+            rollout: predicted(&alone.rollout),
+            training: predicted(&alone.training),
+            measured: measured.map_err(of_work)?,
+        })
+    }
+}
+
+/// A plan, in bytes without encoder and reserve, beside what was measured.
+pub struct Probed {
+    rollout: u64,
+    training: u64,
+    measured: Measured,
+}
+
+impl Probed {
+    fn rows(&self) -> [(Phase, u64, u64); 2] {
+        [
+            (Phase::Rollout, self.rollout, self.measured.rollout),
+            (Phase::Training, self.training, self.measured.training),
+        ]
+    }
+
+    /// Predicted, measured and their ratio, a line a phase.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "probe{:9}{:>12}{:>12}{:>12}\n",
+            "", "predicted", "measured", "ratio"
+        );
+        for (phase, predicted, measured) in self.rows() {
+            text.push_str(&format!(
+                "  {:12}{:>12}{:>12}{:>12.3}\n",
+                phase.name(),
+                Bytes(predicted),
+                Bytes(measured),
+                predicted as f64 / measured as f64
+            ));
+        }
+        text
+    }
+
+    /// The same as an object.
+    pub fn json(&self) -> Value {
+        let rows = self.rows().map(|(phase, predicted, measured)| {
+            let row = json!({
+                "predicted": predicted,
+                "measured": measured,
+                "ratio": predicted as f64 / measured as f64,
+            });
+            (phase.name().to_owned(), row)
+        });
+        Value::Object(Map::from_iter(rows))
+    }
+}
+
+/// All memory of the device that the experiment runs on, where it can be asked.
+fn device_total(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
+    if is_cpu {
+        return HostMeter::new().sample().total.map(Bytes);
+    }
+    let index = match experiment.model.device {
+        DeviceChoice::Cuda(Some(index)) => index,
+        _ => 0,
+    };
+    let card = Card::open(&format!("cuda:{index}"))?.ok()?;
+    card.sample()?.total.map(Bytes)
+}
+
+fn limits_line(limits: &Limits) -> Option<String> {
+    let shown: Vec<String> = [
+        ("G", limits.num_generations),
+        ("B", limits.per_device_train_batch_size),
+        ("max_completion_length", limits.max_completion_length),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(format!("{name} = {}", value?)))
+    .collect();
+    match shown.is_empty() {
+        true => None,
+        false => Some(format!(
+            "largest that fit, each alone: {}",
+            shown.join(", ")
+        )),
+    }
+}
+
+fn peak_json(peak: &Peak) -> Value {
+    let parts = peak
+        .parts
+        .iter()
+        .map(|part| (part.component.key(), json!(part.bytes)));
+    json!({
+        "total": peak.total(),
+        "moment": peak.moment,
+        "parts": Map::from_iter(parts),
+    })
+}
+
+fn verdict_json(verdict: &Verdict) -> Value {
+    let mut object = json!({ "is": verdict.key() });
+    match *verdict {
+        Verdict::Fits { spare } | Verdict::Tight { spare } => object["spare"] = json!(spare),
+        Verdict::TooLarge { missing, phase } => {
+            object["missing"] = json!(missing);
+            object["phase"] = json!(phase.name());
+        }
+        Verdict::Unknown => {}
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_panel_says_what_does_not_fit_and_what_would() {
+        let mut experiment = Experiment::default();
+        experiment.model.path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo/model").into();
+        experiment.model.device = DeviceChoice::Cpu;
+        let mut notes = Vec::new();
+        let panel = MemoryPanel::of(&experiment, Some(Bytes(320 << 20)), &mut notes).unwrap();
+        let text = panel.text();
+        for words in [
+            "memory on CPU, against 320 MiB (--gpu-memory)",
+            "layer work",
+            "does not fit: inference lacks",
+            "to make it fit: set inference.batch_size = ",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in: {text}");
+        }
+        let json = panel.json();
+        assert_eq!(json["verdict"]["is"], "too_large");
+        let parts = json["training"]["parts"].as_object().unwrap();
+        let sum: u64 = parts.values().filter_map(Value::as_u64).sum();
+        assert_eq!(json["training"]["total"], sum);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_a_note() {
+        let mut notes = Vec::new();
+        let experiment = Experiment::default();
+        assert!(MemoryPanel::of(&experiment, None, &mut notes).is_none());
+        assert!(notes[0].starts_with("memory is not planned: "), "{notes:?}");
+    }
+}
