@@ -1,0 +1,126 @@
+//! What the logs of a run hold, told to a sink.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Point, Sink};
+use crate::run::{
+    BadLine, CompletionRecord, Event, Follower, RunDir, RunStatus, SystemSample, WriteError,
+    read_lines,
+};
+
+/// How much was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Events.
+    pub(super) events: usize,
+    /// Lines that could not be read and were left out.
+    pub(super) unreadable: usize,
+    /// Whether the last event ended the run.
+    pub(super) is_finished: bool,
+}
+
+/// Tells everything in events.jsonl and completions.jsonl, completions of a step behind its events
+/// as the trainer logs them. Each file is read line by line: logs of completions grow large.
+///
+/// # Errors
+/// events.jsonl cannot be read, or those of the sink.
+pub(super) fn tell_all(run: &RunDir, sink: &mut dyn Sink) -> Result<Told> {
+    let mut told = Told::default();
+    let mut completions = Completions::open(run.completions());
+    for event in read_lines::<Event>(&run.events())? {
+        let Ok(event) = event else {
+            told.unreadable += 1;
+            continue;
+        };
+        if let Some(point) = Point::of_event(&event) {
+            completions.tell_before(point.step, sink)?;
+        }
+        if event.name == "done" {
+            completions.tell_before(u64::MAX, sink)?;
+        }
+        tell(&event, sink)?;
+        told.events += 1;
+        told.is_finished = event.name == "done";
+    }
+    completions.tell_before(u64::MAX, sink)?;
+    told.unreadable += completions.unreadable;
+    Ok(told)
+}
+
+/// Tells one event.
+pub(super) fn tell(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError> {
+    if let Some(point) = Point::of_event(event) {
+        sink.scalars(&point)?;
+    }
+    if event.name == "done" {
+        let status = match event.text("status") {
+            Some("failed") => RunStatus::Failed,
+            Some("stopped") => RunStatus::Stopped,
+            _ => RunStatus::Finished,
+        };
+        sink.finish(Some(status), event.time)?;
+    }
+    Ok(())
+}
+
+/// Tells what was added to system.jsonl. Samples are no part of what a run computes, so what cannot be
+/// read of them is left out.
+pub(super) fn tell_samples(
+    samples: &mut Follower<SystemSample>,
+    sink: &mut dyn Sink,
+) -> Result<(), WriteError> {
+    while let Ok(update) = samples.poll() {
+        for sample in update.items.iter().flatten() {
+            sink.system(&Point::of_sample(sample))?;
+        }
+        if !update.has_more {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// completions.jsonl, step after step.
+struct Completions {
+    lines: Option<Box<dyn Iterator<Item = Result<CompletionRecord, BadLine>>>>,
+    /// Read already, and of a later step than what was asked for.
+    next: Option<CompletionRecord>,
+    unreadable: usize,
+}
+
+impl Completions {
+    /// A run that logs no completions has no such file.
+    fn open(path: PathBuf) -> Self {
+        let lines = read_lines(&path).ok();
+        Self {
+            lines: lines.map(|lines| Box::new(lines) as Box<_>),
+            next: None,
+            unreadable: 0,
+        }
+    }
+
+    /// Tells the completions of all steps before `step`.
+    fn tell_before(&mut self, step: u64, sink: &mut dyn Sink) -> Result<(), WriteError> {
+        loop {
+            let Some(record) = self.next.take().or_else(|| self.read()) else {
+                return Ok(());
+            };
+            if record.step as u64 >= step {
+                self.next = Some(record);
+                return Ok(());
+            }
+            sink.completions(std::slice::from_ref(&record))?;
+        }
+    }
+
+    fn read(&mut self) -> Option<CompletionRecord> {
+        loop {
+            match self.lines.as_mut()?.next()? {
+                Ok(record) => return Some(record),
+                Err(_) => self.unreadable += 1,
+            }
+        }
+    }
+}
