@@ -10,6 +10,7 @@
 
 pub mod batch;
 mod choices;
+pub mod edit;
 mod fault;
 mod files;
 mod read;
@@ -29,6 +30,7 @@ pub use choices::{
     LrSchedulerType, QuantType, Reporter, RougeTokenizer, SaveStrategy, ScaleRewards, SftInit,
     TargetModule, TargetModules, UnknownDevice,
 };
+pub use edit::{Document, EditError};
 pub use fault::{ExperimentError, Fault, Place};
 pub use resume::{Difference, SAFE_ON_RESUME};
 pub use schema::{Key, Section};
