@@ -11,18 +11,22 @@
 //!
 //! The library prints nothing and knows no terminal; `ui/` does. burn is used in
 //! [`model`], [`optimizer`], [`encoder`], [`rollout`], [`grpo`], [`sft`], [`inference`],
-//! [`setup`] and [`device`] alone.
+//! [`setup`], [`probe`] and [`device`] alone.
 
 pub mod dataset;
 pub mod device;
 pub mod encoder;
 pub mod experiment;
 pub mod grpo;
+pub mod health;
 pub mod inference;
+pub mod memory;
 pub mod metric;
 pub mod model;
 pub mod optimizer;
 pub mod parallel;
+pub mod probe;
+pub mod report;
 pub mod reward;
 pub mod rollout;
 pub mod run;

@@ -1,10 +1,13 @@
 //! The command line: one definition feeds the parser and the help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use moim::experiment::{DeviceChoice, RougeTokenizer};
+use moim::memory::Bytes;
+
+use crate::tui::ThemeName;
 
 /// Fine-tunes a language model with GRPO on one machine and finds the best checkpoint.
 #[derive(Debug, Parser)]
@@ -30,24 +33,32 @@ pub enum Command {
     Rank(RankArguments),
     /// Score and rank answer files as they appear
     Watch(WatchArguments),
-    /// Compare two answer files item by item
+    /// Compare answer files item by item
     Compare(CompareArguments),
+    /// Write a run in the formats of other programs: TensorBoard, W&B, CSV, SVG
+    Export(ExportArguments),
     /// Answer the questions of a file with a model
     Infer(InferArguments),
     /// Supervised warm-up with the same data and model code
     Sft(SftArguments),
-    /// Show what this machine offers
+    /// Show what this machine and this terminal offer
     Doctor(DoctorArguments),
+    /// Write the completions of a shell to stdout
+    Completions(CompletionsArguments),
+    /// Write the manual page to stdout
+    Man,
 }
 
-/// `moim --no-ui`: train, infer each epoch, score, rank.
+/// `moim`: the terminal UI, or training without it.
 #[derive(Debug, Args)]
 pub struct TrainArguments {
-    /// The experiment file (TOML)
+    /// The experiment file (TOML) to start; in the terminal UI also a run directory to show
     pub experiment: Option<PathBuf>,
     /// Train without the terminal UI: infer, score and rank after each epoch
     #[arg(long)]
     pub no_ui: bool,
+    #[command(flatten)]
+    pub terminal: TerminalArguments,
     #[command(flatten)]
     pub overrides: Overrides,
     /// Write the run's events to stdout, one JSON object a line, and nothing else there
@@ -59,6 +70,38 @@ pub struct TrainArguments {
     /// Write only warnings and errors to stderr
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// How the terminal UI looks and where it looks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Terminal UI")]
+pub struct TerminalArguments {
+    /// The folder of experiment files
+    #[arg(long, value_name = "DIR", default_value = "experiments")]
+    pub experiments: PathBuf,
+    /// The folder of runs
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub outputs: PathBuf,
+    /// Colours: dark, light, color-blind, 16 or none (NO_COLOR switches them off as well)
+    #[arg(long, default_value = "dark", value_parser = theme)]
+    pub theme: ThemeName,
+    /// Draw with ASCII characters alone, for fonts without braille and terminals that draw
+    /// ambiguous characters wide
+    #[arg(long)]
+    pub ascii: bool,
+    /// Leave the mouse to the terminal
+    #[arg(long)]
+    pub no_mouse: bool,
+    /// Look at files at intervals only, without the system's notifications
+    #[arg(long)]
+    pub poll: bool,
+}
+
+fn theme(word: &str) -> Result<ThemeName, String> {
+    ThemeName::from_word(word).ok_or_else(|| {
+        let words = ThemeName::ALL.map(ThemeName::name);
+        format!("write one of {}", words.join(", "))
+    })
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +121,12 @@ pub struct PlanArguments {
     /// Write the plan as JSON
     #[arg(long)]
     pub json: bool,
+    /// The memory to plan for, e.g. 24GiB [default: memory.budget_gib, else the device's]
+    #[arg(long, value_name = "SIZE", value_parser = Bytes::from_str)]
+    pub gpu_memory: Option<Bytes>,
+    /// Also run one rollout and one training step of the worst case on the device, and measure
+    #[arg(long)]
+    pub probe: bool,
 }
 
 /// How answers are scored; shared by `rank`, `watch` and `compare`. What is not
@@ -156,20 +205,72 @@ pub struct WatchArguments {
 
 /// `moim compare`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("form").args(["json", "csv", "md"]))]
 pub struct CompareArguments {
-    /// The answer file to compare with
-    pub a: PathBuf,
-    /// The answer file that is judged
-    pub b: PathBuf,
+    /// Answer files, each compared with the first; a run or a folder stands for all
+    /// its answer files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub scoring: ScoringArguments,
-    /// Write the comparison as JSON, with every item
+    /// Show these items whole, what changed marked [-so-]{+so+}: all, changed, fixed,
+    /// broken, both-wrong or both-right [default: changed in text, in brief; all else]
+    #[arg(long, value_name = "ITEMS")]
+    pub only: Option<moim::score::ItemFilter>,
+    /// Show items of this question type alone, such as 선택형
+    #[arg(long = "type", value_name = "TYPE")]
+    pub question_type: Option<String>,
+    /// Write the comparison as JSON
     #[arg(long)]
     pub json: bool,
-    /// Exit with 1 where B lacks answers that A has, or where its Final Mean is lower
-    /// than A's by more than chance explains (paired permutation test, p up to 0.05)
+    /// Write the items as CSV
+    #[arg(long)]
+    pub csv: bool,
+    /// Write the comparison as Markdown
+    #[arg(long)]
+    pub md: bool,
+    /// Exit with 1 where the last file lacks answers that the first has, or where its
+    /// Final Mean is lower by more than chance explains (paired permutation test, p up
+    /// to 0.05)
     #[arg(long)]
     pub fail_on_regression: bool,
+}
+
+/// `moim export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// The run directory, whether the run has ended or not
+    pub run: PathBuf,
+    /// What to write
+    pub format: ExportFormat,
+    /// The folder to write into [default: export/FORMAT in the run directory]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// What `moim export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// An event file for TensorBoard
+    Tensorboard,
+    /// A W&B offline run, for wandb leet and wandb sync
+    Wandb,
+    /// Every metric as a row of a table
+    Csv,
+    /// Charts of the main metrics
+    Svg,
+}
+
+impl ExportFormat {
+    /// The word on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tensorboard => "tensorboard",
+            Self::Wandb => "wandb",
+            Self::Csv => "csv",
+            Self::Svg => "svg",
+        }
+    }
 }
 
 /// `moim infer`.
@@ -272,35 +373,48 @@ pub struct DoctorArguments {
     pub outputs: PathBuf,
 }
 
-/// What to run in place of the terminal UI, which is not part of this version.
-pub fn without_terminal_ui(arguments: &TrainArguments) -> String {
-    let advice = match (&arguments.experiment, &arguments.resume) {
-        (Some(word), _) if is_like_a_command(word) => {
-            return format!(
-                "there is no command {:?}{}; moim --help lists them",
-                word.display().to_string(),
-                nearest_command(word)
-                    .map_or_else(String::new, |near| format!(", did you mean {near}?"))
-            );
-        }
-        (_, Some(run)) => format!("moim --no-ui --resume {}", run.display()),
-        (Some(experiment), None) => format!("moim --no-ui {}", experiment.display()),
-        (None, None) => "moim --no-ui EXPERIMENT".to_owned(),
-    };
-    format!(
-        "this version has no terminal UI yet; to train without it, run: {advice}   (moim --help lists every command)"
-    )
+/// `moim completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// What is wrong with a word that is neither a file nor a folder, if it was meant as a command.
+pub fn not_a_command(word: &Path) -> Option<String> {
+    if !is_like_a_command(word) {
+        return None;
+    }
+    let near = nearest_command(word);
+    let hint = near.map_or_else(String::new, |near| format!(", did you mean {near}?"));
+    let word = word.display().to_string();
+    Some(format!(
+        "there is no command {word:?}{hint}; moim --help lists them"
+    ))
 }
 
 /// A word that names no file and could only be meant as a command.
-fn is_like_a_command(word: &std::path::Path) -> bool {
+fn is_like_a_command(word: &Path) -> bool {
     word.extension().is_none() && word.components().count() == 1 && !word.exists()
 }
 
-fn nearest_command(word: &std::path::Path) -> Option<&'static str> {
+/// The names of [`Command`].
+const COMMANDS: [&str; 10] = [
+    "plan",
+    "rank",
+    "watch",
+    "compare",
+    "export",
+    "infer",
+    "sft",
+    "doctor",
+    "completions",
+    "man",
+];
+
+fn nearest_command(word: &Path) -> Option<&'static str> {
     let word = word.to_str()?;
-    let commands = ["plan", "rank", "watch", "compare", "infer", "sft", "doctor"];
-    commands
+    COMMANDS
         .into_iter()
         .map(|command| (strsim::jaro_winkler(word, command), command))
         .filter(|(likeness, _)| *likeness > 0.75)
@@ -354,12 +468,14 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_names_the_command_to_run() {
-        let line = |words: &[&str]| without_terminal_ui(&Cli::parse_from(words).train);
-        assert!(line(&["moim"]).contains("moim --no-ui EXPERIMENT"));
-        assert!(line(&["moim", "a.toml"]).contains("moim --no-ui a.toml"));
-        assert!(line(&["moim", "--resume", "r"]).contains("moim --no-ui --resume r"));
-        assert!(line(&["moim", "rnak"]).contains("did you mean rank?"));
-        assert!(!line(&["moim", "a.toml"]).contains('\n'));
+    fn a_word_that_is_no_file_was_meant_as_a_command() {
+        let said = |word: &str| not_a_command(Path::new(word));
+        assert!(said("rnak").is_some_and(|text| text.contains("did you mean rank?")));
+        assert_eq!(said("a.toml"), None);
+        let known: Vec<String> = Cli::command()
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned())
+            .collect();
+        assert_eq!(known, COMMANDS);
     }
 }

@@ -1,8 +1,9 @@
-//! `moim doctor`: what this machine offers.
+//! `moim doctor`: what this machine and this terminal offer.
+
+mod terminal;
 
 use std::env;
 use std::fs;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use moim::device::cuda_device_count;
@@ -14,18 +15,18 @@ use crate::failure::{Outcome, exit};
 
 /// Runs the command. Finding little is no failure: the CPU is enough.
 pub fn run(arguments: &DoctorArguments) -> Outcome {
-    let rows = [
+    let mut rows = vec![
         ("moim", version()),
         ("system", system()),
         ("processors", processors()),
         ("memory", memory()),
         ("cuda", cuda()),
         ("driver", driver()),
-        ("terminal", terminal()),
         ("locale", locale()),
         ("outputs", outputs(&arguments.outputs)),
         ("watching", watching()),
     ];
+    rows.extend(terminal::rows());
     let mut text = String::new();
     for (name, value) in rows {
         text.push_str(&format!("{name:<11} {value}\n"));
@@ -84,36 +85,6 @@ fn cuda() -> String {
 
 fn driver() -> String {
     first_line("/proc/driver/nvidia/version").unwrap_or_else(|| "no NVIDIA driver".to_owned())
-}
-
-fn terminal() -> String {
-    let shown = |is_terminal: bool| {
-        if is_terminal {
-            "a terminal"
-        } else {
-            "no terminal"
-        }
-    };
-    let size = rustix::termios::tcgetwinsize(std::io::stderr())
-        .or_else(|_| rustix::termios::tcgetwinsize(std::io::stdout()))
-        .map_or_else(
-            |_| "size unknown".to_owned(),
-            |size| format!("{} columns × {} rows", size.ws_col, size.ws_row),
-        );
-    let variable = |name: &str| env::var(name).unwrap_or_else(|_| "not set".to_owned());
-    let colour = match env::var_os("NO_COLOR") {
-        Some(value) if !value.is_empty() => "switched off by NO_COLOR".to_owned(),
-        _ => format!(
-            "TERM {}, COLORTERM {}",
-            variable("TERM"),
-            variable("COLORTERM")
-        ),
-    };
-    format!(
-        "stdout is {}, stderr is {}; {size}; colours: {colour}",
-        shown(std::io::stdout().is_terminal()),
-        shown(std::io::stderr().is_terminal())
-    )
 }
 
 /// The locale as C programs choose it: the first of three variables that is set.

@@ -7,26 +7,31 @@ mod cli;
 mod compare;
 mod console;
 mod doctor;
+mod export;
 mod failure;
 mod headless;
 mod infer;
 mod lines;
 mod log;
+mod manual;
 mod plan;
 mod progress;
 mod rank;
 mod scoring;
 mod sft;
 mod signals;
+mod tui;
 mod watch;
 
+use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, TrainArguments};
 use failure::{Outcome, exit};
+use tui::Opening;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -51,10 +56,51 @@ fn run(cli: &Cli) -> Outcome {
         Some(Command::Rank(arguments)) => rank::run(arguments),
         Some(Command::Watch(arguments)) => watch::run(arguments),
         Some(Command::Compare(arguments)) => compare::run(arguments),
+        Some(Command::Export(arguments)) => export::run(arguments),
         Some(Command::Infer(arguments)) => infer::run(arguments),
         Some(Command::Sft(arguments)) => sft::run(arguments),
         Some(Command::Doctor(arguments)) => doctor::run(arguments),
-        None if cli.train.no_ui => headless::run(&cli.train),
-        None => Err(failure::usage(cli::without_terminal_ui(&cli.train))),
+        Some(Command::Completions(arguments)) => manual::completions(arguments.shell),
+        Some(Command::Man) => manual::page(),
+        None => train(&cli.train),
     }
+}
+
+/// The terminal UI; without a terminal to draw on, what `--no-ui` does.
+fn train(arguments: &TrainArguments) -> Outcome {
+    if let Some(word) = &arguments.experiment
+        && let Some(problem) = cli::not_a_command(word)
+    {
+        return Err(failure::usage(problem));
+    }
+    let has_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    match has_terminal && !arguments.no_ui && !arguments.json {
+        true => terminal(arguments),
+        false => headless::run(arguments),
+    }
+}
+
+/// The terminal UI.
+fn terminal(arguments: &TrainArguments) -> Outcome {
+    if !arguments.overrides.set.is_empty() {
+        return Err(failure::usage(
+            "--set goes with --no-ui: in the terminal UI the Plan screen changes an experiment, and the file says what it is",
+        ));
+    }
+    let opening = match (&arguments.resume, &arguments.experiment) {
+        (Some(run), _) => Opening::Resume(run.clone()),
+        (None, None) => Opening::List,
+        (None, Some(path)) if path.is_dir() => Opening::Attach(path.clone()),
+        (None, Some(path)) => Opening::Start(path.clone()),
+    };
+    let terminal = &arguments.terminal;
+    Ok(tui::run(&tui::Options {
+        experiments: terminal.experiments.clone(),
+        outputs: terminal.outputs.clone(),
+        theme: terminal.theme,
+        is_ascii: terminal.ascii,
+        has_mouse: !terminal.no_mouse,
+        is_polling: terminal.poll,
+        opening,
+    })?)
 }

@@ -1,0 +1,68 @@
+//! The answer files of the open run, ranked as they appear.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use moim::score::Leaderboard;
+use moim::watch::{DirectoryCondition, WatchMode};
+
+/// The ranked list, as far as it is known.
+#[derive(Debug, Default)]
+pub struct Ranking {
+    /// Where the answer files lie.
+    pub directory: PathBuf,
+    /// Every file, the best first; `None` until the directory has been read once.
+    pub board: Option<Arc<Leaderboard>>,
+    /// Good versions read of each file; from 2 on it was updated.
+    pub revisions: BTreeMap<String, u32>,
+    /// Files whose scores are being made, in words.
+    pub scoring: Option<String>,
+    /// Whether the directory can be listed.
+    pub condition: Option<DirectoryCondition>,
+    /// How changes are noticed.
+    pub mode: Option<WatchMode>,
+    /// Why there is no list, e.g. labels that cannot be read.
+    pub problem: Option<String>,
+}
+
+/// News of the answer files. Fields that are `None` have not changed.
+#[derive(Debug, Default)]
+pub struct RankingNews {
+    /// The run they belong to.
+    pub run: PathBuf,
+    pub directory: Option<PathBuf>,
+    pub board: Option<Arc<Leaderboard>>,
+    pub revisions: Option<BTreeMap<String, u32>>,
+    pub scoring: Option<Option<String>>,
+    pub condition: Option<DirectoryCondition>,
+    pub mode: Option<WatchMode>,
+    pub problem: Option<Option<String>>,
+}
+
+impl Ranking {
+    /// Takes in news.
+    pub fn take_in(&mut self, news: RankingNews) {
+        if let Some(directory) = news.directory {
+            self.directory = directory;
+        }
+        if let Some(board) = news.board {
+            self.board = Some(board);
+        }
+        if let Some(revisions) = news.revisions {
+            self.revisions = revisions;
+        }
+        if let Some(scoring) = news.scoring {
+            self.scoring = scoring;
+        }
+        if let Some(condition) = news.condition {
+            self.condition = Some(condition);
+        }
+        if let Some(mode) = news.mode {
+            self.mode = Some(mode);
+        }
+        if let Some(problem) = news.problem {
+            self.problem = problem;
+        }
+    }
+}

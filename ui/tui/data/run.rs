@@ -1,0 +1,416 @@
+//! The open run: everything that Train shows.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use moim::run::{Event, Liveness, RunState};
+
+use super::index::Condition;
+use super::series::{Columns, History};
+use super::system::{metrics_of, seconds_between};
+
+/// The most alarms, and the most happenings, that are kept: the newest.
+const MOST_TOLD: usize = 1000;
+
+/// The run that is shown, as far as it has been read.
+#[derive(Debug)]
+pub struct OpenRun {
+    /// The run directory.
+    pub path: PathBuf,
+    /// run.json; an error where it is not there (yet, or any more) or cannot be read.
+    pub state: Result<RunState, String>,
+    /// Whether its process is there.
+    pub liveness: Liveness,
+    /// Whether the directory is there; `None` while it was never seen.
+    pub is_there: Option<bool>,
+    /// The first event: what is trained, with what.
+    pub start: Option<Event>,
+    /// What the trainer is doing at this moment.
+    pub progress: Option<moim::run::Progress>,
+    /// Metrics of `step` events.
+    pub history: History,
+    /// Metrics of system.jsonl over seconds since the first sample: `host/rss`, `device/reserved`, …
+    pub system: History,
+    /// The newest sample of system.jsonl.
+    pub system_now: Option<moim::run::SystemSample>,
+    /// When the first sample was taken.
+    pub system_start: Option<Timestamp>,
+    /// Seconds by which the clock was set back while samples were taken.
+    system_shift: f64,
+    /// Alarms, the newest last.
+    pub alarms: Vec<Alarm>,
+    /// What else happened: save points, scores, pauses, resumes; the newest last.
+    pub happenings: Vec<Happening>,
+    /// The end of log.txt, or of the launch log while there is no log.txt.
+    pub log: Vec<String>,
+    /// How far reading has come.
+    pub reading: Reading,
+}
+
+/// An alarm of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    pub time: Timestamp,
+    pub step: usize,
+    /// E.g. `entropy_collapse`.
+    pub code: String,
+    /// `warning` or `critical`.
+    pub severity: String,
+    pub message: String,
+}
+
+/// An event that is neither a step nor an alarm, in words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happening {
+    pub time: Timestamp,
+    /// The event's name, e.g. `checkpoint`.
+    pub name: String,
+    /// What it says, e.g. `epoch_1 saved at step 53`.
+    pub text: String,
+}
+
+/// How far a run has been read. The end of a long log is read first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Bytes of events.jsonl that have been read.
+    pub bytes: u64,
+    /// Bytes that it had when last looked at.
+    pub total: u64,
+    /// Lines that were no events, the latest in words.
+    pub bad_lines: usize,
+    pub latest_bad_line: Option<String>,
+    /// How often the log was cut or replaced under us.
+    pub restarts: usize,
+}
+
+/// News of the open run. Fields that are `None` or empty have not changed.
+#[derive(Debug, Default)]
+pub struct RunNews {
+    /// Whose news they are.
+    pub run: PathBuf,
+    /// Forget everything that came from events before: the log was cut or replaced.
+    pub has_restarted: bool,
+    /// Whether the directory is there.
+    pub is_there: Option<bool>,
+    /// run.json, and whether the process is there.
+    pub state: Option<(Result<RunState, String>, Option<Liveness>)>,
+    pub progress: Option<Option<moim::run::Progress>>,
+    /// The first event of the log, which is read ahead of the rest.
+    pub start: Option<Event>,
+    /// Events in the order of the file; all newer than what was told before. The steps among them
+    /// need not be here: [`steps`](Self::steps) holds them in less space.
+    pub events: Vec<Event>,
+    /// Events in the order of the file; all older than what was told before.
+    pub earlier_events: Vec<Event>,
+    /// Metrics of `step` events, newer than what was told before.
+    pub steps: Columns,
+    /// Metrics of `step` events, older than what was told before.
+    pub earlier_steps: Columns,
+    /// Forget all samples of the system: their log was cut or replaced.
+    pub has_system_restarted: bool,
+    /// When the first sample of the system was taken.
+    pub system_start: Option<Timestamp>,
+    /// Samples newer than what was told before.
+    pub system: Vec<moim::run::SystemSample>,
+    /// Metrics of older samples, over seconds since `system_start`.
+    pub earlier_system: Columns,
+    pub log: Option<Vec<String>>,
+    pub reading: Option<Reading>,
+}
+
+impl RunNews {
+    /// Nothing new of a run.
+    pub fn of(run: &Path) -> Self {
+        Self {
+            run: run.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl OpenRun {
+    /// A run of which nothing has been read.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            state: Err("not read yet".to_owned()),
+            liveness: Liveness::Unknown,
+            is_there: None,
+            start: None,
+            progress: None,
+            history: History::default(),
+            system: History::default(),
+            system_now: None,
+            system_start: None,
+            system_shift: 0.0,
+            alarms: Vec::new(),
+            happenings: Vec::new(),
+            log: Vec::new(),
+            reading: Reading::default(),
+        }
+    }
+
+    /// What the run is doing. A run whose directory was never seen is about to start.
+    pub fn condition(&self) -> Condition {
+        match self.is_there {
+            None if self.state.is_err() => Condition::Starting,
+            Some(false) => Condition::Unreadable,
+            _ => Condition::of(&self.state, self.liveness),
+        }
+    }
+
+    /// `<experiment>/<run>`.
+    pub fn id(&self) -> String {
+        let mut parts = self.path.components().rev();
+        let mut part = || {
+            parts
+                .next()
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+                .unwrap_or_default()
+        };
+        let name = part();
+        format!("{}/{name}", part())
+    }
+
+    /// Optimizer steps taken and in all, where known.
+    pub fn steps(&self) -> Option<(usize, usize)> {
+        let state = self.state.as_ref().ok()?;
+        Some((state.step, state.total_steps))
+    }
+
+    /// Seconds until the end at the pace of the last steps; `None` while unknown.
+    pub fn remaining_seconds(&self) -> Option<f64> {
+        let (step, total) = self.steps()?;
+        let times = self.history.get("step_time")?.points();
+        let recent = times.iter().rev().take(20);
+        let finite: Vec<f64> = recent
+            .map(|point| point.1)
+            .filter(|seconds| seconds.is_finite())
+            .collect();
+        let mean = finite.iter().sum::<f64>() / finite.len() as f64;
+        mean.is_finite()
+            .then(|| mean * total.saturating_sub(step) as f64)
+    }
+
+    /// Takes in news.
+    pub fn take_in(&mut self, news: RunNews) {
+        if news.has_restarted {
+            self.start = None;
+            self.history = History::default();
+            self.alarms.clear();
+            self.happenings.clear();
+        }
+        if let Some(is_there) = news.is_there {
+            self.is_there = Some(is_there);
+        }
+        if let Some((state, liveness)) = news.state {
+            self.state = state;
+            self.liveness = liveness.unwrap_or(self.liveness);
+        }
+        if let Some(progress) = news.progress {
+            self.progress = progress;
+        }
+        if news.start.is_some() {
+            self.start = news.start;
+        }
+        self.history.prepend(news.earlier_steps);
+        self.take_in_earlier(&news.earlier_events);
+        self.history.extend(news.steps);
+        for event in news.events {
+            self.take_in_event(event);
+        }
+        if news.has_system_restarted {
+            self.system = History::default();
+            self.system_now = None;
+            self.system_start = None;
+            self.system_shift = 0.0;
+        }
+        self.system_start = self.system_start.or(news.system_start);
+        self.system.prepend(news.earlier_system);
+        for sample in news.system {
+            self.take_in_sample(sample);
+        }
+        if let Some(log) = news.log {
+            self.log = log;
+        }
+        if let Some(reading) = news.reading {
+            self.reading = reading;
+        }
+    }
+
+    fn take_in_event(&mut self, event: Event) {
+        match event.name.as_str() {
+            "step" => {
+                let Some(step) = event.number("step") else {
+                    return;
+                };
+                for key in event.fields.keys().filter(|key| is_metric(key)) {
+                    if let Some(value) = event.number(key) {
+                        self.history.push(key, step, value);
+                    }
+                }
+                return;
+            }
+            "alarm" => self.alarms.push(Alarm::of(&event)),
+            _ => self.happenings.push(Happening::of(&event)),
+        }
+        let surplus = |length: usize| length.saturating_sub(MOST_TOLD);
+        self.alarms.drain(..surplus(self.alarms.len()));
+        self.happenings.drain(..surplus(self.happenings.len()));
+        if event.name == "start" {
+            self.start = Some(event);
+        }
+    }
+
+    fn take_in_earlier(&mut self, events: &[Event]) {
+        let room = |length: usize| MOST_TOLD.saturating_sub(length);
+        let alarms = events.iter().filter(|event| event.name == "alarm");
+        let mut alarms: Vec<Alarm> = alarms
+            .rev()
+            .take(room(self.alarms.len()))
+            .map(Alarm::of)
+            .collect();
+        alarms.reverse();
+        self.alarms.splice(0..0, alarms);
+        let others = events
+            .iter()
+            .filter(|event| !matches!(event.name.as_str(), "alarm" | "step"));
+        let room = room(self.happenings.len());
+        let mut others: Vec<Happening> = others.rev().take(room).map(Happening::of).collect();
+        others.reverse();
+        self.happenings.splice(0..0, others);
+        if let Some(start) = events.iter().find(|event| event.name == "start") {
+            self.start = Some(start.clone());
+        }
+    }
+
+    /// A clock that is set back would fold the charts; the time that it takes away is added from
+    /// then on.
+    fn take_in_sample(&mut self, sample: moim::run::SystemSample) {
+        let start = *self.system_start.get_or_insert(sample.time);
+        if let Some(now) = &self.system_now {
+            self.system_shift += seconds_between(sample.time, now.time).max(0.0);
+        }
+        let seconds = seconds_between(start, sample.time) + self.system_shift;
+        for (metric, value) in metrics_of(&sample) {
+            self.system.push(metric, seconds, value);
+        }
+        self.system_now = Some(sample);
+    }
+}
+
+/// Whether a field of a `step` event is a metric over steps, rather than what it is over.
+pub fn is_metric(key: &str) -> bool {
+    !matches!(key, "v" | "step" | "total_steps" | "nonfinite")
+}
+
+#[cfg(test)]
+mod tests {
+    use moim::run::{HostSample, SystemSample};
+
+    use super::*;
+
+    fn step(step: usize, reward: f64) -> Event {
+        Event::new("step")
+            .with("step", step)
+            .with("total_steps", 9usize)
+            .with("reward", reward)
+    }
+
+    fn checkpoint(step: usize) -> Event {
+        Event::new("checkpoint")
+            .with("checkpoint", format!("step_{step}"))
+            .with("step", step)
+    }
+
+    fn news(change: impl FnOnce(&mut RunNews)) -> RunNews {
+        let mut news = RunNews::default();
+        change(&mut news);
+        news
+    }
+
+    #[test]
+    fn newer_and_earlier_events_come_to_one_history() {
+        let mut run = OpenRun::new(Path::new("outputs/demo/첫째"));
+        run.take_in(news(|news| {
+            news.events = vec![step(5, 0.5), checkpoint(5), step(6, f64::NAN)];
+        }));
+        run.take_in(news(|news| {
+            news.earlier_steps.add("reward", 1.0, 0.1);
+            news.earlier_events = vec![Event::new("start"), Event::new("alarm"), checkpoint(2)];
+        }));
+        let points = run.history.get("reward").unwrap().points();
+        assert_eq!(points[..2], [(1.0, 0.1), (5.0, 0.5)]);
+        assert!(points[2].1.is_nan());
+        assert_eq!(run.history.names().collect::<Vec<_>>(), ["reward"]);
+        let names: Vec<&str> = run
+            .happenings
+            .iter()
+            .map(|happening| happening.name.as_str())
+            .collect();
+        assert_eq!(names, ["start", "checkpoint", "checkpoint"]);
+        assert_eq!((run.alarms.len(), run.start.is_some()), (1, true));
+        assert_eq!(run.id(), "demo/첫째");
+
+        run.take_in(news(|news| news.has_restarted = true));
+        assert!(run.history.get("reward").is_none() && run.happenings.is_empty());
+    }
+
+    #[test]
+    fn what_is_told_is_bounded_and_the_newest_stays() {
+        let mut run = OpenRun::new(Path::new("r"));
+        run.take_in(news(|news| {
+            news.events = (0..1500).map(checkpoint).collect()
+        }));
+        assert_eq!(run.happenings.len(), MOST_TOLD);
+        assert_eq!(run.happenings[0].text, "step_500 saved at step 500");
+        run.take_in(news(|news| news.earlier_events = vec![checkpoint(1)]));
+        assert_eq!(run.happenings[0].text, "step_500 saved at step 500");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_folds_nothing() {
+        let sample = |time: &str, rss: u64| SystemSample {
+            time: time.parse().unwrap(),
+            step: 0,
+            phase: None,
+            host: HostSample {
+                rss: Some(rss),
+                ..HostSample::default()
+            },
+            device: None,
+            card: None,
+            note: None,
+        };
+        let mut run = OpenRun::new(Path::new("r"));
+        run.take_in(news(|news| {
+            news.system = vec![
+                sample("2026-11-22T03:00:00Z", 1),
+                sample("2026-11-22T03:00:10Z", 2),
+                sample("2026-11-22T02:00:00Z", 3),
+                sample("2026-11-22T02:00:02Z", 4),
+            ];
+        }));
+        let points = run.system.get("host/rss").unwrap().points();
+        // The third replaces the second: no time has passed by the clock.
+        assert_eq!(points, [(0.0, 1.0), (10.0, 3.0), (12.0, 4.0)]);
+    }
+
+    #[test]
+    fn what_a_run_is_doing() {
+        let mut run = OpenRun::new(Path::new("r"));
+        assert_eq!(run.condition(), Condition::Starting);
+        run.take_in(news(|news| {
+            news.is_there = Some(true);
+            news.state = Some((Err("no run.json yet".to_owned()), Some(Liveness::Alive)));
+        }));
+        assert_eq!(run.condition(), Condition::Starting);
+        let state = RunState::begin("demo/r", "cpu");
+        run.take_in(news(|news| {
+            news.state = Some((Ok(state), Some(Liveness::Alive)))
+        }));
+        assert_eq!(run.condition(), Condition::Running);
+        run.take_in(news(|news| news.is_there = Some(false)));
+        assert_eq!(run.condition(), Condition::Unreadable);
+    }
+}

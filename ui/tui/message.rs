@@ -1,0 +1,231 @@
+//! What goes into [`update`](super::update::update) and what comes out of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossterm::event::{KeyEvent, MouseEvent};
+use jiff::Timestamp;
+use moim::experiment::{Difference, Experiment};
+use moim::run::Request;
+
+use super::data::answers::{AnswersPage, AnswersQuery};
+use super::data::comparison::ComparisonData;
+use super::data::index::Index;
+use super::data::plan::PlanFacts;
+use super::data::ranking::RankingNews;
+use super::data::run::RunNews;
+use super::state::Screen;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Message {
+    Key(KeyEvent),
+    Mouse(MouseEvent),
+    Paste(String),
+    Resize {
+        width: u16,
+        height: u16,
+    },
+    /// The clock, once a second while something on the screen shows an age or a remaining time.
+    Tick(Timestamp),
+    /// A worker has read something.
+    Data(Data),
+    /// An effect was carried out, or failed.
+    Done(Outcome),
+    /// The system asks the program to end.
+    Terminate,
+}
+
+/// What workers read from the disk.
+#[derive(Debug)]
+pub enum Data {
+    /// The experiments and runs there are.
+    Index(Index),
+    /// News of the open run.
+    Run(Box<RunNews>),
+    /// A page of completions, as it was asked for.
+    Answers(AnswersPage),
+    /// News of the answer files.
+    Ranking(RankingNews),
+    /// A comparison that was asked for.
+    Comparison(Result<Arc<ComparisonData>, String>),
+    /// What the plan of an experiment follows from besides its text.
+    Plan(PlanFacts),
+    /// Runs with the configuration of an experiment.
+    Duplicates { of: PathBuf, runs: Vec<PathBuf> },
+    /// What differs between configurations: the first against each other.
+    Differences(Vec<(PathBuf, Result<Vec<Difference>, String>)>),
+}
+
+/// How an effect ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was done; a sentence says what, and may be shown.
+    Told(String),
+    /// It failed; a sentence says why and what to do.
+    Failed(String),
+    /// A trainer was started in this run directory, which may not be there yet.
+    Started { run: PathBuf, log: PathBuf },
+    /// A trainer could not be started, or has ended before its run directory was there.
+    StartFailed {
+        experiment: PathBuf,
+        last_words: String,
+    },
+    /// A file was written.
+    Written { path: PathBuf },
+}
+
+/// Input and output to be done by a worker. `update` does none itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Read experiments and runs again now.
+    Rescan,
+    /// Follow this run: its events, progress, system, log and answer files.
+    OpenRun(PathBuf),
+    /// Read completions of the open run.
+    ReadAnswers(AnswersQuery),
+    /// Compare these answer files of the open run, the first being the baseline.
+    Compare { run: PathBuf, files: Vec<String> },
+    /// Read what the plan of this experiment needs: model shapes, number of prompts.
+    ReadPlanFacts(Box<Experiment>),
+    /// Look for runs with the same configuration.
+    FindDuplicates { experiment: PathBuf },
+    /// Compare configurations.
+    ReadDifferences(Vec<PathBuf>),
+    /// Start a trainer for an experiment file.
+    Start { experiment: PathBuf },
+    /// Start a trainer that goes on with a run.
+    Resume { run: PathBuf },
+    /// Drop a request into a run's control folder.
+    Ask { run: PathBuf, request: Request },
+    /// Kill the process group of a run's trainer.
+    Kill { run: PathBuf },
+    /// Delete a run directory or an experiment file.
+    Delete { path: PathBuf },
+    /// Write a file as a whole; refused where it exists and `replaces` is not its present text.
+    Write {
+        path: PathBuf,
+        text: String,
+        replaces: Option<Arc<str>>,
+    },
+    /// Keep the queue on the disk.
+    KeepQueue(Vec<PathBuf>),
+    /// Put a text into the terminal's clipboard.
+    Copy(String),
+    /// Leave the screen for an editor on this file, then come back.
+    OpenInEditor(PathBuf),
+    /// Write the screen as it is drawn as text.
+    DumpScreen,
+    /// Switch the terminal's mouse reports.
+    SetMouse(bool),
+    /// Stop this process until the shell continues it.
+    Suspend,
+    /// Draw everything anew.
+    Redraw,
+    /// End the program.
+    Quit,
+}
+
+/// What a screen wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Effect(Effect),
+    /// Go to another screen.
+    Show(Screen),
+    /// Open an experiment file on the Plan screen.
+    Plan(PathBuf),
+    /// Make a run the open one and go to a screen.
+    Attach {
+        run: PathBuf,
+        then: Screen,
+    },
+    /// Ask a question; each answer has its own commands.
+    Ask(Dialog),
+    /// Ask for a line of text.
+    Input(Input),
+    /// Show a text in a window of its own.
+    Read {
+        title: String,
+        lines: Vec<String>,
+    },
+    /// Say something in the last line but one.
+    Tell(Notice),
+    /// Add to the queue.
+    Enqueue(PathBuf),
+    /// Empty the queue.
+    ClearQueue,
+}
+
+impl From<Effect> for Command {
+    fn from(effect: Effect) -> Self {
+        Self::Effect(effect)
+    }
+}
+
+/// A question with answers that are keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dialog {
+    pub title: String,
+    pub lines: Vec<String>,
+    pub choices: Vec<Choice>,
+}
+
+/// One answer to a [`Dialog`]. Esc always answers "no".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// A letter.
+    pub key: char,
+    pub label: String,
+    pub commands: Vec<Command>,
+}
+
+impl Choice {
+    pub fn new(key: char, label: &str, commands: Vec<Command>) -> Self {
+        Self {
+            key,
+            label: label.to_owned(),
+            commands,
+        }
+    }
+}
+
+/// A line of text that is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    pub title: String,
+    pub initial: String,
+    pub purpose: InputPurpose,
+}
+
+/// What becomes of a line that was typed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InputPurpose {
+    /// The text of a new experiment file under this name in the folder of experiments; its
+    /// content is given.
+    NewExperiment { text: String },
+    /// A file to write an export to.
+    ExportTo { text: String },
+}
+
+/// A line for the person, and how it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    pub text: String,
+    pub is_error: bool,
+}
+
+impl Notice {
+    pub fn info(text: impl Into<String>) -> Command {
+        Command::Tell(Self {
+            text: text.into(),
+            is_error: false,
+        })
+    }
+
+    pub fn error(text: impl Into<String>) -> Command {
+        Command::Tell(Self {
+            text: text.into(),
+            is_error: true,
+        })
+    }
+}

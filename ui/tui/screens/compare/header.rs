@@ -1,0 +1,215 @@
+//! What the comparison comes to, above the list.
+
+use moim::score::Comparison;
+use moim::score::compare::{MetricDeltas, Outcome};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::model::{letter, type_name};
+use crate::tui::screens::ranking::columns::{excludes_zero, number, probability};
+use crate::tui::screens::ranking::words::signed_interval;
+use crate::tui::screens::words::without_ending;
+use crate::tui::text::{self, Align};
+use crate::tui::theme::Look;
+use crate::tui::widgets::scroll::wrapped;
+
+/// The files and what `other` differs in from the baseline, as lines of at most `cells`.
+pub(super) fn lines(
+    comparison: &Comparison,
+    other: usize,
+    cells: usize,
+    look: &Look,
+) -> Vec<Line<'static>> {
+    let theme = &look.theme;
+    let mut lines = files(comparison, other, cells, look);
+    let Some(against) = comparison
+        .files
+        .get(other)
+        .and_then(|file| file.against_baseline.as_ref())
+    else {
+        return lines;
+    };
+    let mut say = |words: &str, style: Style| lines.extend(wrapped(words, cells, style));
+    let (a, b) = (letter(0), letter(other));
+    let outcome = &against.outcome;
+    let counts = &outcome.counts;
+    let mut joined = format!("{b} against {a}: {} joined", counts.items);
+    for (file, only) in [(&a, &against.only_baseline), (&b, &against.only_this)] {
+        if !only.is_empty() {
+            joined.push_str(&format!(", {} only in {file}", only.len()));
+        }
+    }
+    joined.push_str(&format!(
+        "; better {}, worse {}, equal {}, sign p {}",
+        counts.wins,
+        counts.losses,
+        counts.ties,
+        probability(outcome.sign_test_p_value)
+    ));
+    say(&joined, theme.text);
+    let Some(metrics) = &outcome.metrics else {
+        return lines;
+    };
+    let adjusted = comparison.files.len() > 2;
+    say(
+        &final_mean(metrics, adjusted),
+        certainty_style(metrics, look),
+    );
+    let em = format!(
+        "EM {}: {} fixed, {} broken, {} both right, {} both wrong; McNemar p {}",
+        text::delta(metrics.em.difference, 4),
+        counts.fixed,
+        counts.broken,
+        counts.both_right,
+        counts.both_wrong,
+        probability(if adjusted {
+            metrics.em.p_holm
+        } else {
+            metrics.em.p_value
+        })
+    );
+    say(&em, theme.text);
+    let types: Vec<String> = against
+        .types
+        .iter()
+        .map(|kind| of_type(&kind.question_type, &kind.outcome, adjusted))
+        .collect();
+    if types.len() > 1 {
+        say(&types.join("; "), theme.dim);
+    }
+    lines
+}
+
+/// Every file with its letter and the Final Mean over the items it answers; the one whose changes
+/// are shown stands out by its sign.
+fn files(comparison: &Comparison, other: usize, cells: usize, look: &Look) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::default()];
+    let mut used = 0;
+    let is_complete = comparison
+        .files
+        .iter()
+        .all(|file| file.answered == comparison.items.len());
+    for (index, file) in comparison.files.iter().enumerate() {
+        let mut mean = file
+            .means
+            .map(|means| number(means.final_mean))
+            .unwrap_or_default();
+        if !is_complete {
+            mean.push_str(&format!(" of {}", file.answered));
+        }
+        let sign = if index == other {
+            look.glyphs.cursor
+        } else {
+            " "
+        };
+        let role = if index == 0 { " (baseline)" } else { "" };
+        let name = text::single_line(without_ending(&file.file));
+        let name = text::truncate(&name, cells.saturating_sub(24).max(8), look.glyphs.ellipsis);
+        let words = format!("{sign}{} {name} {mean}{role}  ", letter(index));
+        let width = text::width(&words);
+        if used > 0 && used + width > cells {
+            lines.push(Line::default());
+            used = 0;
+        }
+        used += width;
+        let style = match index == other || index == 0 {
+            true => look.theme.title,
+            false => look.theme.text,
+        };
+        if let Some(line) = lines.last_mut() {
+            line.spans.push(Span::styled(words, style));
+        }
+    }
+    lines
+}
+
+fn final_mean(metrics: &MetricDeltas, adjusted: bool) -> String {
+    let delta = &metrics.final_mean;
+    let (name, p) = match adjusted {
+        true => ("Holm p", delta.p_holm),
+        false => ("p", delta.p_value),
+    };
+    let verdict = match excludes_zero(delta.interval) {
+        true => "more than chance",
+        false => "may be chance",
+    };
+    format!(
+        "Final Mean {} ({}), {name} {}: {verdict}",
+        text::delta(delta.difference, 4),
+        signed_interval(delta.interval),
+        probability(p)
+    )
+}
+
+fn certainty_style(metrics: &MetricDeltas, look: &Look) -> Style {
+    let delta = &metrics.final_mean;
+    match excludes_zero(delta.interval) {
+        true if delta.difference > 0.0 => look.theme.good,
+        true => look.theme.bad,
+        false => look.theme.text,
+    }
+}
+
+fn of_type(question_type: &str, outcome: &Outcome, adjusted: bool) -> String {
+    let counts = &outcome.counts;
+    let change = outcome.metrics.map(|metrics| {
+        let delta = metrics.final_mean;
+        let p = if adjusted {
+            delta.p_holm
+        } else {
+            delta.p_value
+        };
+        format!(" {} p {}", text::delta(delta.difference, 4), probability(p))
+    });
+    format!(
+        "{} ({}){} (+{} -{})",
+        type_name(question_type),
+        counts.items,
+        change.unwrap_or_default(),
+        counts.fixed,
+        counts.broken
+    )
+}
+
+/// Cells of [`metrics`].
+pub(super) const METRICS_WIDTH: u16 = 54;
+
+/// Every metric of the baseline and the other file with the difference: a table for screens
+/// that have room beside the sentences.
+pub(super) fn metrics(comparison: &Comparison, other: usize, look: &Look) -> Vec<Line<'static>> {
+    let metrics = comparison
+        .files
+        .get(other)
+        .and_then(|file| file.against_baseline.as_ref()?.outcome.metrics);
+    let Some(metrics) = metrics else {
+        return Vec::new();
+    };
+    let row = |cells: [&str; 5]| {
+        let widths = [11, 6, 6, 8, 18];
+        let mut line = String::new();
+        for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let align = if place == 0 {
+                Align::Left
+            } else {
+                Align::Right
+            };
+            line.push_str(&text::aligned(cell, width, align, ""));
+            line.push(' ');
+        }
+        line.trim_end().to_owned()
+    };
+    let (a, b) = (letter(0), letter(other));
+    let heads = ["", &a, &b, "change", "interval"];
+    let mut lines = vec![Line::styled(row(heads), look.theme.header)];
+    for (name, delta) in metrics.named() {
+        let cells = [
+            name,
+            &number(delta.baseline),
+            &number(delta.this),
+            &text::delta(delta.difference, 4),
+            &signed_interval(delta.interval),
+        ];
+        lines.push(Line::styled(row(cells), look.theme.text));
+    }
+    lines
+}

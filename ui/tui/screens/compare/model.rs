@@ -1,0 +1,252 @@
+//! What the screen asks of a comparison: the one place that looks into it.
+
+use std::borrow::Cow;
+
+use moim::score::compare::{Change, ComparedItem, ItemFilter, ItemMetrics, Selection};
+use moim::score::names::natural_order;
+use moim::score::{Comparison, Verdict};
+
+use crate::tui::filter::Filter;
+use crate::tui::text;
+
+/// A metric of an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Metric {
+    #[default]
+    FinalMean,
+    Em,
+    Rouge1,
+    BertScore,
+    Format,
+}
+
+impl Metric {
+    /// In the order of sorting and of the details.
+    pub(super) const ALL: [Self; 5] = [
+        Self::FinalMean,
+        Self::Em,
+        Self::Rouge1,
+        Self::BertScore,
+        Self::Format,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::FinalMean => "Final Mean",
+            Self::Em => "EM",
+            Self::Rouge1 => "ROUGE-1",
+            Self::BertScore => "BERTScore",
+            Self::Format => "Format",
+        }
+    }
+
+    /// Whether it is 0 or 1 for every item.
+    pub(super) const fn is_binary(self) -> bool {
+        matches!(self, Self::Em | Self::Format)
+    }
+
+    pub(super) fn of(self, metrics: &ItemMetrics) -> f64 {
+        match self {
+            Self::FinalMean => metrics.final_mean,
+            Self::Em => metrics.em,
+            Self::Rouge1 => metrics.rouge1,
+            Self::BertScore => metrics.bertscore,
+            Self::Format => metrics.format,
+        }
+    }
+}
+
+/// The order of the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As in the label file.
+    #[default]
+    Labels,
+    /// By the change of a metric, the largest loss first.
+    Change(Metric),
+}
+
+impl Order {
+    pub(super) fn next(self) -> Self {
+        let Self::Change(metric) = self else {
+            return Self::Change(Metric::default());
+        };
+        let place = Metric::ALL.iter().position(|known| *known == metric);
+        match place.and_then(|place| Metric::ALL.get(place + 1)) {
+            Some(next) => Self::Change(*next),
+            None => Self::Labels,
+        }
+    }
+
+    /// The metric whose values the list shows.
+    pub(super) fn metric(self) -> Metric {
+        match self {
+            Self::Labels => Metric::default(),
+            Self::Change(metric) => metric,
+        }
+    }
+}
+
+/// Which items are listed, and in which order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query {
+    pub(super) selection: Selection,
+    /// Over ids, questions, labels and answers.
+    pub(super) filter: Filter,
+    pub(super) order: Order,
+    pub(super) is_reversed: bool,
+}
+
+impl Query {
+    /// The items in their order, by their place in the comparison. Changes are those of the
+    /// file `other`; items without one come last.
+    pub(super) fn items(&self, comparison: &Comparison, other: usize) -> Vec<usize> {
+        let mut shown: Vec<usize> = (0..)
+            .zip(&comparison.items)
+            .filter(|(_, item)| self.selection.keeps(item) && self.matches(item))
+            .map(|(index, _)| index)
+            .collect();
+        if let Order::Change(metric) = self.order {
+            let change = |index: &usize| {
+                let item = comparison.items.get(*index)?;
+                delta(item, other, metric)
+            };
+            shown.sort_by(|left, right| match (change(left), change(right)) {
+                (Some(left), Some(right)) if self.is_reversed => right.total_cmp(&left),
+                (Some(left), Some(right)) => left.total_cmp(&right),
+                (left, right) => right.is_some().cmp(&left.is_some()),
+            });
+        } else if self.is_reversed {
+            shown.reverse();
+        }
+        shown
+    }
+
+    fn matches(&self, item: &ComparedItem) -> bool {
+        if self.filter.is_empty() {
+            return true;
+        }
+        let answers = item.answers.iter().flatten().map(|answer| &answer.text);
+        let texts: Vec<Cow<'_, str>> = [&item.id, &item.question, &item.label]
+            .into_iter()
+            .chain(answers)
+            .map(|text| composed(text))
+            .collect();
+        self.filter.passes(texts.iter().map(AsRef::as_ref))
+    }
+
+    /// What is listed, in words.
+    pub(super) fn in_words(&self, files: usize) -> String {
+        let mut words = match (self.selection.filter, files > 2) {
+            (ItemFilter::All, _) => "all items",
+            (ItemFilter::Changed, _) => "changed items",
+            (ItemFilter::Fixed, _) => "fixed items",
+            (ItemFilter::Broken, _) => "broken items",
+            (ItemFilter::BothWrong, false) => "items both have wrong",
+            (ItemFilter::BothRight, false) => "items both have right",
+            (ItemFilter::BothWrong, true) => "items all have wrong",
+            (ItemFilter::BothRight, true) => "items all have right",
+        }
+        .to_owned();
+        if let Some(question_type) = &self.selection.question_type {
+            words.push_str(&format!(", {}", type_name(question_type)));
+        }
+        if !self.filter.is_empty() {
+            words.push_str(&format!(", /{}/", self.filter.text()));
+        }
+        words
+    }
+}
+
+pub(super) use crate::tui::screens::ranking::details::type_name;
+
+/// The text with its syllables composed. A look at each character is many times faster than
+/// asking whether a text is in normal form, and every key of a filter goes over all texts.
+fn composed(text: &str) -> Cow<'_, str> {
+    let is_part = |sign: char| matches!(sign, '\u{300}'..='\u{36f}' | '\u{1100}'..='\u{11ff}' | '\u{d7b0}'..='\u{d7ff}');
+    match text.chars().any(is_part) {
+        true => Cow::Owned(text::nfc(text)),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// How a file is called on the screen: A, B, … Z, then by number.
+pub(super) fn letter(file: usize) -> String {
+    match u8::try_from(file) {
+        Ok(place @ 0..26) => char::from(b'A' + place).to_string(),
+        _ => (file + 1).to_string(),
+    }
+}
+
+/// What became of an item from the baseline to a file.
+pub(super) fn change(item: &ComparedItem, other: usize) -> Option<Change> {
+    item.answers.get(other)?.as_ref()?.against_baseline
+}
+
+/// A metric of an item, a file minus the baseline; `None` where either lacks the item or the
+/// metric could not be computed.
+pub(super) fn delta(item: &ComparedItem, other: usize, metric: Metric) -> Option<f64> {
+    let of = |file: usize| Some(metric.of(&item.answers.get(file)?.as_ref()?.metrics));
+    let difference = of(other)? - of(0)?;
+    difference.is_finite().then_some(difference)
+}
+
+fn changes(item: &ComparedItem) -> impl Iterator<Item = Change> {
+    item.answers
+        .iter()
+        .flatten()
+        .filter_map(|answer| answer.against_baseline)
+}
+
+/// Whether any file has another verdict or another answer than the baseline.
+pub(super) fn is_changed(item: &ComparedItem) -> bool {
+    changes(item)
+        .any(|change| !change.is_same || matches!(change.verdict, Verdict::Fixed | Verdict::Broken))
+}
+
+/// Whether the baseline has it right and any file wrong.
+pub(super) fn is_regression(item: &ComparedItem) -> bool {
+    changes(item).any(|change| change.verdict == Verdict::Broken)
+}
+
+/// Right and wrong along the epochs, whichever file is the baseline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Course {
+    /// (file, whether it is right); `None` where the file lacks the item.
+    pub(super) marks: Vec<(usize, Option<bool>)>,
+    /// The first file that has it right.
+    pub(super) first_right: Option<usize>,
+    /// How often right and wrong changed.
+    pub(super) flips: usize,
+}
+
+/// The files in the order of their names, which is that of the epochs.
+pub(super) fn by_time(comparison: &Comparison) -> Vec<usize> {
+    let mut files: Vec<(usize, &str)> = (0..)
+        .zip(comparison.files.iter().map(|file| file.file.as_str()))
+        .collect();
+    files.sort_by(|(_, left), (_, right)| natural_order(left, right));
+    files.into_iter().map(|(file, _)| file).collect()
+}
+
+/// The course of an item along the files of [`by_time`].
+pub(super) fn course(item: &ComparedItem, files: &[usize]) -> Course {
+    let marks: Vec<(usize, Option<bool>)> = files
+        .iter()
+        .map(|&file| {
+            let answer = item.answers.get(file).and_then(Option::as_ref);
+            (file, answer.map(|answer| answer.metrics.is_right()))
+        })
+        .collect();
+    let known: Vec<bool> = marks.iter().filter_map(|(_, mark)| *mark).collect();
+    let first_right = marks.iter().find(|(_, mark)| *mark == Some(true));
+    Course {
+        first_right: first_right.map(|(file, _)| *file),
+        flips: known
+            .iter()
+            .zip(known.iter().skip(1))
+            .filter(|(one, next)| one != next)
+            .count(),
+        marks,
+    }
+}

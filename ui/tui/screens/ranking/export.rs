@@ -1,0 +1,63 @@
+//! Writing and copying what the screen shows.
+
+use moim::score::render::{self, state_in_words};
+use moim::score::{Leaderboard, Row};
+
+use super::columns::{Reference, interval, number, probability};
+use crate::tui::message::Command;
+use crate::tui::screens::export::{Form, ask};
+use crate::tui::text;
+
+/// The leaderboard in every form there is.
+pub(super) fn leaderboard(board: &Leaderboard, run: &str) -> Command {
+    // Every key is a string and every number finite or null: this cannot fail.
+    let json = serde_json::to_string_pretty(&render::json(board)).unwrap_or_default() + "\n";
+    let stem = format!("ranking_{}", run.replace('/', "_"));
+    let form = |key, label: &str, ending: &str, text| Form {
+        key,
+        label: label.to_owned(),
+        file: format!("{stem}.{ending}").into(),
+        text,
+    };
+    ask(
+        "the leaderboard",
+        vec![
+            form('t', "text", "txt", render::text(board)),
+            form('m', "Markdown", "md", render::markdown(board)),
+            form('c', "CSV", "csv", render::csv(board)),
+            form('j', "JSON", "json", json),
+        ],
+    )
+}
+
+/// One file in one line.
+pub(super) fn row(row: &Row) -> String {
+    let mut parts = vec![row.scored.file.clone()];
+    parts.extend(row.rank.map(|rank| format!("rank {rank}")));
+    if let Some(means) = &row.means {
+        let range = row
+            .intervals
+            .map(|all| format!(" ({})", interval(all.final_mean)));
+        parts.push(format!(
+            "Final Mean {}{}",
+            number(means.final_mean),
+            range.unwrap_or_default()
+        ));
+        parts.push(format!("ROUGE-1 {}", number(means.rouge1)));
+        parts.push(format!("BERTScore {}", number(means.bertscore)));
+        parts.push(format!("EM {}", number(means.em)));
+    }
+    for reference in [Reference::EpochZero, Reference::Best] {
+        if let Some(difference) = reference.of(row) {
+            let delta = difference.final_mean;
+            parts.push(format!(
+                "{} against {} (Holm p {})",
+                text::delta(delta.difference, 4),
+                difference.file,
+                probability(delta.p_holm)
+            ));
+        }
+    }
+    parts.push(state_in_words(row));
+    parts.join(", ")
+}

@@ -1,0 +1,205 @@
+//! Which charts there are, in which order, and what they are drawn with.
+
+use std::borrow::Cow;
+
+use ratatui::style::Style;
+
+use super::Train;
+use super::ranges::references;
+use crate::tui::data::run::OpenRun;
+use crate::tui::data::series::History;
+use crate::tui::filter::Filter;
+use crate::tui::theme::Look;
+use crate::tui::widgets::chart::{Chart, Line, Scale};
+
+/// Stands for the mean of every reward, of which each run has its own.
+const EVERY_REWARD: &str = "rewards/*/mean";
+
+/// What a person looks at first, in this order; other metrics follow by name.
+const FIRST: [&str; 14] = [
+    "reward",
+    EVERY_REWARD,
+    "loss",
+    "kl",
+    "entropy",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "grad_norm",
+    "learning_rate",
+    "frac_reward_zero_std",
+    "reward_std",
+    "step_time",
+    "tokens_per_second/rollout",
+    "tokens_per_second/backward",
+];
+
+/// Metrics that only count up: they are drawn where a filter asks for them.
+const COUNTERS: [&str; 5] = [
+    "step",
+    "total_steps",
+    "epoch",
+    "num_tokens",
+    "elapsed_seconds",
+];
+
+/// Steps that a window shows, the shortest first. Longer than the last is everything.
+pub(super) const WINDOWS: [f64; 5] = [20.0, 50.0, 200.0, 1000.0, 5000.0];
+
+/// Weights of the past in a smoothed line.
+pub(super) const SMOOTHINGS: [f64; 6] = [0.0, 0.5, 0.7, 0.9, 0.95, 0.99];
+
+/// The metrics that have a chart, in the order of the charts.
+pub(super) fn names<'a>(history: &'a History, filter: &Filter) -> Vec<&'a str> {
+    let all: Vec<&str> = history.names().collect();
+    let is_reward = |name: &str| name.starts_with("rewards/") && name.ends_with("/mean");
+    let mut names: Vec<&str> = Vec::new();
+    for first in FIRST {
+        let belongs = |name: &str| match first {
+            EVERY_REWARD => is_reward(name),
+            _ => name == first,
+        };
+        names.extend(all.iter().copied().filter(|name| belongs(name)));
+    }
+    let others = all
+        .iter()
+        .copied()
+        .filter(|name| !FIRST.contains(name) && !is_reward(name))
+        .filter(|name| !filter.is_empty() || !COUNTERS.contains(name));
+    names.extend(others);
+    names.retain(|name| filter.passes([*name]));
+    names
+}
+
+/// The part of a metric's name that tells it apart from the other charts.
+pub(super) fn short_name(metric: &str) -> Cow<'_, str> {
+    if let Some(phase) = metric.strip_prefix("tokens_per_second/") {
+        return format!("{phase} tokens/s").into();
+    }
+    let reward = metric
+        .strip_prefix("rewards/")
+        .and_then(|rest| rest.strip_suffix("/mean"));
+    let completion = metric.strip_prefix("completions/");
+    reward.or(completion).unwrap_or(metric).into()
+}
+
+/// The newest step of which anything is known.
+pub(super) fn newest_step(history: &History) -> Option<f64> {
+    let lasts = history.names().filter_map(|name| history.get(name)?.last());
+    lasts.map(|(step, _)| step).reduce(f64::max)
+}
+
+/// The first and the newest step of which anything is known.
+pub(super) fn whole_range(history: &History) -> Option<(f64, f64)> {
+    let firsts = history
+        .names()
+        .filter_map(|name| history.get(name)?.points().first());
+    let first = firsts.map(|(step, _)| *step).reduce(f64::min)?;
+    Some((first, newest_step(history)?))
+}
+
+/// First and last step to draw; `None` for everything.
+pub(super) fn window(train: &Train, history: &History) -> Option<(f64, f64)> {
+    match (WINDOWS.get(train.window), train.frozen) {
+        (None, frozen) => frozen,
+        (Some(steps), Some((_, end))) => Some((end - steps + 1.0, end)),
+        (Some(steps), None) => newest_step(history).map(|end| (end - steps + 1.0, end)),
+    }
+}
+
+/// Makes the chart of a metric and hands it to `work`; a chart borrows what it shows.
+pub(super) fn with_chart<T>(
+    train: &Train,
+    open: &OpenRun,
+    metric: &str,
+    look: &Look,
+    work: impl FnOnce(&Chart<'_>) -> T,
+) -> T {
+    let points = open.history.get(metric).map(|series| series.points());
+    let lines = [Line {
+        name: metric,
+        points: points.unwrap_or_default(),
+        style: line_style(metric, look),
+    }];
+    let references = references(metric, &look.theme);
+    let mut chart = Chart::new(metric, &lines);
+    chart.references = &references;
+    chart.window = window(train, &open.history);
+    chart.smoothing = SMOOTHINGS.get(train.smoothing).copied().unwrap_or(0.0);
+    chart.scale = match train.log_scales.contains(metric) {
+        true => Scale::Log,
+        false => Scale::Linear,
+    };
+    work(&chart)
+}
+
+/// Metrics of one kind have one colour.
+fn line_style(metric: &str, look: &Look) -> Style {
+    let kind = match metric {
+        "reward" => 0,
+        _ if metric.starts_with("rewards/") => 1,
+        _ if metric.starts_with("completions/") => 2,
+        _ if metric.starts_with("tokens_per_second/") || metric.contains("time") => 3,
+        _ => 4,
+    };
+    look.theme.series(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history() -> History {
+        let mut history = History::default();
+        for name in [
+            "num_tokens",
+            "loss",
+            "reward",
+            "rewards/rouge1/std",
+            "rewards/rouge1/mean",
+            "rewards/bertscore/mean",
+            "clip_ratio/low_mean",
+        ] {
+            history.push(name, 1.0, 0.5);
+            history.push(name, 300.0, 0.5);
+        }
+        history
+    }
+
+    #[test]
+    fn rewards_come_first_and_counters_only_when_they_are_asked_for() {
+        let history = history();
+        assert_eq!(
+            names(&history, &Filter::default()),
+            [
+                "reward",
+                "rewards/bertscore/mean",
+                "rewards/rouge1/mean",
+                "loss",
+                "clip_ratio/low_mean",
+                "rewards/rouge1/std"
+            ]
+        );
+        assert_eq!(
+            names(&history, &Filter::new("tokens|loss")),
+            ["loss", "num_tokens"]
+        );
+        assert_eq!(names(&history, &Filter::new("nothing")), [""; 0]);
+    }
+
+    #[test]
+    fn a_frozen_window_stays_where_it_was() {
+        let mut history = history();
+        let mut train = Train::default();
+        assert_eq!(window(&train, &history), None);
+        train.window = 2;
+        assert_eq!(window(&train, &history), Some((101.0, 300.0)));
+        train.frozen = whole_range(&history);
+        history.push("loss", 400.0, 0.5);
+        assert_eq!(window(&train, &history), Some((101.0, 300.0)));
+        train.window = WINDOWS.len();
+        assert_eq!(window(&train, &history), Some((1.0, 300.0)));
+        train.frozen = None;
+        train.window = 0;
+        assert_eq!(window(&train, &history), Some((381.0, 400.0)));
+    }
+}

@@ -1,0 +1,98 @@
+//! Alarms, what happened, and the log, as lines.
+
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::header::is_critical;
+use super::layout::Pane;
+use crate::tui::data::run::{Alarm, Happening, OpenRun};
+use crate::tui::state::Context;
+use crate::tui::text;
+
+/// Entries that a pane can be scrolled through.
+pub(super) const SCROLLED: usize = 500;
+
+/// The newest `most` entries of a pane as lines of at most `cells`: alarms and happenings with the
+/// newest first, the log as it is. The other panes have none.
+pub(super) fn lines(
+    pane: Pane,
+    open: &OpenRun,
+    context: &Context<'_>,
+    cells: usize,
+    most: usize,
+) -> Vec<Line<'static>> {
+    match pane {
+        Pane::Alarms => {
+            let newest_first = open.alarms.iter().rev().take(most);
+            newest_first
+                .flat_map(|alarm| alarm_lines(alarm, context, cells))
+                .collect()
+        }
+        Pane::Happenings => {
+            let newest_first = open.happenings.iter().rev().take(most);
+            newest_first
+                .flat_map(|happening| happening_lines(happening, context, cells))
+                .collect()
+        }
+        Pane::Log => {
+            let newest = open.log.get(open.log.len().saturating_sub(most)..);
+            let newest = newest.unwrap_or_default();
+            let wrapped = newest.iter().flat_map(|line| text::wrap(line, cells));
+            wrapped.map(Line::from).collect()
+        }
+        Pane::Charts | Pane::Memory => Vec::new(),
+    }
+}
+
+/// What an empty pane says.
+pub(super) fn nothing(pane: Pane) -> &'static str {
+    match pane {
+        Pane::Alarms => "No alarm: what is watched is within its healthy range.",
+        Pane::Happenings => "Save points, scores and pauses appear here.",
+        _ => "The trainer has not written anything yet.",
+    }
+}
+
+fn alarm_lines(alarm: &Alarm, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
+    let (theme, glyphs) = (context.theme(), context.glyphs());
+    let (sign, style) = match is_critical(&alarm.severity) {
+        true => (glyphs.bad, theme.bad),
+        false => (glyphs.warn, theme.warn),
+    };
+    let head = format!("{sign} {} {}", alarm.severity, alarm.code);
+    let place = format!(
+        "  step {}, {}",
+        alarm.step,
+        text::age(context.now, alarm.time)
+    );
+    wrapped(
+        &[
+            (style, &head),
+            (theme.dim, &place),
+            (theme.text, "\n"),
+            (theme.text, &alarm.message),
+        ],
+        cells,
+    )
+}
+
+fn happening_lines(
+    happening: &Happening,
+    context: &Context<'_>,
+    cells: usize,
+) -> Vec<Line<'static>> {
+    let theme = context.theme();
+    let when = format!("{:>8}  ", text::age(context.now, happening.time));
+    wrapped(&[(theme.dim, &when), (theme.text, &happening.text)], cells)
+}
+
+fn wrapped(runs: &[(Style, &str)], cells: usize) -> Vec<Line<'static>> {
+    text::wrap_runs(runs, cells)
+        .into_iter()
+        .map(|line| {
+            line.into_iter()
+                .map(|(style, run)| Span::styled(run, style))
+                .collect()
+        })
+        .collect()
+}

@@ -1,0 +1,183 @@
+use std::sync::Arc;
+
+use crossterm::event::{KeyCode, KeyModifiers};
+use moim::run::{Liveness, RunState, RunStatus};
+
+use super::super::data::index::{Index, RunSummary};
+use super::super::message::Input;
+use super::super::state::Settings;
+use super::super::theme::{ColorDepth, ThemeName};
+use super::*;
+
+fn state() -> State {
+    let settings = Settings::new(ThemeName::Dark, ColorDepth::None, false, false);
+    let now = "2026-11-22T09:00:00Z".parse().unwrap();
+    State::new(settings, now, Rect::new(0, 0, 80, 24))
+}
+
+fn key(code: KeyCode) -> Message {
+    Message::Key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+/// Presses letters one after another and gathers what is to be done.
+fn press(state: &mut State, letters: &str) -> Vec<Effect> {
+    letters
+        .chars()
+        .flat_map(|letter| update(state, key(KeyCode::Char(letter))))
+        .collect()
+}
+
+/// A run of this process, so that it counts as alive.
+fn run(path: &str, status: RunStatus) -> RunSummary {
+    let mut state = RunState::begin(path, "cpu");
+    state.state = status;
+    RunSummary {
+        path: PathBuf::from(path),
+        experiment: "demo".to_owned(),
+        name: path.to_owned(),
+        liveness: match status.is_over() {
+            true => Liveness::Ended,
+            false => Liveness::Alive,
+        },
+        state: Ok(state),
+        last_words: Vec::new(),
+    }
+}
+
+fn index(runs: Vec<RunSummary>) -> Message {
+    Message::Data(Data::Index(Index {
+        runs: runs.into_iter().map(Arc::new).collect(),
+        ..Index::default()
+    }))
+}
+
+#[test]
+fn numbers_lead_to_the_screens() {
+    let mut state = state();
+    for (number, screen) in ('1'..).zip(Screen::ALL) {
+        press(&mut state, &number.to_string());
+        assert_eq!(state.screen, screen);
+    }
+}
+
+#[test]
+fn help_opens_scrolls_and_closes() {
+    let mut state = state();
+    press(&mut state, "?jj");
+    assert!(matches!(state.overlay, Some(Overlay::Help { scroll: 2 })));
+    update(&mut state, key(KeyCode::Esc));
+    assert!(state.overlay.is_none());
+}
+
+#[test]
+fn the_palette_finds_an_action_by_a_few_letters() {
+    let mut state = state();
+    press(&mut state, ":theme");
+    update(&mut state, key(KeyCode::Enter));
+    assert_eq!(state.settings.theme_name, ThemeName::Light);
+    press(&mut state, ":dump");
+    assert_eq!(
+        update(&mut state, key(KeyCode::Enter)),
+        [Effect::DumpScreen]
+    );
+}
+
+#[test]
+fn a_sequence_waits_and_is_forgotten_when_it_leads_nowhere() {
+    let mut state = state();
+    press(&mut state, "g");
+    assert_eq!(state.pending_keys.as_deref(), Some("g"));
+    press(&mut state, "?");
+    assert!(state.pending_keys.is_none() && state.overlay.is_none());
+}
+
+#[test]
+fn nothing_runs_so_quitting_asks_nothing() {
+    assert_eq!(press(&mut state(), "q"), [Effect::Quit]);
+}
+
+#[test]
+fn quitting_beside_a_run_asks_what_becomes_of_it() {
+    let mut state = state();
+    let path = PathBuf::from("outputs/demo/a");
+    state.world.attach(&path);
+    if let Some(open) = &mut state.world.open {
+        open.state = run("outputs/demo/a", RunStatus::Running).state;
+        open.liveness = Liveness::Alive;
+    }
+    assert_eq!(press(&mut state, "q"), []);
+    assert!(matches!(state.overlay, Some(Overlay::Dialog(_))));
+    let stop = Effect::Ask {
+        run: path,
+        request: Request::Stop,
+    };
+    assert_eq!(press(&mut state, "s"), [stop, Effect::Quit]);
+}
+
+#[test]
+fn pasted_text_is_never_taken_for_keys() {
+    let mut state = state();
+    assert_eq!(update(&mut state, Message::Paste("qqq1".to_owned())), []);
+    assert_eq!(state.screen, Screen::Experiments);
+}
+
+#[test]
+fn the_queue_starts_its_next_experiment_when_nothing_runs() {
+    let mut state = state();
+    let next = PathBuf::from("experiments/b.toml");
+    state.world.queue.push(next.clone());
+    let busy = run("a", RunStatus::Running);
+    assert!(update(&mut state, index(vec![busy])).is_empty());
+    let over = run("a", RunStatus::Finished);
+    let effects = update(&mut state, index(vec![over]));
+    assert_eq!(
+        effects[..2],
+        [
+            Effect::KeepQueue(Vec::new()),
+            Effect::Start { experiment: next }
+        ]
+    );
+}
+
+#[test]
+fn a_run_is_shown_as_soon_as_it_is_started() {
+    let mut state = state();
+    let run = PathBuf::from("outputs/demo/b");
+    let effects = update(
+        &mut state,
+        Message::Done(Outcome::Started {
+            run: run.clone(),
+            log: PathBuf::from("log"),
+        }),
+    );
+    assert!(effects.contains(&Effect::OpenRun(run.clone())));
+    assert_eq!(state.screen, Screen::Train);
+    assert_eq!(state.launching.map(|launch| launch.run), Some(run));
+}
+
+#[test]
+fn what_is_typed_for_a_new_experiment_must_be_a_name() {
+    let mut state = state();
+    for (name, is_written) in [("../x", false), (".x", false), ("새 실험", true)] {
+        state.ask_for_line(Input {
+            title: "Name".to_owned(),
+            initial: String::new(),
+            purpose: InputPurpose::NewExperiment {
+                text: "[model]".to_owned(),
+            },
+        });
+        press(&mut state, name);
+        let effects = update(&mut state, key(KeyCode::Enter));
+        let writes = |effect: &Effect| matches!(effect, Effect::Write { .. });
+        assert_eq!(effects.iter().any(writes), is_written, "{name}");
+    }
+}
+
+#[test]
+fn an_old_notice_goes() {
+    let mut state = state();
+    state.tell("done", false);
+    let later = state.now + SignedDuration::from_secs(NOTICE_SECONDS + 1);
+    update(&mut state, Message::Tick(later));
+    assert!(state.notice.is_none());
+}

@@ -1,0 +1,52 @@
+//! What the screens are put together from: plain values that draw themselves into a
+//! buffer.
+//!
+//! A widget is told everything it needs (content, cursor, [`Look`](super::theme::Look))
+//! and keeps nothing between two frames; only [`field::TextField`] is state, because
+//! editing is its subject. Every widget draws into any area, down to none at all, and
+//! never outside the buffer. Meaning is carried by signs and words first, colour second.
+
+pub mod chart;
+pub mod diff;
+pub mod field;
+pub mod gauge;
+pub mod hints;
+pub mod panel;
+pub mod popup;
+pub mod scroll;
+pub mod spark;
+pub mod stacked_bar;
+pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+/// Draws text into one row of an area, `left` cells from its edge and `row` rows down, cut
+/// at the area's right edge. Answers the cells that were drawn.
+fn put(buf: &mut Buffer, area: Rect, left: u16, row: u16, text: &str, style: Style) -> u16 {
+    let area = area.intersection(buf.area);
+    if left >= area.width || row >= area.height {
+        return 0;
+    }
+    let start = area.x + left;
+    let room = usize::from(area.width - left);
+    let (end, _) = buf.set_stringn(start, area.y + row, text, room, style);
+    end - start
+}
+
+/// A number of cells as ratatui counts them; a text wider than any terminal is clipped.
+fn cells(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+/// One row of an area; empty where the area has none such.
+fn row_of(area: Rect, row: u16) -> Rect {
+    Rect {
+        y: area.y.saturating_add(row),
+        height: u16::from(row < area.height),
+        ..area
+    }
+}
