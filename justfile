@@ -7,6 +7,10 @@ _default:
 run *arguments:
     cargo run --release -- --no-ui experiments/demo.toml {{arguments}}
 
+# Open the terminal UI
+ui *arguments:
+    cargo run --release -- {{arguments}}
+
 # Run the tests
 test *arguments:
     cargo test --release {{arguments}}
