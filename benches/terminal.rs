@@ -59,8 +59,8 @@ fn main() {
             .map(|word| (*word).to_owned())
             .collect()
     };
-    measure("list of runs", &flags(&[]), "run000");
-    measure("long run", &flags(&[&long]), "tokens");
+    measure("list of runs", &flags(&[]), "106/106");
+    measure("long run", &flags(&[&long]), "tokens/s");
 }
 
 /// Opens the UI and measures it on the screen that shows `sign` when it is full.

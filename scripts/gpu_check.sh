@@ -30,3 +30,8 @@ echo "== twenty steps on the device"
 echo "== seconds and tokens/s of the last steps"
 grep '"event":"step"' "$out/demo/train/events.jsonl" | tail -n 3 |
   grep -o '"\(step\|step_time\|tokens_per_second/[a-z]*\)":[0-9.e+-]*'
+
+echo "== memory: predicted against measured"
+"$moim" plan experiments/demo.toml --set model.device=cuda --probe
+grep -o '"memory/device_peak/[a-z]*":[0-9]*' "$out/demo/train/events.jsonl" | sort | uniq -c | tail -n 2
+tail -n 1 "$out/demo/train/system.jsonl"

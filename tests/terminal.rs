@@ -241,6 +241,9 @@ fn a_run_is_started_killed_resumed_ranked_compared_and_found_again() {
         let of_file = |line: &&str| line.contains("inference_epoch9") && line.contains("complete");
         screen.lines().any(|line| of_file(&line))
     });
+    session.press("y");
+    session.wait_for("copied (OSC 52)");
+    assert!(session.has_written("\x1b]52;c;"));
     session.press("v");
     session.wait_for("170 joined");
     session.press("}f");
@@ -261,6 +264,22 @@ fn a_broken_experiment_is_shown_with_its_faults_and_does_not_start() {
     session.wait_for("is not a multiple of");
     assert!(list_runs(Path::new(&place.outputs())).is_empty());
     session.escape();
+    session.press("q");
+    assert_eq!(session.end().0, 0);
+}
+
+#[test]
+fn a_click_on_a_tab_shows_its_screen_until_the_mouse_is_switched_off() {
+    let place = Place::new();
+    place.add_demo("demo", SHORT);
+    let mut session = open(&place, &[], 120, 40);
+    session.wait_for("demo");
+    // SGR mouse reports: the left button at column 16 of the first row, pressed and released.
+    session.press("\x1b[<0;16;1M\x1b[<0;16;1m");
+    session.wait_for("No experiment is open");
+    session.press("M");
+    session.wait_for("mouse off");
+    assert!(session.has_written("\x1b[?1000l"));
     session.press("q");
     assert_eq!(session.end().0, 0);
 }

@@ -9,7 +9,7 @@
 //!
 //! Memory is counted at named moments of each phase, and the largest moment is the phase's peak.
 //! A moment is a sum of buffers that the code holds at that time; each formula stands where it is
-//! computed, with the code it follows ([`rollout`], [`training`], [`layer`]). Every prompt is
+//! computed, with the code it follows (`rollout.rs`, `training.rs`, `layer.rs`). Every prompt is
 //! taken to have `data.max_prompt_length` tokens and every completion to reach its limit: a
 //! training set may stay below, it cannot go above.
 //!

@@ -78,6 +78,14 @@ impl Session {
         self.parser.screen().contents()
     }
 
+    /// Whether these bytes were sent to the terminal.
+    pub fn has_written(&self, bytes: &str) -> bool {
+        let wanted = bytes.as_bytes();
+        self.written
+            .windows(wanted.len())
+            .any(|window| window == wanted)
+    }
+
     /// Where the hardware cursor is, as (row, column); `None` while it is hidden.
     pub fn cursor(&self) -> Option<(u16, u16)> {
         let screen = self.parser.screen();

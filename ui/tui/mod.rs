@@ -72,7 +72,7 @@ pub enum Opening {
     Attach(PathBuf),
 }
 
-/// The shortest time between two drawings.
+/// The shortest time between two drawings of what was read. A key is answered at once.
 const FRAME: Duration = Duration::from_millis(16);
 
 /// How long messages are taken in before what they changed is drawn.
@@ -101,6 +101,7 @@ pub fn run(options: &Options) -> Result<u8> {
         effects: Effects::start(options, sender.clone()),
         input,
         sender,
+        has_new_input: false,
     };
     state.world.queue = program.effects.kept_queue();
     let first = opening(options, &mut state);
@@ -116,12 +117,15 @@ pub fn run(options: &Options) -> Result<u8> {
                 break;
             }
         }
-        let due = last_drawn.map_or(Duration::ZERO, |drawn| {
-            FRAME.saturating_sub(drawn.elapsed())
-        });
+        let due = last_drawn
+            .filter(|_| !program.has_new_input)
+            .map_or(Duration::ZERO, |drawn| {
+                FRAME.saturating_sub(drawn.elapsed())
+            });
         if state.is_dirty && due.is_zero() {
             terminal.draw(|frame| view::draw(&state, frame))?;
             state.is_dirty = false;
+            program.has_new_input = false;
             last_drawn = Some(Instant::now());
         }
         let patience = if state.is_dirty { due } else { TICK };
@@ -146,6 +150,8 @@ struct Program {
     effects: Effects,
     input: Input,
     sender: Sender<Message>,
+    /// A key, a click or pasted text has been taken in since the last drawing.
+    has_new_input: bool,
 }
 
 impl Program {
@@ -168,6 +174,10 @@ impl Program {
         while let Some(message) = next {
             let is_idle_tick =
                 matches!(message, Message::Tick(_)) && !state.is_dirty && !shows_time(state);
+            self.has_new_input |= matches!(
+                message,
+                Message::Key(_) | Message::Mouse(_) | Message::Paste(_)
+            );
             state.now = Timestamp::now();
             let effects = update::update(state, message);
             if is_idle_tick {

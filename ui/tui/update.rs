@@ -21,12 +21,11 @@ const NOTICE_SECONDS: i64 = 8;
 
 /// Takes a message in. The screen has to be drawn again where `state.is_dirty` is set.
 pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
+    if is_of_no_concern(&message) {
+        return Vec::new();
+    }
     state.is_dirty = true;
     match message {
-        Message::Key(key) if key.kind == KeyEventKind::Release => {
-            state.is_dirty = false;
-            Vec::new()
-        }
         Message::Key(key) => on_key(state, key),
         Message::Paste(text) => on_paste(state, &text),
         Message::Mouse(event) => on_mouse(state, event),
@@ -46,6 +45,18 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
         Message::Data(data) => on_data(state, data),
         Message::Done(outcome) => on_outcome(state, outcome),
         Message::Terminate => vec![Effect::Quit],
+    }
+}
+
+/// Keys and buttons that are let go, and the mouse's way from place to place.
+fn is_of_no_concern(message: &Message) -> bool {
+    match message {
+        Message::Key(key) => key.kind == KeyEventKind::Release,
+        Message::Mouse(event) => matches!(
+            event.kind,
+            MouseEventKind::Up(_) | MouseEventKind::Drag(_) | MouseEventKind::Moved
+        ),
+        _ => false,
     }
 }
 
@@ -104,10 +115,7 @@ fn on_mouse(state: &mut State, event: MouseEvent) -> Vec<Effect> {
                 false => Vec::new(),
             }
         }
-        _ => {
-            state.is_dirty = false;
-            Vec::new()
-        }
+        _ => Vec::new(),
     }
 }
 

@@ -181,3 +181,22 @@ fn an_old_notice_goes() {
     update(&mut state, Message::Tick(later));
     assert!(state.notice.is_none());
 }
+
+#[test]
+fn letting_a_button_go_hides_nothing_that_its_press_did() {
+    let mut state = state();
+    let mouse = |kind| {
+        Message::Mouse(MouseEvent {
+            kind,
+            column: 16,
+            row: 0,
+            modifiers: KeyModifiers::NONE,
+        })
+    };
+    state.is_dirty = false;
+    update(&mut state, mouse(MouseEventKind::Moved));
+    assert!(!state.is_dirty);
+    update(&mut state, mouse(MouseEventKind::Down(MouseButton::Left)));
+    update(&mut state, mouse(MouseEventKind::Up(MouseButton::Left)));
+    assert!(state.is_dirty && state.screen == Screen::Plan);
+}
