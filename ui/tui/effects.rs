@@ -93,14 +93,10 @@ impl Effects {
                 let pid = launch::kill(&run)?;
                 Ok(Outcome::Told(format!("process {pid} was killed")))
             }),
-            Effect::Delete { path } => {
-                let sender = self.sender.clone();
-                self.spawn(move |_| {
-                    launch::delete(&path)?;
-                    let _ = sender.send(Message::Done(Outcome::Written { path: path.clone() }));
-                    Ok(Outcome::Told(format!("deleted: {}", path.display())))
-                });
-            }
+            Effect::Delete { path } => self.spawn(move |_| {
+                launch::delete(&path)?;
+                Ok(Outcome::Deleted { path })
+            }),
             Effect::Write {
                 path,
                 text,

@@ -73,6 +73,8 @@ pub enum Outcome {
     },
     /// A file was written.
     Written { path: PathBuf },
+    /// A run or a file was deleted.
+    Deleted { path: PathBuf },
 }
 
 /// Input and output to be done by a worker. `update` does none itself.

@@ -413,6 +413,18 @@ fn on_outcome(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             state.screens.plan.written(&path);
             return vec![Effect::Rescan];
         }
+        Outcome::Deleted { path } => {
+            state.tell(format!("deleted: {}", path.display()), false);
+            if state
+                .world
+                .open
+                .as_ref()
+                .is_some_and(|open| open.path == path)
+            {
+                state.world.detach();
+            }
+            return vec![Effect::Rescan];
+        }
         Outcome::Started { run, log } => {
             state.is_starting = false;
             state.launching = Some(Launch {
@@ -435,7 +447,7 @@ fn on_outcome(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             state.launching = None;
             let was_never_there = |open: &OpenRun| open.is_there != Some(true);
             if state.world.open.as_ref().is_some_and(was_never_there) {
-                state.world.open = None;
+                state.world.detach();
                 state.screen = Screen::Experiments;
             }
             state.overlay = Some(Overlay::Text {

@@ -60,7 +60,13 @@ pub struct World {
 impl World {
     /// Begins to show another run: what belonged to the one before is forgotten.
     pub fn attach(&mut self, run: &Path) {
+        self.detach();
         self.open = Some(OpenRun::new(run));
+    }
+
+    /// Shows no run any more.
+    pub fn detach(&mut self) {
+        self.open = None;
         self.ranking = Ranking::default();
         self.answers = None;
         self.comparing = None;

@@ -200,3 +200,12 @@ fn letting_a_button_go_hides_nothing_that_its_press_did() {
     update(&mut state, mouse(MouseEventKind::Up(MouseButton::Left)));
     assert!(state.is_dirty && state.screen == Screen::Plan);
 }
+
+#[test]
+fn a_run_that_was_deleted_is_not_shown_any_more() {
+    let mut state = state();
+    let path = PathBuf::from("outputs/demo/a");
+    state.world.attach(&path);
+    let effects = update(&mut state, Message::Done(Outcome::Deleted { path }));
+    assert!(effects.contains(&Effect::Rescan) && state.world.open.is_none());
+}
