@@ -47,7 +47,7 @@ pub(super) fn lines(
 /// What an empty pane says.
 pub(super) fn nothing(pane: Pane) -> &'static str {
     match pane {
-        Pane::Alarms => "No alarm: what is watched is within its healthy range.",
+        Pane::Alarms => "No alarm has been raised.",
         Pane::Happenings => "Save points, scores and pauses appear here.",
         _ => "The trainer has not written anything yet.",
     }
