@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::keymap::{Action, Binding, bindings_of};
+use super::keymap::{Action, BINDINGS, Binding, Scope, bindings_of};
 use super::message::{Choice, Dialog, Input};
 use super::state::Screen;
 use super::text::fuzzy_score;
@@ -43,8 +43,8 @@ pub enum Answer {
     Stay,
     /// It closes and nothing follows.
     Close,
-    /// It closes, and this action is carried out.
-    Act(Action),
+    /// It closes, and this action is carried out, on the screen that it belongs to.
+    Act(&'static Binding),
     /// A question was answered.
     Chosen(Choice),
     /// A line was typed.
@@ -167,11 +167,16 @@ fn scrolled(scroll: &mut usize, key: KeyEvent) -> Answer {
 }
 
 impl Palette {
-    /// The actions that match the query, the best first.
+    /// The actions of all screens that match the query, the best first; of equally good ones
+    /// those of this screen.
     pub fn matches(&self, screen: Screen) -> Vec<&'static Binding> {
         let query = self.field.text();
+        let of_others = BINDINGS
+            .iter()
+            .filter(|binding| matches!(binding.scope, Scope::On(other) if other != screen));
         let mut scored: Vec<(i64, &'static Binding)> = bindings_of(screen)
             .filter(|binding| !matches!(binding.action, Action::Palette))
+            .chain(of_others)
             .filter_map(|binding| {
                 let by_label = fuzzy_score(query, binding.label).map(|(score, _)| score + 1);
                 let by_help = fuzzy_score(query, binding.help).map(|(score, _)| score);
@@ -189,7 +194,7 @@ impl Palette {
             KeyCode::Esc => return Answer::Close,
             KeyCode::Enter => {
                 return match self.matches(screen).get(self.cursor) {
-                    Some(binding) => Answer::Act(binding.action),
+                    Some(binding) => Answer::Act(binding),
                     None => Answer::Stay,
                 };
             }

@@ -9,7 +9,7 @@ use moim::run::Request;
 use ratatui::layout::{Position, Rect};
 
 use super::data::run::OpenRun;
-use super::keymap::{Action, Lookup, key_name, lookup};
+use super::keymap::{Action, Lookup, Scope, key_name, lookup};
 use super::message::{
     Choice, Command, Data, Dialog, Effect, InputPurpose, Message, Notice, Outcome,
 };
@@ -252,9 +252,14 @@ fn on_answer(state: &mut State, answer: Answer) -> Vec<Effect> {
             close_overlay(state);
             Vec::new()
         }
-        Answer::Act(action) => {
+        Answer::Act(binding) => {
             close_overlay(state);
-            act(state, action)
+            let mut effects = match binding.scope {
+                Scope::On(screen) if screen != state.screen => show(state, screen),
+                _ => Vec::new(),
+            };
+            effects.extend(act(state, binding.action));
+            effects
         }
         Answer::Chosen(choice) => {
             close_overlay(state);

@@ -242,7 +242,12 @@ fn draw_palette(state: &State, palette: &Palette, frame: &mut Frame<'_>) {
             };
             let label = text::fit(binding.label, 20);
             let keys = text::fit(&binding.keys.join(" "), 12);
-            Line::styled(format!("{cursor} {label} {keys} {}", binding.help), style)
+            let place = match binding.scope {
+                Scope::On(screen) if screen != state.screen => format!("({}) ", screen.title()),
+                _ => String::new(),
+            };
+            let line = format!("{cursor} {label} {keys} {place}{}", binding.help);
+            Line::styled(line, style)
         })
         .collect();
     let list = Rect {

@@ -209,3 +209,11 @@ fn a_run_that_was_deleted_is_not_shown_any_more() {
     let effects = update(&mut state, Message::Done(Outcome::Deleted { path }));
     assert!(effects.contains(&Effect::Rescan) && state.world.open.is_none());
 }
+
+#[test]
+fn the_palette_leads_to_the_screen_that_an_action_belongs_to() {
+    let mut state = state();
+    press(&mut state, ":smoother");
+    update(&mut state, key(KeyCode::Enter));
+    assert_eq!(state.screen, Screen::Train);
+}
