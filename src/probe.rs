@@ -11,10 +11,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::device::Compute;
 use crate::experiment::Experiment;
-use crate::grpo::loss::LossSettings;
 use crate::grpo::update::{Generation, Learner};
-use crate::model::{Adapter, Llama, LlamaConfig, MAX_ROLLOUT_ROWS};
-use crate::optimizer::{AdamW, AdamWSettings};
+use crate::model::{Llama, LlamaConfig, MAX_ROLLOUT_ROWS};
 use crate::rollout::{Prompt, RolloutSettings, generate};
 use crate::run::resident_memory;
 use crate::setup;
@@ -45,7 +43,9 @@ pub fn probe(
     let meter = Meter::new(&compute)?;
     progress("loading the model")?;
     let model = load(experiment, &compute)?;
-    let mut learner = learner(experiment, &model)?;
+    let mut learner = Learner::new(experiment, &model)?;
+    // The reference pass keeps nothing and takes less than the step does.
+    learner.loss.beta = 0.0;
     let batch = experiment.batch();
     let worst = WorstCase::new(experiment, model.config.vocab_size);
 
@@ -94,39 +94,6 @@ fn load(experiment: &Experiment, compute: &Compute) -> Result<Llama> {
         true => Llama::load(folder, compute),
         false => Llama::random(LlamaConfig::from_dir(folder)?, experiment.run.seed, compute),
     }
-}
-
-fn learner<'m>(experiment: &Experiment, model: &'m Llama) -> Result<Learner<'m>> {
-    let grpo = &experiment.grpo;
-    let lora = setup::lora_config(experiment)?;
-    let adapter = Adapter::new(lora, &model.config, experiment.run.seed, &model.compute);
-    let adam = AdamWSettings {
-        beta1: grpo.adam_beta1,
-        beta2: grpo.adam_beta2,
-        epsilon: grpo.adam_epsilon,
-        weight_decay: grpo.weight_decay,
-    };
-    Ok(Learner {
-        model,
-        optimizer: AdamW::new(adam, &adapter.parameters()),
-        adapter,
-        loss: LossSettings {
-            loss_type: grpo.loss_type,
-            importance_sampling_level: grpo.importance_sampling_level,
-            epsilon: grpo.epsilon,
-            epsilon_high: grpo.epsilon_high.unwrap_or(grpo.epsilon),
-            delta: grpo.delta,
-            // The reference pass keeps nothing and takes less than the step does.
-            beta: 0.0,
-            use_bias_correction_kl: grpo.use_bias_correction_kl,
-            max_completion_length: experiment.rollout.max_completion_length,
-            gradient_accumulation_steps: grpo.gradient_accumulation_steps,
-        },
-        temperature: experiment.rollout.temperature,
-        max_grad_norm: grpo.max_grad_norm,
-        lora_dropout: experiment.lora.lora_dropout,
-        seed: experiment.run.seed,
-    })
 }
 
 /// Prompts and completions of one step, all as long as they may be.

@@ -16,7 +16,7 @@ use crate::tui::ThemeName;
     version,
     args_conflicts_with_subcommands = true,
     after_help = "Exit codes: 0 done, 1 a gate failed or nothing was found, 2 usage or configuration, \
-                  3 training failed, 4 data invalid, 130/143 stopped by a signal after saving."
+                  3 training failed, 4 data invalid, 130/143 stopped by a signal (a run saves first; a second signal ends it at once)."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -27,7 +27,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what an experiment comes to, touching neither model nor device
+    /// Show what an experiment comes to; weights are not loaded (but for --probe)
     Plan(PlanArguments),
     /// Score and rank every answer file of a directory
     Rank(RankArguments),
@@ -58,10 +58,9 @@ pub struct TrainArguments {
     #[arg(long)]
     pub no_ui: bool,
     #[command(flatten)]
-    pub terminal: TerminalArguments,
-    #[command(flatten)]
     pub overrides: Overrides,
-    /// Write the run's events to stdout, one JSON object a line, and nothing else there
+    /// Train without the terminal UI and write the run's events to stdout, one JSON object a line,
+    /// and nothing else there
     #[arg(long)]
     pub json: bool,
     /// Go on with a run from its latest save point
@@ -70,6 +69,8 @@ pub struct TrainArguments {
     /// Write only warnings and errors to stderr
     #[arg(long, short)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub terminal: TerminalArguments,
 }
 
 /// How the terminal UI looks and where it looks.
@@ -106,7 +107,7 @@ fn theme(word: &str) -> Result<ThemeName, String> {
 
 #[derive(Debug, Args)]
 pub struct Overrides {
-    /// Override a key of the experiment (may be repeated)
+    /// Override a key of the experiment (may be repeated); the terminal UI refuses it
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
 }

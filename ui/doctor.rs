@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use moim::device::cuda_device_count;
+use moim::memory::Bytes;
+use moim::run::HostMeter;
 use moim::watch::filesystem;
 
 use crate::cli::DoctorArguments;
@@ -61,16 +63,9 @@ fn processors() -> String {
 }
 
 fn memory() -> String {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let gib = |key: &str| -> Option<f64> {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib / f64::from(1 << 20))
-    };
-    match (gib("MemTotal:"), gib("MemAvailable:")) {
-        (Some(total), Some(available)) => {
-            format!("{total:.1} GiB, {available:.1} GiB available")
-        }
+    let host = HostMeter::new().sample();
+    match (host.total.map(Bytes), host.available.map(Bytes)) {
+        (Some(total), Some(available)) => format!("{total}, {available} available"),
         _ => "unknown: /proc/meminfo cannot be read".to_owned(),
     }
 }

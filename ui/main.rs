@@ -87,6 +87,12 @@ fn terminal(arguments: &TrainArguments) -> Outcome {
             "--set goes with --no-ui: in the terminal UI the Plan screen changes an experiment, and the file says what it is",
         ));
     }
+    if let (Some(_), Some(experiment)) = (&arguments.resume, &arguments.experiment) {
+        return Err(failure::usage(format!(
+            "{} beside --resume goes with --no-ui: in the terminal UI a run goes on with its own experiment.toml",
+            experiment.display()
+        )));
+    }
     let opening = match (&arguments.resume, &arguments.experiment) {
         (Some(run), _) => Opening::Resume(run.clone()),
         (None, None) => Opening::List,

@@ -1,4 +1,4 @@
-//! `moim plan`: what an experiment comes to, with neither model nor device touched
+//! `moim plan`: what an experiment comes to, without loading weights (but for `--probe`)
 //! (but for `--probe`).
 //!
 //! Nothing needs to be there but the experiment file: what is absent becomes a

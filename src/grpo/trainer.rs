@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 
 use super::advantage::{Advantages, advantages};
 use super::checkpoint::TrainerState;
-use super::loss::LossSettings;
 use super::metrics::{
     PhaseSeconds, StepReport, generation_metrics, memory_metrics, time_metrics, update_metrics,
 };
@@ -20,12 +19,11 @@ use super::update::{Generation, Learner};
 use super::workplace::Workplace;
 use crate::health::{Alarm, Severity};
 use crate::inference::decode_completion;
-use crate::model::{Adapter, MAX_ROLLOUT_ROWS};
-use crate::optimizer::{AdamW, AdamWSettings};
+use crate::model::MAX_ROLLOUT_ROWS;
 use crate::reward::{Reward, RewardSample};
 use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate};
 use crate::run::{CompletionRecord, SavePoint};
-use crate::setup::{self, Policy, Question};
+use crate::setup::{self, Question};
 
 /// Steps in a row that may be dropped for a loss that is not a number before the run stops.
 const MAX_DROPPED_IN_A_ROW: usize = 5;
@@ -103,7 +101,7 @@ impl<'a> Trainer<'a> {
         // The model is shared with the workplace, so that what learns can borrow
         // it while rewards and files are used.
         let policy = self.work.policy.clone();
-        let mut learner = self.learner(&policy)?;
+        let mut learner = Learner::new(&self.work.experiment, &policy.model)?;
         match resume_from {
             Some(directory) => self.restore(directory, &mut learner)?,
             None => self.work.emit_start(self.observer, self.total_steps)?,
@@ -129,40 +127,6 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok(Ending::Finished)
-    }
-
-    /// A fresh adapter on the model, with the optimizer and the loss that `[grpo]` describes.
-    fn learner<'m>(&self, policy: &'m Policy) -> Result<Learner<'m>> {
-        let experiment = &self.work.experiment;
-        let (grpo, model) = (&experiment.grpo, &policy.model);
-        let lora = setup::lora_config(experiment)?;
-        let adapter = Adapter::new(lora, &model.config, experiment.run.seed, &model.compute);
-        let adam = AdamWSettings {
-            beta1: grpo.adam_beta1,
-            beta2: grpo.adam_beta2,
-            epsilon: grpo.adam_epsilon,
-            weight_decay: grpo.weight_decay,
-        };
-        Ok(Learner {
-            model,
-            optimizer: AdamW::new(adam, &adapter.parameters()),
-            adapter,
-            loss: LossSettings {
-                loss_type: grpo.loss_type,
-                importance_sampling_level: grpo.importance_sampling_level,
-                epsilon: grpo.epsilon,
-                epsilon_high: grpo.epsilon_high.unwrap_or(grpo.epsilon),
-                delta: grpo.delta,
-                beta: grpo.beta,
-                use_bias_correction_kl: grpo.use_bias_correction_kl,
-                max_completion_length: experiment.rollout.max_completion_length,
-                gradient_accumulation_steps: grpo.gradient_accumulation_steps,
-            },
-            temperature: experiment.rollout.temperature,
-            max_grad_norm: grpo.max_grad_norm,
-            lora_dropout: experiment.lora.lora_dropout,
-            seed: experiment.run.seed,
-        })
     }
 
     /// One generation of completions and the optimizer steps on it. Interrupted

@@ -7,11 +7,13 @@ use anyhow::Result;
 use burn::tensor::Tensor;
 
 use super::loss::{LossInput, LossSettings, LossStatistics, policy_loss};
+use crate::experiment::Experiment;
 use crate::model::{
     Adapter, Dropout, GroupBatch, LayoutTensors, Llama, Tape, TokenLogProbs, TopGradient,
 };
-use crate::optimizer::{AdamW, accumulate, clip_gradient_norm};
+use crate::optimizer::{AdamW, AdamWSettings, accumulate, clip_gradient_norm};
 use crate::parallel;
+use crate::setup;
 
 /// Completions of one generation with what the loss needs to know of them.
 pub struct Generation<'a> {
@@ -67,6 +69,44 @@ pub struct Learner<'a> {
     pub lora_dropout: f64,
     /// Seed of the run.
     pub seed: u64,
+}
+
+impl<'a> Learner<'a> {
+    /// A fresh adapter on the model, with the optimizer and the loss that `[grpo]` describes.
+    ///
+    /// # Errors
+    /// `[lora]` names what the model has not.
+    pub fn new(experiment: &Experiment, model: &'a Llama) -> Result<Self> {
+        let grpo = &experiment.grpo;
+        let lora = setup::lora_config(experiment)?;
+        let adapter = Adapter::new(lora, &model.config, experiment.run.seed, &model.compute);
+        let adam = AdamWSettings {
+            beta1: grpo.adam_beta1,
+            beta2: grpo.adam_beta2,
+            epsilon: grpo.adam_epsilon,
+            weight_decay: grpo.weight_decay,
+        };
+        Ok(Self {
+            model,
+            optimizer: AdamW::new(adam, &adapter.parameters()),
+            adapter,
+            loss: LossSettings {
+                loss_type: grpo.loss_type,
+                importance_sampling_level: grpo.importance_sampling_level,
+                epsilon: grpo.epsilon,
+                epsilon_high: grpo.epsilon_high.unwrap_or(grpo.epsilon),
+                delta: grpo.delta,
+                beta: grpo.beta,
+                use_bias_correction_kl: grpo.use_bias_correction_kl,
+                max_completion_length: experiment.rollout.max_completion_length,
+                gradient_accumulation_steps: grpo.gradient_accumulation_steps,
+            },
+            temperature: experiment.rollout.temperature,
+            max_grad_norm: grpo.max_grad_norm,
+            lora_dropout: experiment.lora.lora_dropout,
+            seed: experiment.run.seed,
+        })
+    }
 }
 
 /// Sums of one micro-batch. A step's metrics are the mean of its micro-batches'

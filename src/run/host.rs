@@ -14,6 +14,11 @@ pub fn resident_memory() -> Option<u64> {
     kibibytes(&status, "VmRSS:")
 }
 
+/// Memory of this machine, in bytes.
+pub fn total_memory() -> Option<u64> {
+    HostMeter::new().sample().total
+}
+
 /// Samples the machine. Processor time is counted from one sample to the next.
 #[derive(Debug)]
 pub struct HostMeter {
@@ -87,6 +92,9 @@ mod tests {
         assert_eq!(kibibytes(text, "VmRSS:"), Some(1234 * 1024));
         assert_eq!(kibibytes(text, "MemTotal:"), None);
         assert_eq!(kibibytes(text, "MemAvailable:"), None);
+        let memory = "MemTotal:       16384 kB\nMemFree: 1 kB\n";
+        assert_eq!(kibibytes(memory, "MemTotal:"), Some(16 << 20));
+        assert_eq!(kibibytes("MemFree: 1 kB\n", "MemTotal:"), None);
     }
 
     #[cfg(target_os = "linux")]

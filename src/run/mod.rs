@@ -32,7 +32,7 @@ pub use control::{Control, Request};
 pub use directory::RunDir;
 pub use events::{Event, EventLog, FieldValue, Observer};
 pub use fingerprint::{file_fingerprint, model_fingerprint};
-pub use host::{HostMeter, resident_memory};
+pub use host::{HostMeter, resident_memory, total_memory};
 pub use index::{RunEntry, is_run, list_runs, run_folders};
 pub use lock::{LockError, LockOwner, RunLock};
 pub use process::{Liveness, host_name};

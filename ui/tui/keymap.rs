@@ -158,7 +158,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(Everywhere, &["enter"], A::Open, "open", "Open what is selected", Some(10)),
     bind(Everywhere, &["y"], A::Copy, "copy", "Copy what is selected to the clipboard (OSC 52)", None),
     bind(Everywhere, &["x"], A::Export, "export", "Write what is shown to a file", Some(70)),
-    bind(Everywhere, &["X"], A::DumpScreen, "dump screen", "Write the screen as text to a file", None),
+    bind(Everywhere, &["X"], A::DumpScreen, "dump screen", "Write the screen to files, as text and as a picture (SVG)", None),
     bind(Everywhere, &["r"], A::Rescan, "rescan", "Read everything again", None),
     bind(Everywhere, &["o"], A::OpenInEditor, "editor", "Open the file in $VISUAL or $EDITOR", None),
     bind(Everywhere, &["T"], A::NextTheme, "theme", "The next theme", None),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use moim::dataset::load_records;
 use moim::experiment::{DeviceChoice, Experiment};
 use moim::memory::Shapes;
+use moim::run::total_memory;
 use nvml_wrapper::Nvml;
 
 use super::stamp::{Stamp, stamp};
@@ -47,8 +48,8 @@ impl FactsReader {
         let mut shapes = Shapes::read(experiment);
         shapes.has_cuda = !cards.is_empty();
         let capacity = match experiment.model.device {
-            DeviceChoice::Cpu => host_memory(),
-            DeviceChoice::Auto => cards.first().copied().or_else(host_memory),
+            DeviceChoice::Cpu => total_memory(),
+            DeviceChoice::Auto => cards.first().copied().or_else(total_memory),
             DeviceChoice::Cuda(index) => cards.get(index.unwrap_or(0)).copied(),
         };
         PlanFacts {
@@ -82,20 +83,6 @@ impl FactsReader {
         self.records = Some((path.to_owned(), now, records.clone()));
         records
     }
-}
-
-/// Bytes of memory of this machine.
-fn host_memory() -> Option<u64> {
-    memory_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-/// Format: proc_meminfo(5), in KiB.
-fn memory_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// Bytes of memory of each card, by its driver; none where there is no driver. No context is
@@ -145,7 +132,7 @@ mod tests {
             facts.missing
         );
         assert!(facts.shapes.unwrap().decoder.is_err());
-        assert_eq!(facts.capacity, host_memory());
+        assert_eq!(facts.capacity, total_memory());
 
         std::fs::write(&train, record(1) + &record(1)).unwrap();
         assert!(
@@ -158,14 +145,5 @@ mod tests {
         );
         std::fs::remove_file(&train).unwrap();
         assert_eq!(reader.read(&experiment).records, None);
-    }
-
-    #[test]
-    fn memory_is_in_kibibytes() {
-        assert_eq!(
-            memory_in("MemTotal:       16384 kB\nMemFree: 1 kB\n"),
-            Some(16 << 20)
-        );
-        assert_eq!(memory_in("MemFree: 1 kB\n"), None);
     }
 }
