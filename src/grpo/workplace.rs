@@ -244,24 +244,20 @@ impl Workplace {
             .change(|state| state.latest_checkpoint = Some(point))?;
         if let Some(limit) = self.experiment.run.save_total_limit {
             // The best checkpoint so far is what a run is for; it stays.
-            let best = match self.rewards.metrics().has_reason_scorer() {
-                true => self.best_save_point(),
-                false => None,
-            };
+            let best = self.best_save_point()?;
             prune_checkpoints(self.run.path(), limit, point, best.as_slice())?;
         }
         Ok(())
     }
 
-    /// The save point that ranks first; `None` while nothing can be ranked.
-    fn best_save_point(&mut self) -> Option<SavePoint> {
-        let board = self.leaderboard().ok()?;
-        let file = &board.best()?.scored.file;
-        checkpoints(self.run.path())
-            .ok()?
-            .into_iter()
-            .map(|checkpoint| checkpoint.kind)
-            .find(|point| point.answers_file_name() == *file)
+    /// The save point that ranked first when answers were scored last; `None` before that.
+    fn best_save_point(&self) -> Result<Option<SavePoint>> {
+        let Some(best) = &self.journal.state().best else {
+            return Ok(None);
+        };
+        let points = checkpoints(self.run.path())?.into_iter();
+        let mut kinds = points.map(|checkpoint| checkpoint.kind);
+        Ok(kinds.find(|point| point.answers_file_name() == best.file))
     }
 
     /// Publishes the answers of a checkpoint, scores them and ranks all checkpoints so far.

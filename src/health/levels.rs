@@ -201,6 +201,11 @@ impl Default for Gradient {
 
 impl Gradient {
     pub(super) fn judge_spike(&mut self, norm: f64) -> Verdict {
+        // A step without a finite norm was dropped; it is no calm one.
+        if !norm.is_finite() {
+            self.calm_steps = 0;
+            return Verdict::Between;
+        }
         let usual = self.before.median();
         let is_known = self.before.len() >= FEW_STEPS;
         self.before.push(norm);

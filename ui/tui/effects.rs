@@ -63,6 +63,7 @@ impl Effects {
         match effect {
             Effect::Rescan => self.readers.rescan(),
             Effect::OpenRun(run) => self.readers.open_run(&run),
+            Effect::CloseRun => self.readers.close_run(),
             Effect::ReadAnswers(query) => self.readers.read_answers(query),
             Effect::Compare { run, files } => self.readers.compare(run, files),
             Effect::ReadPlanFacts(experiment) => self.readers.read_plan_facts(*experiment),

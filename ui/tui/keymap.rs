@@ -167,6 +167,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(Everywhere, &["ctrl-l"], A::Redraw, "redraw", "Draw the screen anew", None),
     bind(Everywhere, &["q", "ctrl-c"], A::Quit, "quit", "Quit; a run goes on unless you stop it", Some(92)),
 
+    bind(On(Screen::Experiments), &["h", "left"], A::Left, "experiments", "To the list of experiments", None),
+    bind(On(Screen::Experiments), &["l", "right"], A::Right, "runs", "To the list of runs", None),
     bind(On(Screen::Experiments), &["s"], A::Start, "start", "Start the selected experiment", Some(20)),
     bind(On(Screen::Experiments), &["R"], A::Resume, "resume", "Go on with the selected run from its latest save point", Some(21)),
     bind(On(Screen::Experiments), &["e"], A::Edit, "edit", "Edit the selected experiment on the Plan screen", Some(22)),
@@ -184,6 +186,11 @@ pub const BINDINGS: &[Binding] = &[
     bind(On(Screen::Experiments), &["S"], A::Sort, "sort", "Sort by the next column", None),
 
     bind(On(Screen::Plan), &["enter"], A::Open, "edit", "Edit the selected value", Some(10)),
+    bind(On(Screen::Plan), &["tab"], A::NextPane, "section", "The next section", None),
+    bind(On(Screen::Plan), &["backtab"], A::PreviousPane, "previous section", "The first line of this section, or of the previous one", None),
+    bind(On(Screen::Plan), &["h", "left"], A::Left, "previous word", "The previous of the words that the value may be", None),
+    bind(On(Screen::Plan), &["l", "right"], A::Right, "next word", "The next of the words that the value may be", None),
+    bind(On(Screen::Plan), &["x"], A::Export, "export", "Write the whole configuration, every default resolved, to a file", Some(70)),
     bind(On(Screen::Plan), &["ctrl-s", "w"], A::Save, "save", "Write the file, its comments kept", Some(20)),
     bind(On(Screen::Plan), &["s"], A::Start, "start", "Start the experiment as it is saved", Some(21)),
     bind(On(Screen::Plan), &["a"], A::Queue, "queue", "Add the experiment to the queue", None),
@@ -216,6 +223,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(On(Screen::Answers), &["t"], A::QuestionType, "type", "The next question type", None),
     bind(On(Screen::Answers), &["f"], A::ItemFilter, "follow", "Follow the newest step, or stay", Some(24)),
 
+    bind(On(Screen::Ranking), &["enter"], A::Open, "details", "Show or hide the details of the file", Some(10)),
     bind(On(Screen::Ranking), &["space"], A::Mark, "mark", "Mark or unmark a file for comparing", Some(20)),
     bind(On(Screen::Ranking), &["\\"], A::ClearMarks, "clear marks", "Unmark every file", None),
     bind(On(Screen::Ranking), &["v", "c"], A::CompareMarked, "compare", "Compare the marked files item by item", Some(21)),
@@ -224,6 +232,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(On(Screen::Ranking), &["b"], A::Baseline, "baseline", "Show differences from the best, or from epoch 0", None),
     bind(On(Screen::Ranking), &["t"], A::QuestionType, "types", "Values of each question type", Some(23)),
 
+    bind(On(Screen::Compare), &["enter"], A::Open, "item", "Give the keyboard to the item, or back to the list", Some(10)),
     bind(On(Screen::Compare), &["]"], A::NextChange, "next change", "The next item whose verdict or answer changed", Some(20)),
     bind(On(Screen::Compare), &["["], A::PreviousChange, "previous change", "The previous item that changed", None),
     bind(On(Screen::Compare), &["}"], A::NextRegression, "next regression", "The next item that was broken", Some(21)),

@@ -48,7 +48,11 @@ pub enum Data {
     /// News of the answer files.
     Ranking(RankingNews),
     /// A comparison that was asked for.
-    Comparison(Result<Arc<ComparisonData>, String>),
+    Comparison {
+        run: PathBuf,
+        files: Vec<String>,
+        result: Result<Arc<ComparisonData>, String>,
+    },
     /// What the plan of an experiment follows from besides its text.
     Plan(PlanFacts),
     /// Runs with the configuration of an experiment.
@@ -82,6 +86,8 @@ pub enum Outcome {
 pub enum Effect {
     /// Read experiments and runs again now.
     Rescan,
+    /// Follow no run any more.
+    CloseRun,
     /// Follow this run: its events, progress, system, log and answer files.
     OpenRun(PathBuf),
     /// Read completions of the open run.

@@ -176,8 +176,9 @@ impl Theme {
             None => Style::new().add_modifier(Modifier::DIM),
         };
         let selection = match palette.selection {
-            Some(color) => Style::new().bg(depth.downgrade(color)),
-            None => Style::new().add_modifier(Modifier::REVERSED),
+            // The nearest of sixteen colours may be the terminal's own background.
+            Some(color) if depth != ColorDepth::Ansi16 => Style::new().bg(depth.downgrade(color)),
+            _ => Style::new().add_modifier(Modifier::REVERSED),
         };
         Self {
             text: Style::new(),

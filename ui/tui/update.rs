@@ -420,15 +420,13 @@ fn on_outcome(state: &mut State, outcome: Outcome) -> Vec<Effect> {
         }
         Outcome::Deleted { path } => {
             state.tell(format!("deleted: {}", path.display()), false);
-            if state
-                .world
-                .open
-                .as_ref()
-                .is_some_and(|open| open.path == path)
-            {
+            let mut effects = vec![Effect::Rescan];
+            let mut open = state.world.open.iter();
+            if open.any(|open| open.path == path) {
                 state.world.detach();
+                effects.push(Effect::CloseRun);
             }
-            return vec![Effect::Rescan];
+            return effects;
         }
         Outcome::Started { run, log } => {
             state.is_starting = false;

@@ -93,9 +93,12 @@ impl World {
                     self.ranking.take_in(news);
                 }
             }
-            Data::Comparison(comparison) => {
-                self.comparing = None;
-                self.comparison = Some(comparison);
+            Data::Comparison { run, files, result } => {
+                // A slower answer to an earlier question is none to this one.
+                if self.is_open(&run) && self.comparing.as_ref() == Some(&files) {
+                    self.comparing = None;
+                    self.comparison = Some(result);
+                }
             }
             Data::Plan(facts) => self.plan = Some(facts),
             Data::Duplicates { of, runs } => self.duplicates = Some((of, runs)),

@@ -78,6 +78,11 @@ impl Readers {
         self.open = Some((run_reader, ranking));
     }
 
+    /// Follows no run from now on.
+    pub fn close_run(&mut self) {
+        self.open = None;
+    }
+
     /// Reads a page of completions; an earlier query that was not answered yet is given up.
     pub fn read_answers(&self, query: AnswersQuery) {
         self.answers.ask(query);
@@ -86,7 +91,8 @@ impl Readers {
     /// Compares answer files of a run, the first being the baseline.
     pub fn compare(&self, run: PathBuf, files: Vec<String>) {
         once("comparison", &self.messages, move || {
-            Data::Comparison(comparison::comparison(&run, files))
+            let result = comparison::comparison(&run, files.clone());
+            Data::Comparison { run, files, result }
         });
     }
 

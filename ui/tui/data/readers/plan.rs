@@ -9,8 +9,7 @@ use std::time::Duration;
 use moim::dataset::load_records;
 use moim::experiment::{DeviceChoice, Experiment};
 use moim::memory::Shapes;
-use moim::run::total_memory;
-use nvml_wrapper::Nvml;
+use moim::run::{Card, total_memory};
 
 use super::stamp::{Stamp, stamp};
 use super::worker::Worker;
@@ -85,16 +84,15 @@ impl FactsReader {
     }
 }
 
-/// Bytes of memory of each card, by its driver; none where there is no driver. No context is
-/// made on a card: a trainer may need all of its memory.
+/// Bytes of memory of each card that this process may use, by its driver; none where there is no
+/// driver. No context is made on a card: a trainer may need all of its memory.
 fn memory_of_cards() -> Vec<u64> {
-    let Ok(driver) = Nvml::init() else {
-        return Vec::new();
-    };
-    let count = driver.device_count().unwrap_or(0);
-    let cards =
-        (0..count).filter_map(|index| driver.device_by_index(index).ok()?.memory_info().ok());
-    cards.map(|memory| memory.total).collect()
+    (0..)
+        .map_while(|index| {
+            let card = Card::open(&format!("cuda:{index}"))?.ok()?;
+            card.sample()?.total
+        })
+        .collect()
 }
 
 #[cfg(test)]

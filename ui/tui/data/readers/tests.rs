@@ -24,6 +24,8 @@ fn everything_that_is_asked_for_comes_and_the_threads_end() {
     let mut readers = Readers::start(folder.path(), folder.path(), sender, false);
     let mut world = World::default();
     world.attach(run.path());
+    // As `update` does before the question goes out.
+    world.comparing = Some(Vec::new());
     readers.open_run(run.path());
     readers.read_answers(AnswersQuery {
         run: run.path().to_owned(),

@@ -99,6 +99,11 @@ impl Form {
         &self.faults
     }
 
+    /// The value of a key as it was saved.
+    pub fn saved_value(&self, key: usize) -> Option<&str> {
+        self.saved.get(key)?.as_deref()
+    }
+
     /// Whether there are changes that are not saved.
     pub fn is_changed(&self) -> bool {
         self.text() != &*self.on_disk

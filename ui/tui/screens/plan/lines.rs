@@ -35,7 +35,8 @@ pub fn lines(form: &Form, filter: &Filter) -> Vec<FormLine> {
     }
     let mut section = "";
     for (index, key) in form.keys().iter().enumerate() {
-        let value = form.value(index).unwrap_or_default();
+        // As it was saved: a line must not go away under the person who edits it.
+        let value = form.saved_value(index).unwrap_or_default();
         if !filter.passes([key.path().as_str(), key.help.as_str(), value]) {
             continue;
         }

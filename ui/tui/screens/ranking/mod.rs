@@ -14,6 +14,7 @@ mod view;
 pub(in crate::tui::screens) mod words;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use moim::score::FileState;
 use ratatui::Frame;
@@ -32,6 +33,8 @@ use crate::tui::widgets::scroll::visible;
 /// The state of the Ranking screen.
 #[derive(Debug, Default)]
 pub struct Ranking {
+    /// Whose files were looked at last: every run has an `inference_epoch1.json`.
+    run: Option<PathBuf>,
     /// The file under the cursor, by its name: ranks change under it.
     cursor: Option<String>,
     /// Files to be compared.
@@ -157,6 +160,13 @@ impl ScreenState for Ranking {
     }
 
     fn refresh(&mut self, context: &Context<'_>) -> Vec<Command> {
+        let run = context.world.open.as_ref().map(|open| &open.path);
+        if run != self.run.as_ref() {
+            self.run = run.cloned();
+            self.cursor = None;
+            self.marked.clear();
+            self.detail_scroll = 0;
+        }
         let Some(view) = View::of(self, context.world) else {
             return Vec::new();
         };

@@ -49,7 +49,10 @@ fn draw_charts(
     let names = charts::names(&open.history, &train.filter);
     let selected = train.selected_place(&names);
     let Some(metric) = names.get(selected) else {
-        let words = format!("No metric matches /{}. esc shows all.", train.filter.text());
+        let words = match train.filter.is_empty() {
+            true => "Charts appear with the first step.".to_owned(),
+            false => format!("No metric matches /{}. esc shows all.", train.filter.text()),
+        };
         return tell(&[&words], area, buf, look);
     };
     let has_keyboard = train.pane == Pane::Charts;
