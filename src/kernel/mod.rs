@@ -1,0 +1,15 @@
+//! Tensor operations of our own, as extensions of burn's backends: CubeCL kernels for CUDA (and
+//! wgpu), plain Rust for the CPU. Each has a version in plain tensor operations beside its tests.
+
+pub mod attention;
+pub mod check;
+pub mod dropout;
+pub mod linear;
+pub mod nf4;
+pub mod rms_norm;
+mod rows;
+pub mod sample;
+mod simd;
+pub mod softmax;
+pub mod swiglu;
+pub mod token_probs;
