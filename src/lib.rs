@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The library prints nothing and knows no terminal; `ui/` does. burn is used in
-//! [`model`], [`optimizer`], [`encoder`], [`rollout`], [`grpo`], [`sft`], [`inference`],
+//! [`kernel`], [`model`], [`optimizer`], [`encoder`], [`rollout`], [`grpo`], [`sft`], [`inference`],
 //! [`setup`], [`probe`] and [`device`] alone.
 
 pub mod dataset;
@@ -20,9 +20,11 @@ pub mod experiment;
 pub mod grpo;
 pub mod health;
 pub mod inference;
+pub mod kernel;
 pub mod memory;
 pub mod metric;
 pub mod model;
+pub mod nf4;
 pub mod optimizer;
 pub mod parallel;
 pub mod probe;

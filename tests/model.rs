@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use moim::device::Compute;
 use moim::model::{
-    Adapter, GroupBatch, Llama, LoraConfig, Projection, TopGradient, f32_tensor, load_adapter,
-    save_adapter, to_f32,
+    Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoadProgress, LoraConfig, Projection,
+    TopGradient, WeightFormat, f32_tensor, load_adapter, save_adapter, to_f32,
 };
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 use moim::text::{ChatTemplate, Message, RenderOptions, Role, StopSet, Tokenizer};
@@ -48,7 +48,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 fn all_logits(model: &Llama, tokens: &[u32], adapter: Option<&Adapter>) -> Vec<f32> {
     let batch = GroupBatch::new(&[(tokens, vec![])]);
     let tensors = model.layout_tensors(&batch.layout);
-    let tape = model.forward(&batch, &tensors, adapter, None, false);
+    let tape = model.forward(&batch, &tensors, adapter, None, KeepInputs::No);
     let every: Vec<usize> = (0..tokens.len()).collect();
     to_f32(
         model
@@ -124,7 +124,7 @@ fn logits_log_probs_and_greedy_text_are_those_of_transformers() {
             for (temperature, expected) in row["log_probs"].as_object().unwrap() {
                 let batch = GroupBatch::new(&[(&tokens, vec![&continuation])]);
                 let tensors = model.layout_tensors(&batch.layout);
-                let tape = model.forward(&batch, &tensors, None, None, false);
+                let tape = model.forward(&batch, &tensors, None, None, KeepInputs::No);
                 let (predictors, targets) = batch.predictions();
                 let hidden = model.predicting_states(&tape.output, &predictors);
                 let found = model
@@ -390,7 +390,7 @@ fn cached_decoding_is_the_full_forward_pass_whatever_the_batch() {
             .collect();
         let batch = GroupBatch::new(&[(&prompt.tokens, rows)]);
         let tensors = model.layout_tensors(&batch.layout);
-        let tape = model.forward(&batch, &tensors, None, None, false);
+        let tape = model.forward(&batch, &tensors, None, None, KeepInputs::No);
         let (predictors, targets) = batch.predictions();
         let hidden = model.predicting_states(&tape.output, &predictors);
         let trained = model.head(1.0).log_probs(&hidden, &targets).log_probs;
@@ -447,7 +447,7 @@ fn gradients_are_the_slopes_of_the_loss() {
     let (predictors, targets) = batch.predictions();
     let weights: Vec<f32> = (0..targets.len()).map(|i| 0.3 - 0.11 * i as f32).collect();
     let loss = |adapter: &Adapter| -> f64 {
-        let tape = model.forward(&batch, &tensors, Some(adapter), None, false);
+        let tape = model.forward(&batch, &tensors, Some(adapter), None, KeepInputs::No);
         let hidden = model.predicting_states(&tape.output, &predictors);
         let found = model.head(0.8).log_probs(&hidden, &targets).log_probs;
         found
@@ -456,7 +456,7 @@ fn gradients_are_the_slopes_of_the_loss() {
             .map(|(a, b)| f64::from(*a) * f64::from(*b))
             .sum()
     };
-    let tape = model.forward(&batch, &tensors, Some(&adapter), None, true);
+    let tape = model.forward(&batch, &tensors, Some(&adapter), None, KeepInputs::OnDevice);
     let hidden = model.predicting_states(&tape.output, &predictors);
     let (of_hidden, _) = model.head(0.8).backward(&hidden, &targets, &weights, false);
     let top = TopGradient {
@@ -482,6 +482,46 @@ fn gradients_are_the_slopes_of_the_loss() {
             (slope / expected - 1.0).abs() < 0.02,
             "parameter {index}: slope {slope}, gradient² {expected}"
         );
+    }
+}
+
+/// A folder that transformers saved in four bits, and the same model quantised here.
+#[test]
+fn four_bit_models_compute_what_bitsandbytes_computes() {
+    let folder = |name: &str| golden_dir().parent().unwrap().join("nf4").join(name);
+    let compute = Compute::cpu();
+    let cache = tempfile::tempdir().unwrap();
+    let options = LoadOptions {
+        format: WeightFormat::Nf4 { double_quant: true },
+        cache: Some(cache.path().to_path_buf()),
+    };
+    let mut told = Vec::new();
+    let mut load = |name: &str| {
+        Llama::load_as(&folder(name), &compute, &options, &mut |progress| {
+            told.push(progress);
+            Ok(())
+        })
+        .unwrap()
+    };
+    let (stored, quantised, cached) = (load("nf4"), load("plain"), load("plain"));
+    // Quantised once: the second time it came from the cache.
+    let layers = stored.config.num_hidden_layers;
+    let expected = (0..=layers).map(|done| LoadProgress::Quantizing {
+        done,
+        total: layers,
+    });
+    assert_eq!(told, expected.collect::<Vec<_>>());
+    let golden = read(folder("nf4").join("golden.json"));
+    for row in golden["rows"].as_array().unwrap() {
+        let tokens = ids(&row["input_ids"]);
+        let logits = all_logits(&stored, &tokens, None);
+        let difference = largest_difference(&logits, &numbers(&row["logits"]));
+        assert!(
+            difference < LOGIT_TOLERANCE,
+            "logits differ by {difference}"
+        );
+        assert_eq!(logits, all_logits(&quantised, &tokens, None));
+        assert_eq!(logits, all_logits(&cached, &tokens, None));
     }
 }
 

@@ -28,7 +28,11 @@ pub fn dropout(x: Tensor<2>, keys: Tensor<2, Int>, salt: u32, rate: f64) -> Tens
     }
     let threshold = (rate.min(1.0) * f64::from(u32::MAX)) as u32;
     // At a rate of 1 nothing is left to scale.
-    let scale = if rate < 1.0 { (1.0 / (1.0 - rate)) as f32 } else { 0.0 };
+    let scale = if rate < 1.0 {
+        (1.0 / (1.0 - rate)) as f32
+    } else {
+        0.0
+    };
     Tensor::from_dispatch(<Dispatch as DropoutOps>::dropout(
         x.into_dispatch(),
         keys.into_dispatch(),
@@ -199,9 +203,7 @@ impl<B: DropoutOps, C: CheckpointStrategy> DropoutOps for Autodiff<B, C> {
             OpsKind::Tracked(ready) => {
                 ready.finish(state, B::dropout(x, keys, salt, threshold, scale))
             }
-            OpsKind::UnTracked(ready) => {
-                ready.finish(B::dropout(x, keys, salt, threshold, scale))
-            }
+            OpsKind::UnTracked(ready) => ready.finish(B::dropout(x, keys, salt, threshold, scale)),
         }
     }
 }
@@ -224,10 +226,17 @@ mod tests {
         let dropped = dropout(plain.clone(), keys(tokens, device), 3, rate);
         let values: Vec<f32> = dropped.clone().into_data().try_to_vec().unwrap();
         let kept = values.iter().filter(|value| **value != 0.0).count();
-        assert!(values.iter().all(|v| *v == 0.0 || (v - 1.0 / 0.75).abs() < 1e-6));
+        assert!(
+            values
+                .iter()
+                .all(|v| *v == 0.0 || (v - 1.0 / 0.75).abs() < 1e-6)
+        );
         // Four standard deviations of a binomial with 7 930 trials.
         let expected = 0.75 * values.len() as f64;
-        assert!((kept as f64 - expected).abs() < 4.0 * (expected * 0.25).sqrt(), "{kept}");
+        assert!(
+            (kept as f64 - expected).abs() < 4.0 * (expected * 0.25).sqrt(),
+            "{kept}"
+        );
         // Another salt, another mask; part of the tokens, the same mask.
         let other: Vec<f32> = dropout(plain.clone(), keys(tokens, device), 4, rate)
             .into_data()
@@ -246,8 +255,15 @@ mod tests {
         assert_eq!(part, values[20 * width..30 * width]);
         // The gradient of a sum is the mask itself.
         let x = plain.autodiff().require_grad();
-        let gradients = dropout(x.clone(), keys(tokens, &device.clone().autodiff()), 3, rate).sum().backward();
-        let gradient: Vec<f32> = x.grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
+        let gradients = dropout(x.clone(), keys(tokens, &device.clone().autodiff()), 3, rate)
+            .sum()
+            .backward();
+        let gradient: Vec<f32> = x
+            .grad(&gradients)
+            .unwrap()
+            .into_data()
+            .try_to_vec()
+            .unwrap();
         assert_eq!(gradient, values);
     }
 

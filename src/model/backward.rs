@@ -1,15 +1,16 @@
 //! The backward pass, one layer at a time.
 //!
-//! Only each layer's input is kept by the forward pass. Going back, one layer
-//! is computed again under autodiff, differentiated, and forgotten before the
-//! next: the memory of a single layer, whatever the depth.
+//! Only each layer's input is kept by the forward pass, on the device or on the host. Going back,
+//! one layer is computed again, differentiated, and forgotten before the next: the memory of a
+//! single layer, whatever the depth.
 
 use burn::tensor::Tensor;
 
-use super::layer::{Adapted, rms_norm};
+use super::layer::{Adapted, leaf, taken};
 use super::layout::{GroupBatch, LayoutTensors, indices};
-use super::llama::{Dropout, Llama, Tape};
-use super::lora::{Adapter, as_dtype};
+use super::llama::{Llama, Tape};
+use super::lora::{Adapter, Dropout, as_dtype};
+use crate::kernel::rms_norm::rms_norm;
 
 /// Gradient of the loss at the top of the model.
 pub struct TopGradient {
@@ -27,7 +28,7 @@ impl Llama {
         tensors: &LayoutTensors,
         top: TopGradient,
         adapter: &Adapter,
-        dropout: Option<Dropout>,
+        dropout: Option<&Dropout>,
     ) -> Vec<Tensor<2>> {
         let (mut gradient, _) = self.backward_norm(&tape.output, &top, false);
         let mut per_layer = Vec::with_capacity(self.layers.len());
@@ -38,16 +39,20 @@ impl Llama {
                 .map(leaf)
                 .collect();
             let layer_adapter = adapter.layers[i].with_parameters(&mut leaves.iter().cloned());
-            let dropout = self.layer_dropout(dropout, i);
-            let x = leaf(input);
             let adapted = Adapted {
                 adapter: Some(&layer_adapter),
-                dropout: dropout.as_ref(),
+                dropout: dropout.map(|dropout| dropout.layer(i)),
             };
-            let y = self.layers[i].forward(x.clone(), tensors, &self.config, adapted);
-            let mut gradients = (y * gradient.clone()).sum().backward();
-            per_layer.push(take(&leaves, &mut gradients));
-            gradient = taken(&x, &mut gradients);
+            let (of_leaves, of_input) = self.layers[i].backward(
+                input.get(&self.compute),
+                gradient,
+                tensors,
+                &self.config,
+                &adapted,
+                &leaves,
+            );
+            per_layer.push(of_leaves);
+            gradient = of_input;
         }
         per_layer.into_iter().rev().flatten().collect()
     }
@@ -71,11 +76,16 @@ impl Llama {
                 .map(|(_, tensor)| leaf(tensor))
                 .collect();
             let layer = self.layers[i].with_parameters(&mut leaves.iter().cloned());
-            let x = leaf(input);
-            let y = layer.forward(x.clone(), tensors, &self.config, Adapted::default());
-            let mut gradients = (y * gradient.clone()).sum().backward();
-            per_layer.push(take(&leaves, &mut gradients));
-            gradient = taken(&x, &mut gradients);
+            let (of_leaves, of_input) = layer.backward(
+                input.get(&self.compute),
+                gradient,
+                tensors,
+                &self.config,
+                &Adapted::default(),
+                &leaves,
+            );
+            per_layer.push(of_leaves);
+            gradient = of_input;
         }
         let ids = indices(batch.ids.iter().map(|&id| id as usize), &self.compute);
         let embedding = self.embed_tokens.zeros_like().select_assign(
@@ -127,18 +137,4 @@ impl Llama {
         };
         (of_output, of_norm)
     }
-}
-
-fn leaf(tensor: Tensor<2>) -> Tensor<2> {
-    tensor.autodiff().require_grad()
-}
-
-fn take(leaves: &[Tensor<2>], gradients: &mut burn::tensor::Gradients) -> Vec<Tensor<2>> {
-    leaves.iter().map(|leaf| taken(leaf, gradients)).collect()
-}
-
-/// The gradient of a leaf; zero where the loss does not depend on it.
-fn taken(leaf: &Tensor<2>, gradients: &mut burn::tensor::Gradients) -> Tensor<2> {
-    leaf.grad_remove(gradients)
-        .unwrap_or_else(|| leaf.clone().inner().zeros_like())
 }

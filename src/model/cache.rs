@@ -1,11 +1,12 @@
 //! Keys and values kept while decoding: the prompt's once for a whole group,
 //! each completion's own beside them.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
-use super::config::CACHE_GROWTH;
+use super::config::{CACHE_GROWTH, LlamaConfig};
 use super::layout::indices;
 use crate::device::Compute;
+use crate::kernel::attention::{DecodeLayout, Keys, decode_attention};
 
 /// Keys and values of one layer.
 #[derive(Clone, Debug)]
@@ -16,67 +17,94 @@ pub struct KeyValue {
     pub value: Tensor<3>,
 }
 
+impl From<KeyValue> for Keys {
+    fn from(KeyValue { key, value }: KeyValue) -> Self {
+        Self { key, value }
+    }
+}
+
 /// The cache of one layer for a batch of groups in decoding.
 #[derive(Debug)]
 pub struct CompletionCache {
-    /// Keys and values of the prompts, without adapter gradients.
-    pub prompt: KeyValue,
-    /// Number of prompts still in the batch.
-    pub prompts: usize,
+    prompt: KeyValue,
+    /// `[prompts]`
+    prompt_lengths: Tensor<1, Int>,
+    rows_per_prompt: usize,
     own: Option<KeyValue>,
-    length: usize,
+    filled: usize,
 }
 
 impl CompletionCache {
     /// An empty cache behind a prefilled prompt.
-    pub fn new(prompt: KeyValue, prompts: usize) -> Self {
+    pub fn new(prompt: KeyValue, prompt_lengths: Tensor<1, Int>, rows_per_prompt: usize) -> Self {
         Self {
             prompt,
-            prompts,
+            prompt_lengths,
+            rows_per_prompt,
             own: None,
-            length: 0,
+            filled: 0,
         }
     }
 
-    /// Appends one column; answers all filled columns.
+    /// Takes in the newest token of every completion, and answers its attention to its prompt and
+    /// to all tokens of its completion.
     ///
     /// # Shapes
-    /// `key, value: [rows·kv_heads, 1, head_dim]` → `[rows·kv_heads, columns, head_dim]`
-    pub fn push(&mut self, key: Tensor<3>, value: Tensor<3>) -> KeyValue {
-        let [rows, _, dim] = key.dims();
-        let own = match self.own.take() {
-            Some(own) if own.key.dims()[1] > self.length => own,
-            full => {
-                let zeros =
-                    || Tensor::zeros([rows, CACHE_GROWTH, dim], (&key.device(), key.dtype()));
-                match full {
-                    None => KeyValue {
-                        key: zeros(),
-                        value: zeros(),
-                    },
-                    Some(own) => KeyValue {
-                        key: Tensor::cat(vec![own.key, zeros()], 1),
-                        value: Tensor::cat(vec![own.value, zeros()], 1),
-                    },
-                }
-            }
-        };
-        let column = [0..rows, self.length..self.length + 1, 0..dim];
+    /// `query: [rows, heads, head_dim]`, `new: [rows·kv_heads, 1, head_dim]` → `[rows, heads·head_dim]`
+    pub fn attend(&mut self, query: Tensor<3>, new: KeyValue, config: &LlamaConfig) -> Tensor<2> {
+        let own = self.with_room(&new);
+        let [rows, _, dim] = new.key.dims();
+        let column = [0..rows, self.filled..self.filled + 1, 0..dim];
         let own = KeyValue {
-            key: own.key.slice_assign(column.clone(), key),
-            value: own.value.slice_assign(column, value),
+            key: own.key.slice_assign(column.clone(), new.key),
+            value: own.value.slice_assign(column, new.value),
         };
-        self.length += 1;
-        let filled = KeyValue {
-            key: own.key.clone().narrow(1, 0, self.length),
-            value: own.value.clone().narrow(1, 0, self.length),
+        self.filled += 1;
+        self.own = Some(own.clone());
+        decode_attention(
+            query,
+            self.prompt.clone().into(),
+            own.into(),
+            self.prompt_lengths.clone(),
+            DecodeLayout {
+                rows_per_prompt: self.rows_per_prompt,
+                filled: self.filled,
+                scale: config.attention_scale() as f32,
+            },
+        )
+    }
+
+    /// The completions' keys and values with a free column.
+    fn with_room(&mut self, new: &KeyValue) -> KeyValue {
+        let [rows, _, dim] = new.key.dims();
+        let zeros = || {
+            Tensor::zeros(
+                [rows, CACHE_GROWTH, dim],
+                (&new.key.device(), new.key.dtype()),
+            )
         };
-        self.own = Some(own);
-        filled
+        match self.own.take() {
+            Some(own) if own.key.dims()[1] > self.filled => own,
+            Some(own) => KeyValue {
+                key: Tensor::cat(vec![own.key, zeros()], 1),
+                value: Tensor::cat(vec![own.value, zeros()], 1),
+            },
+            None => KeyValue {
+                key: zeros(),
+                value: zeros(),
+            },
+        }
     }
 
     /// Keeps these prompts and these rows (indices into the present batch), in this order.
-    pub fn keep(&mut self, prompts: &[usize], rows: &[usize], kv_heads: usize, compute: &Compute) {
+    pub fn keep(
+        &mut self,
+        prompts: &[usize],
+        rows: &[usize],
+        rows_per_prompt: usize,
+        kv_heads: usize,
+        compute: &Compute,
+    ) {
         let spread = |kept: &[usize]| {
             indices(
                 kept.iter()
@@ -88,10 +116,12 @@ impl CompletionCache {
             key: kept.key.clone().select(0, spread(which)),
             value: kept.value.clone().select(0, spread(which)),
         };
-        if prompts.len() != self.prompts {
+        if prompts.len() != self.prompt_lengths.dims()[0] {
             self.prompt = pick(&self.prompt, prompts);
-            self.prompts = prompts.len();
+            let lengths = self.prompt_lengths.clone();
+            self.prompt_lengths = lengths.select(0, indices(prompts.iter().copied(), compute));
         }
+        self.rows_per_prompt = rows_per_prompt;
         if let Some(own) = &self.own {
             self.own = Some(pick(own, rows));
         }

@@ -5,8 +5,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::nf4::stored_in_nf4;
+
 /// Logits computed at once by the training head; 16 Mi of them are 64 MiB in f32.
 pub const LOGITS_PER_CHUNK: usize = 16 << 20;
+
+/// Values of a layer's widest tensors that exist at a time: scores of attention, and the inside of
+/// the MLP. 64 Mi of them are 128 MiB in bfloat16.
+pub const VALUES_PER_CHUNK: usize = 64 << 20;
 
 /// Columns added whenever the cache of completions is full.
 pub const CACHE_GROWTH: usize = 64;
@@ -47,6 +53,21 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// Standard deviation of freshly drawn weights.
     pub initializer_range: f64,
+    /// Whether the folder's linear layers are stored in NF4, as transformers saves them.
+    pub stored_in_nf4: bool,
+}
+
+/// How the linear layers of the base model are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// In the type of the activations.
+    Dense,
+    /// Four bits a weight in blocks of 64, each with a scale: 4.5 bits a weight with scales in
+    /// f32, 4.127 where the scales are kept in 8 bits (QLoRA, arXiv 2305.14314, section 3).
+    Nf4 {
+        /// Whether scales are kept in 8 bits.
+        double_quant: bool,
+    },
 }
 
 /// `rope_scaling` / `rope_parameters`.
@@ -142,6 +163,7 @@ impl LlamaConfig {
                 .get("initializer_range")
                 .and_then(Value::as_f64)
                 .unwrap_or(0.02),
+            stored_in_nf4: stored_in_nf4(json)?,
         })
     }
 
@@ -158,6 +180,11 @@ impl LlamaConfig {
     /// Query heads that share one key head.
     pub fn queries_per_key(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// What scores are multiplied by before the softmax.
+    pub fn attention_scale(&self) -> f64 {
+        (self.head_dim as f64).powf(-0.5)
     }
 
     /// Parameters in all, the tied head counted once.
@@ -180,7 +207,6 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
     for key in [
         "attention_bias",
         "mlp_bias",
-        "quantization_config",
         "sliding_window",
         "no_rope_layers",
     ] {

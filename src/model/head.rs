@@ -2,12 +2,13 @@
 //! backward pass, a chunk of rows at a time, so that no `[tokens, vocabulary]`
 //! tensor ever exists.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::config::LOGITS_PER_CHUNK;
 use super::lora::as_dtype;
 use crate::device::Compute;
+use crate::kernel::linear::few_rows_linear;
+use crate::kernel::token_probs::{logits_gradient, token_log_probs};
 
 /// Log-probabilities of tokens and the entropies of the distributions they came from, both in nats.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +35,7 @@ impl Head<'_> {
     /// # Shapes
     /// `hidden: [rows, hidden]`, already normed → `[rows, vocabulary]` in f32
     pub fn logits_of(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = as_dtype(hidden.matmul(self.weight.clone().transpose()), DType::F32);
+        let logits = as_dtype(few_rows_linear(hidden, self.weight), DType::F32);
         if self.temperature == 1.0 {
             logits
         } else {
@@ -53,16 +54,13 @@ impl Head<'_> {
     pub fn log_probs(&self, hidden: &Tensor<2>, targets: &[u32]) -> TokenLogProbs {
         let mut result = TokenLogProbs::default();
         for (start, chunk) in self.chunks(targets) {
-            let log_probs = log_softmax(
-                self.logits_of(hidden.clone().narrow(0, start, chunk.len())),
-                1,
-            );
-            let entropy = (log_probs.clone().exp() * log_probs.clone())
-                .sum_dim(1)
-                .neg();
-            let chosen = log_probs.gather(1, self.targets(chunk));
-            result.log_probs.extend(to_f32(chosen));
-            result.entropies.extend(to_f32(entropy));
+            let logits = self.logits_of(hidden.clone().narrow(0, start, chunk.len()));
+            let (log_probs, entropies) = token_log_probs(logits, self.targets(chunk));
+            // One read a chunk: each waits for the device.
+            let both = to_f32(Tensor::cat(vec![log_probs, entropies], 0));
+            let (log_probs, entropies) = both.split_at(chunk.len());
+            result.log_probs.extend(log_probs);
+            result.entropies.extend(entropies);
         }
         result
     }
@@ -86,22 +84,16 @@ impl Head<'_> {
             .then(|| Tensor::<2>::zeros([vocabulary, width], (&self.compute.device, DType::F32)));
         for (start, chunk) in self.chunks(targets) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
-            let probabilities = log_softmax(self.logits_of(rows.clone()), 1).exp();
             let scale: Vec<f32> = gradient[start..start + chunk.len()]
                 .iter()
                 .map(|g| g / self.temperature as f32)
                 .collect();
-            let scale = Tensor::<2>::from_data(
-                TensorData::new(scale, [chunk.len(), 1]),
+            let scale = Tensor::<1>::from_data(
+                TensorData::new(scale, [chunk.len()]),
                 (&self.compute.device, DType::F32),
             );
-            let targets = self.targets(chunk);
-            let of_logits = (probabilities * scale.clone().neg()).scatter(
-                1,
-                targets,
-                scale,
-                burn::tensor::IndexingUpdateOp::Add,
-            );
+            let of_logits =
+                logits_gradient(self.logits_of(rows.clone()), self.targets(chunk), scale);
             let of_logits = as_dtype(of_logits, self.weight.dtype());
             if let Some(sum) = of_weight.take() {
                 of_weight =
@@ -120,12 +112,23 @@ impl Head<'_> {
             .map(move |(i, chunk)| (i * size, chunk))
     }
 
-    fn targets(&self, chunk: &[u32]) -> Tensor<2, Int> {
+    fn targets(&self, chunk: &[u32]) -> Tensor<1, Int> {
         let ids: Vec<i32> = chunk.iter().map(|&id| id as i32).collect();
         Tensor::from_data(
-            TensorData::new(ids, [chunk.len(), 1]),
+            TensorData::new(ids, [chunk.len()]),
             (&self.compute.device, DType::I32),
         )
+    }
+}
+
+/// A tensor copied to the host, in its own type.
+///
+/// # Panics
+/// As [`to_f32`].
+pub fn to_data<const D: usize>(t: Tensor<D>) -> TensorData {
+    match t.try_into_data() {
+        Ok(data) => data,
+        Err(error) => panic!("a tensor cannot be read from its device: {error}"),
     }
 }
 

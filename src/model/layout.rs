@@ -9,18 +9,16 @@
 //! ```
 //!
 //! Both parts are padded on the right, so causality alone hides the padding:
-//! only the prompt's padding needs a mask, where completions look back at it.
+//! only the prompt's padding needs hiding, where completions look back at it.
 //! Lengths are carried here and never inferred from pad ids.
+
+use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::config::LlamaConfig;
+use super::config::{LlamaConfig, VALUES_PER_CHUNK};
 use super::rope::RopeTable;
 use crate::device::Compute;
-
-/// Added to a score that must not be attended to. Finite, so that a row whose
-/// every score is masked stays a number.
-const MASKED: f32 = -1e9;
 
 /// Prompts of a micro-batch, each with the same number of completions.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +62,31 @@ impl Layout {
         } else {
             self.prompt_tokens() + row * self.completion_width + column - 1
         }
+    }
+
+    /// All tokens cut into runs of whole sequences, each of at most `tokens` tokens where the
+    /// sequences allow it.
+    pub fn chunks(&self, tokens: usize) -> Vec<Range<usize>> {
+        let mut chunks = Vec::new();
+        let mut start = 0;
+        for (sequences, width) in [
+            (self.prompts(), self.prompt_width),
+            (self.rows(), self.completion_width),
+        ] {
+            let at_once = (tokens / width.max(1)).max(1);
+            let mut left = sequences;
+            while left > 0 && width > 0 {
+                let taken = left.min(at_once);
+                chunks.push(start..start + taken * width);
+                start += taken * width;
+                left -= taken;
+            }
+        }
+        // A small micro-batch goes through at once.
+        if start <= tokens {
+            return std::iter::once(0..start).collect();
+        }
+        chunks
     }
 
     /// Positions of all tokens, prompt part then completion part.
@@ -151,6 +174,7 @@ impl GroupBatch {
 }
 
 /// What attention needs besides the hidden states; made once per micro-batch, used by every layer.
+#[derive(Clone, Debug)]
 pub struct LayoutTensors {
     /// The layout these belong to.
     pub layout: Layout,
@@ -158,12 +182,10 @@ pub struct LayoutTensors {
     pub cos: Tensor<3>,
     /// See `cos`.
     pub sin: Tensor<3>,
-    /// Causal mask of prompts, `[prompt_width, prompt_width]`.
-    pub prompt_bias: Tensor<2>,
-    /// Hides the padding of prompts from completions, `[prompts, prompt_width]`; `None` without padding.
-    pub padding_bias: Option<Tensor<2>>,
-    /// Causal mask within completions, `[completion_width, completion_width]`.
-    pub completion_bias: Tensor<2>,
+    /// Length of each prompt, `[prompts]`.
+    pub prompt_lengths: Tensor<1, Int>,
+    /// Values of a layer's widest tensors that exist at a time; [`VALUES_PER_CHUNK`].
+    pub values_per_chunk: usize,
 }
 
 impl LayoutTensors {
@@ -173,46 +195,11 @@ impl LayoutTensors {
         Self {
             cos,
             sin,
-            prompt_bias: causal_bias(layout.prompt_width, compute),
-            padding_bias: padding_bias(&layout, compute),
-            completion_bias: causal_bias(layout.completion_width, compute),
+            prompt_lengths: indices(layout.prompt_lengths.iter().copied(), compute),
+            values_per_chunk: VALUES_PER_CHUNK,
             layout,
         }
     }
-}
-
-/// # Shapes
-/// `[width, width]`: 0 where the column is not after the row, else masked.
-fn causal_bias(width: usize, compute: &Compute) -> Tensor<2> {
-    let values: Vec<f32> = (0..width * width)
-        .map(|i| if i % width > i / width { MASKED } else { 0.0 })
-        .collect();
-    Tensor::from_data(
-        TensorData::new(values, [width, width]),
-        (&compute.device, compute.dtype),
-    )
-}
-
-/// # Shapes
-/// `[prompts, prompt_width]`; `None` where no prompt is padded.
-pub fn padding_bias(layout: &Layout, compute: &Compute) -> Option<Tensor<2>> {
-    if layout
-        .prompt_lengths
-        .iter()
-        .all(|&length| length == layout.prompt_width)
-    {
-        return None;
-    }
-    let width = layout.prompt_width;
-    let values: Vec<f32> = layout
-        .prompt_lengths
-        .iter()
-        .flat_map(|&length| {
-            (0..width).map(move |column| if column < length { 0.0 } else { MASKED })
-        })
-        .collect();
-    let data = TensorData::new(values, [layout.prompts(), width]);
-    Some(Tensor::from_data(data, (&compute.device, compute.dtype)))
 }
 
 /// An index tensor on the device.

@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use burn::tensor::Tensor;
+use anyhow::Result;
+use burn::tensor::{Tensor, TensorData};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::cache::CompletionCache;
 use super::config::LlamaConfig;
-use super::head::{Head, to_f32};
-use super::layer::{Adapted, DecoderLayer, rms_norm};
-use super::layout::{GroupBatch, Layout, LayoutTensors, indices, padding_bias};
-use super::lora::{Adapter, LayerDropout, Projection, f32_tensor, stream, uniform};
+use super::head::{Head, to_data, to_f32};
+use super::layer::{Adapted, DecoderLayer};
+use super::layout::{GroupBatch, Layout, LayoutTensors, indices};
+use super::lora::{Adapter, Dropout};
 use super::rope::RopeTable;
-use super::weights::WeightFiles;
 use crate::device::Compute;
+use crate::kernel::rms_norm::rms_norm;
 
 /// A decoder-only language model of the Llama family.
 #[derive(Clone, Debug)]
@@ -32,126 +32,10 @@ pub struct Llama {
     pub norm: Tensor<2>,
     /// `[vocabulary, hidden]`; `None` when tied to the embedding.
     pub lm_head: Option<Tensor<2>>,
-    rope: RopeTable,
-}
-
-/// Dropout of a whole forward pass; layers derive theirs from it.
-#[derive(Clone, Copy, Debug)]
-pub struct Dropout {
-    /// Probability of dropping.
-    pub rate: f64,
-    /// Seed of the run.
-    pub seed: u64,
-    /// Step, iteration, micro-batch.
-    pub place: [u64; 3],
+    pub(super) rope: RopeTable,
 }
 
 impl Llama {
-    /// Loads a Hugging Face folder onto a device.
-    ///
-    /// # Errors
-    /// A configuration this decoder does not do, and missing or misshapen tensors (all missing ones are listed).
-    pub fn load(model_dir: &Path, compute: &Compute) -> Result<Self> {
-        let config = LlamaConfig::from_dir(model_dir)?;
-        let files = WeightFiles::open(model_dir)?;
-        let names = tensor_names(&config);
-        let missing = files.missing(names.iter().map(String::as_str));
-        if !missing.is_empty() {
-            let shown = missing
-                .iter()
-                .take(8)
-                .copied()
-                .collect::<Vec<_>>()
-                .join(", ");
-            bail!(
-                "{}: {} tensor(s) that config.json asks for are missing: {shown}{}",
-                model_dir.display(),
-                missing.len(),
-                if missing.len() > 8 { ", …" } else { "" }
-            );
-        }
-        Self::build(config, compute, |name, rows, columns| {
-            files.tensor(name, rows, columns, compute)
-        })
-        .with_context(|| model_dir.display().to_string())
-    }
-
-    /// A model with freshly drawn weights: normal with `initializer_range`, norms one.
-    /// The draws depend on the seed and the tensor's name alone.
-    ///
-    /// # Errors
-    /// None that is known.
-    pub fn random(config: LlamaConfig, seed: u64, compute: &Compute) -> Result<Self> {
-        let deviation = config.initializer_range;
-        Self::build(config, compute, |name, rows, columns| {
-            Ok(match rows {
-                None => Tensor::ones([1, columns], (&compute.device, compute.dtype)),
-                Some(rows) => {
-                    let mut rng = stream(seed, name, &[]);
-                    let mut normal = || {
-                        // Box–Muller; the second value is not worth its bookkeeping.
-                        let radius = (-2.0 * (1.0 - uniform(&mut rng)).ln()).sqrt();
-                        radius * (2.0 * std::f64::consts::PI * uniform(&mut rng)).cos()
-                    };
-                    let values = (0..rows * columns)
-                        .map(|_| (normal() * deviation) as f32)
-                        .collect();
-                    f32_tensor(values, [rows, columns], compute).cast(compute.dtype)
-                }
-            })
-        })
-    }
-
-    fn build(
-        config: LlamaConfig,
-        compute: &Compute,
-        mut tensor: impl FnMut(&str, Option<usize>, usize) -> Result<Tensor<2>>,
-    ) -> Result<Self> {
-        let hidden = config.hidden_size;
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
-        for i in 0..config.num_hidden_layers {
-            let mut projection = |projection: Projection| {
-                let (out, input) = projection.shape(&config);
-                let name = format!("model.layers.{i}.{}.weight", projection.path());
-                tensor(&name, Some(out), input)
-            };
-            let projections = [
-                projection(Projection::Q)?,
-                projection(Projection::K)?,
-                projection(Projection::V)?,
-                projection(Projection::O)?,
-                projection(Projection::Gate)?,
-                projection(Projection::Up)?,
-                projection(Projection::Down)?,
-            ];
-            layers.push(DecoderLayer {
-                input_layernorm: tensor(
-                    &format!("model.layers.{i}.input_layernorm.weight"),
-                    None,
-                    hidden,
-                )?,
-                post_attention_layernorm: tensor(
-                    &format!("model.layers.{i}.post_attention_layernorm.weight"),
-                    None,
-                    hidden,
-                )?,
-                projections,
-            });
-        }
-        Ok(Self {
-            embed_tokens: tensor("model.embed_tokens.weight", Some(config.vocab_size), hidden)?,
-            norm: tensor("model.norm.weight", None, hidden)?,
-            lm_head: match config.tie_word_embeddings {
-                true => None,
-                false => Some(tensor("lm_head.weight", Some(config.vocab_size), hidden)?),
-            },
-            layers,
-            rope: RopeTable::new(&config),
-            compute: compute.clone(),
-            config,
-        })
-    }
-
     /// Writes `model.safetensors` in bf16 under the checkpoint names.
     ///
     /// # Errors
@@ -230,6 +114,24 @@ impl Llama {
         }
     }
 
+    /// A copy on another device.
+    pub fn to_device(&self, compute: &Compute) -> Self {
+        let device = &compute.device;
+        Self {
+            embed_tokens: self.embed_tokens.clone().to_device(device),
+            norm: self.norm.clone().to_device(device),
+            lm_head: self.lm_head.clone().map(|head| head.to_device(device)),
+            layers: self
+                .layers
+                .iter()
+                .map(|layer| layer.to_device(device))
+                .collect(),
+            compute: compute.clone(),
+            config: self.config.clone(),
+            rope: self.rope.clone(),
+        }
+    }
+
     /// The head that turns hidden states into logits at a temperature.
     pub fn head(&self, temperature: f64) -> Head<'_> {
         Head {
@@ -252,46 +154,30 @@ impl Llama {
         LayoutTensors::new(layout.clone(), &self.rope, &self.config, &self.compute)
     }
 
-    /// Runs all layers. With `keep_inputs`, each layer's input is kept for the backward pass.
+    /// Runs all layers; each layer's input is kept for the backward pass as `keep_inputs` says.
     pub fn forward(
         &self,
         batch: &GroupBatch,
         tensors: &LayoutTensors,
         adapter: Option<&Adapter>,
-        dropout: Option<Dropout>,
-        keep_inputs: bool,
+        dropout: Option<&Dropout>,
+        keep_inputs: KeepInputs,
     ) -> Tape {
         let mut inputs = Vec::new();
         let mut x = self.embed(&batch.ids);
         for (i, layer) in self.layers.iter().enumerate() {
-            if keep_inputs {
-                inputs.push(x.clone());
+            match keep_inputs {
+                KeepInputs::No => {}
+                KeepInputs::OnDevice => inputs.push(KeptInput::OnDevice(x.clone())),
+                KeepInputs::OnHost => inputs.push(KeptInput::OnHost(to_data(x.clone()))),
             }
-            let dropout = self.layer_dropout(dropout, i);
             let adapted = Adapted {
                 adapter: adapter.map(|a| &a.layers[i]),
-                dropout: dropout.as_ref(),
+                dropout: dropout.map(|dropout| dropout.layer(i)),
             };
-            x = layer.forward(x, tensors, &self.config, adapted);
+            x = layer.forward(x, tensors, &self.config, &adapted);
         }
         Tape { inputs, output: x }
-    }
-
-    /// The dropout of one layer within a forward pass.
-    pub(super) fn layer_dropout(
-        &self,
-        dropout: Option<Dropout>,
-        layer: usize,
-    ) -> Option<LayerDropout> {
-        dropout.filter(|dropout| dropout.rate > 0.0).map(|dropout| {
-            let [step, iteration, micro_batch] = dropout.place;
-            LayerDropout {
-                rate: dropout.rate,
-                seed: dropout.seed,
-                place: [step, iteration, micro_batch, layer as u64],
-                compute: self.compute.clone(),
-            }
-        })
     }
 
     /// The normed hidden states that predict the given tokens.
@@ -324,8 +210,12 @@ impl Llama {
                 adapter: adapter.map(|a| &a.layers[i]),
                 dropout: None,
             };
-            let (y, prompt) = layer.prefill(x, &tensors, &self.config, adapted);
-            caches.push(CompletionCache::new(prompt, prompts.len()));
+            let (y, prompt) = layer.prefill(x, &tensors, &self.config, &adapted);
+            caches.push(CompletionCache::new(
+                prompt,
+                tensors.prompt_lengths.clone(),
+                rows_per_prompt,
+            ));
             x = y;
         }
         let width = batch.layout.prompt_width;
@@ -339,7 +229,6 @@ impl Llama {
         let logits = self.head(1.0).logits_of(self.predicting_states(&x, &last));
         let decoding = Decoding {
             model: self,
-            padding_bias: padding_bias(&batch.layout, &self.compute),
             prompt_lengths: batch.layout.prompt_lengths,
             rows_per_prompt,
             generated: 0,
@@ -349,10 +238,42 @@ impl Llama {
     }
 }
 
+/// Where a forward pass keeps the inputs of its layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepInputs {
+    /// Nowhere: no backward pass will follow.
+    No,
+    /// Where they are.
+    OnDevice,
+    /// In the host's memory, at the price of a copy there and back.
+    OnHost,
+}
+
+/// The input of a layer, `[tokens, hidden]`.
+pub enum KeptInput {
+    /// As it is.
+    OnDevice(Tensor<2>),
+    /// Copied.
+    OnHost(TensorData),
+}
+
+impl KeptInput {
+    /// The input, on the device.
+    pub fn get(self, compute: &Compute) -> Tensor<2> {
+        match self {
+            Self::OnDevice(tensor) => tensor,
+            Self::OnHost(data) => {
+                let dtype = data.dtype();
+                Tensor::from_data(data, (&compute.device, dtype))
+            }
+        }
+    }
+}
+
 /// What a forward pass leaves behind.
 pub struct Tape {
-    /// Input of each layer, `[tokens, hidden]`; empty when not kept.
-    pub inputs: Vec<Tensor<2>>,
+    /// Input of each layer; empty when not kept.
+    pub inputs: Vec<KeptInput>,
     /// Output of the last layer, before the final norm.
     pub output: Tensor<2>,
 }
@@ -361,7 +282,6 @@ pub struct Tape {
 pub struct Decoding<'a> {
     model: &'a Llama,
     caches: Vec<CompletionCache>,
-    padding_bias: Option<Tensor<2>>,
     prompt_lengths: Vec<usize>,
     rows_per_prompt: usize,
     generated: usize,
@@ -385,14 +305,7 @@ impl Decoding<'_> {
                 adapter: adapter.map(|a| &a.layers[i]),
                 dropout: None,
             };
-            x = layer.decode(
-                x,
-                (&cos, &sin),
-                self.padding_bias.as_ref(),
-                cache,
-                &model.config,
-                adapted,
-            );
+            x = layer.decode(x, (&cos, &sin), cache, &model.config, &adapted);
         }
         self.generated += 1;
         model
@@ -408,16 +321,9 @@ impl Decoding<'_> {
             cache.keep(
                 prompts,
                 rows,
+                rows_per_prompt,
                 self.model.config.num_key_value_heads,
                 compute,
-            );
-        }
-        if let Some(bias) = &self.padding_bias
-            && prompts.len() != self.prompt_lengths.len()
-        {
-            self.padding_bias = Some(
-                bias.clone()
-                    .select(0, indices(prompts.iter().copied(), compute)),
             );
         }
         self.prompt_lengths = prompts
@@ -426,21 +332,4 @@ impl Decoding<'_> {
             .collect();
         self.rows_per_prompt = rows_per_prompt;
     }
-}
-
-/// Names of all tensors a checkpoint of this configuration holds.
-fn tensor_names(config: &LlamaConfig) -> Vec<String> {
-    let mut names = vec![
-        "model.embed_tokens.weight".to_string(),
-        "model.norm.weight".to_string(),
-    ];
-    if !config.tie_word_embeddings {
-        names.push("lm_head.weight".to_string());
-    }
-    for i in 0..config.num_hidden_layers {
-        names.push(format!("model.layers.{i}.input_layernorm.weight"));
-        names.push(format!("model.layers.{i}.post_attention_layernorm.weight"));
-        names.extend(Projection::ALL.map(|p| format!("model.layers.{i}.{}.weight", p.path())));
-    }
-    names
 }

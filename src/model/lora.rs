@@ -1,13 +1,17 @@
 //! Low-rank adapters: `y = x·Wᵀ + (alpha/r)·dropout(x)·Aᵀ·Bᵀ`, kept apart from
 //! the frozen weights so that the reference policy is the same model without them.
 
+use std::ops::Range;
+
 use anyhow::{Result, bail};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::config::LlamaConfig;
+use super::layout::Layout;
 use crate::device::Compute;
+use crate::kernel::dropout::dropout;
 
 /// The linear layers of a decoder layer, under their checkpoint names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -280,6 +284,12 @@ impl Adapter {
             .collect()
     }
 
+    /// A copy on another device.
+    pub fn to_device(&self, device: &Device) -> Self {
+        let copied = self.parameters().into_iter();
+        self.with_parameters(copied.map(|factor| factor.to_device(device)).collect())
+    }
+
     /// The same adapter with other values, in the order of [`Adapter::parameters`].
     pub fn with_parameters(&self, values: Vec<Tensor<2>>) -> Self {
         let mut values = values.into_iter();
@@ -295,42 +305,95 @@ impl Adapter {
     }
 }
 
-/// Dropout masks of one layer: a function of the run's seed and of where the
-/// mask is used, so that the recomputation in the backward pass draws the same one.
+/// Dropout of a part of a step: its masks are a function of the run's seed and of which token of
+/// which sequence a value belongs to, so that a recomputation draws the same, however the step is
+/// split into parts.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    rate: f64,
+    /// 64 bits a token, `[tokens, 2]`.
+    keys: Tensor<2, Int>,
+}
+
+/// Where the sequences of a part stand in their step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DropoutPlace {
+    /// The step (of the generation's first iteration), and the iteration.
+    pub step: [u64; 2],
+    /// Number of the first prompt within the step.
+    pub first_prompt: usize,
+    /// Number of the first completion within the step.
+    pub first_row: usize,
+}
+
+impl Dropout {
+    /// `None` where nothing is to be dropped.
+    pub fn new(
+        rate: f64,
+        seed: u64,
+        place: DropoutPlace,
+        layout: &Layout,
+        compute: &Compute,
+    ) -> Option<Self> {
+        if rate <= 0.0 {
+            return None;
+        }
+        let mut words =
+            Vec::with_capacity(2 * (layout.prompt_tokens() + layout.completion_tokens()));
+        let mut sequence = |kind: u64, number: usize, width: usize| {
+            let [step, iteration] = place.step;
+            let mut rng = stream(
+                seed,
+                "lora_dropout",
+                &[step, iteration, kind, number as u64],
+            );
+            words.extend((0..2 * width).map(|_| rng.next_u32() as i32));
+        };
+        for prompt in 0..layout.prompts() {
+            sequence(0, place.first_prompt + prompt, layout.prompt_width);
+        }
+        for row in 0..layout.rows() {
+            sequence(1, place.first_row + row, layout.completion_width);
+        }
+        let shape = [words.len() / 2, 2];
+        Some(Self {
+            rate,
+            keys: Tensor::from_data(TensorData::new(words, shape), (&compute.device, DType::I32)),
+        })
+    }
+
+    /// The dropout of one layer.
+    pub fn layer(&self, layer: usize) -> LayerDropout {
+        LayerDropout {
+            dropout: self.clone(),
+            layer,
+        }
+    }
+}
+
+/// Dropout within one layer, for some of a part's tokens.
 #[derive(Clone, Debug)]
 pub struct LayerDropout {
-    /// Probability of dropping.
-    pub rate: f64,
-    /// Seed of the run.
-    pub seed: u64,
-    /// What tells this forward pass from others: step, iteration, micro-batch, layer.
-    pub place: [u64; 4],
-    /// Where masks are made.
-    pub compute: Compute,
+    dropout: Dropout,
+    layer: usize,
 }
 
 impl LayerDropout {
+    /// For some of the tokens.
+    pub fn of(&self, tokens: &Range<usize>) -> Self {
+        let Dropout { rate, keys } = &self.dropout;
+        Self {
+            dropout: Dropout {
+                rate: *rate,
+                keys: keys.clone().slice([tokens.clone()]),
+            },
+            layer: self.layer,
+        }
+    }
+
     fn apply(&self, projection: Projection, x: Tensor<2>) -> Tensor<2> {
-        if self.rate <= 0.0 {
-            return x;
-        }
-        let shape = x.dims();
-        let [a, b, c, d] = self.place;
-        let mut rng = stream(self.seed, "lora_dropout", &[a, b, c, d, projection as u64]);
-        let threshold = (self.rate * 65_536.0).round() as u32;
-        let keep = (1.0 / (1.0 - self.rate)) as f32;
-        let mut values = Vec::with_capacity(shape[0] * shape[1] + 1);
-        while values.len() < shape[0] * shape[1] {
-            let word = rng.next_u32();
-            values.push(if word & 0xffff < threshold { 0.0 } else { keep });
-            values.push(if word >> 16 < threshold { 0.0 } else { keep });
-        }
-        values.truncate(shape[0] * shape[1]);
-        let mask = Tensor::<2>::from_data(
-            TensorData::new(values, shape),
-            (&self.compute.device, x.dtype()),
-        );
-        x * mask
+        let salt = self.layer * Projection::ALL.len() + projection as usize;
+        dropout(x, self.dropout.keys.clone(), salt as u32, self.dropout.rate)
     }
 }
 

@@ -5,25 +5,35 @@
 //! the checkpoint's own names. An [`Adapter`] is a value apart from them, so the
 //! policy is the model with it and the reference policy the model without it.
 
+mod attention;
 mod backward;
 mod cache;
 mod config;
 mod head;
 mod layer;
 mod layout;
+mod linear;
 mod llama;
+mod load;
 mod lora;
 mod peft;
+mod random;
 mod rope;
 mod weights;
 
 pub use backward::TopGradient;
 pub use config::{
     CACHE_GROWTH, CPU_ROLLOUT_ROWS, LOGITS_PER_CHUNK, LlamaConfig, MAX_ROLLOUT_ROWS, RopeScaling,
+    VALUES_PER_CHUNK, WeightFormat,
 };
 pub use head::{Head, TokenLogProbs, to_f32};
-pub use layout::{GroupBatch, Layout, LayoutTensors};
-pub use llama::{Decoding, Dropout, Llama, Tape};
-pub use lora::{Adapter, LoraConfig, LoraPair, Projection, as_dtype, f32_tensor, stream, uniform};
+pub use layout::{GroupBatch, Layout, LayoutTensors, indices};
+pub use linear::Linear;
+pub use llama::{Decoding, KeepInputs, KeptInput, Llama, Tape};
+pub use load::{LoadOptions, LoadProgress};
+pub use lora::{
+    Adapter, Dropout, DropoutPlace, LoraConfig, LoraPair, Projection, as_dtype, f32_tensor, stream,
+    uniform,
+};
 pub use peft::{load_adapter, save_adapter};
 pub use weights::WeightFiles;

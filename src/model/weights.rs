@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::device::Compute;
@@ -16,8 +18,17 @@ use crate::device::Compute;
 /// The weight files of a folder, memory-mapped; tensors are read when asked for.
 pub struct WeightFiles {
     files: Vec<(PathBuf, Mmap)>,
-    /// Tensor name to the file that holds it.
-    place: BTreeMap<String, usize>,
+    /// Tensor name to where it is.
+    place: BTreeMap<String, Place>,
+}
+
+/// Where a tensor is. Kept, because a header is long and has to be parsed only once.
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Within the file.
+    bytes: Range<usize>,
 }
 
 impl WeightFiles {
@@ -85,8 +96,17 @@ impl WeightFiles {
                 .with_context(|| format!("{}: cannot be mapped", path.display()))?;
             let tensors = SafeTensors::deserialize(&map)
                 .with_context(|| format!("{}: not a whole safetensors file", path.display()))?;
-            for name in tensors.names() {
-                place.insert(name.to_string(), files.len());
+            for (name, view) in tensors.iter() {
+                let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+                place.insert(
+                    name.to_string(),
+                    Place {
+                        file: files.len(),
+                        dtype: view.dtype(),
+                        shape: view.shape().to_vec(),
+                        bytes: start..start + view.data().len(),
+                    },
+                );
             }
             files.push((path, map));
         }
@@ -111,20 +131,28 @@ impl WeightFiles {
             .collect()
     }
 
+    /// A tensor as it is stored.
+    ///
+    /// # Errors
+    /// The tensor is absent.
+    pub fn raw(&self, name: &str) -> Result<TensorView<'_>> {
+        let place = self
+            .place
+            .get(name)
+            .with_context(|| format!("the tensor {name:?} is missing"))?;
+        let (path, map) = &self.files[place.file];
+        // Offsets were checked against the file when it was opened.
+        TensorView::new(place.dtype, place.shape.clone(), &map[place.bytes.clone()])
+            .with_context(|| path.display().to_string())
+    }
+
     /// The values of a tensor in f32, row-major.
     ///
     /// # Errors
     /// The tensor is absent, has another shape, or is not f32, f16 or bf16.
     pub fn read_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let index = *self
-            .place
-            .get(name)
-            .with_context(|| format!("the tensor {name:?} is missing"))?;
-        let (path, map) = &self.files[index];
-        let tensors = SafeTensors::deserialize(map).with_context(|| path.display().to_string())?;
-        let view = tensors
-            .tensor(name)
-            .with_context(|| path.display().to_string())?;
+        let view = self.raw(name)?;
+        let path = &self.files[self.place[name].file].0;
         if view.shape() != shape {
             bail!(
                 "{}: {name} has shape {:?}; config.json asks for {shape:?}",

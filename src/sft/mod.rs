@@ -12,7 +12,10 @@ use crate::device::Compute;
 use crate::experiment::{DataSection, Experiment, SftInit};
 use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
-use crate::model::{Adapter, Dropout, GroupBatch, Llama, LlamaConfig, TopGradient, save_adapter};
+use crate::model::{
+    Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, LlamaConfig, TopGradient,
+    save_adapter,
+};
 use crate::optimizer::{AdamW, AdamWSettings, accumulate, clip_gradient_norm};
 use crate::parallel;
 use crate::run::publish::{publish, publish_folder};
@@ -140,10 +143,10 @@ pub fn train(
             .into_iter()
             .map(|i| &examples[i])
             .collect();
-        let dropout = Dropout {
+        let dropout = StepDropout {
             rate: experiment.lora.lora_dropout,
             seed: experiment.run.seed,
-            place: [step as u64, 0, 0],
+            step: step as u64,
         };
         let gradients = gradients(
             &model,
@@ -274,6 +277,14 @@ fn completion_tokens(
     Ok(tokens)
 }
 
+/// What the dropout of a step follows from.
+#[derive(Clone, Copy)]
+struct StepDropout {
+    rate: f64,
+    seed: u64,
+    step: u64,
+}
+
 #[derive(Default)]
 struct StepGradients {
     sum: Vec<Tensor<2>>,
@@ -291,7 +302,7 @@ fn gradients(
     trained: &Trained,
     picked: &[&Example],
     batch_size: usize,
-    dropout: Dropout,
+    dropout: StepDropout,
 ) -> StepGradients {
     let learned: usize = picked.iter().map(|example| example.completion.len()).sum();
     let size = if model.compute.is_cpu {
@@ -304,11 +315,15 @@ fn gradients(
         &parts,
         parallel::workers(&model.compute),
         |index, examples| {
-            let dropout = Dropout {
-                place: [dropout.place[0], 0, index as u64],
-                ..dropout
-            };
-            part_gradients(model, trained, examples, 1.0 / learned as f64, dropout)
+            let first = index * size;
+            part_gradients(
+                model,
+                trained,
+                examples,
+                first,
+                1.0 / learned as f64,
+                dropout,
+            )
         },
     );
     // Summed in the order of the parts, so that the result does not depend on which was done first.
@@ -329,8 +344,9 @@ fn part_gradients(
     model: &Llama,
     trained: &Trained,
     examples: &[&Example],
+    first: usize,
     share: f64,
-    dropout: Dropout,
+    dropout: StepDropout,
 ) -> StepGradients {
     let groups: Vec<(&[u32], Vec<&[u32]>)> = examples
         .iter()
@@ -347,7 +363,25 @@ fn part_gradients(
         Trained::Adapter(adapter) => Some(adapter),
         Trained::Everything => None,
     };
-    let tape = model.forward(&batch, &tensors, adapter, Some(dropout), true);
+    let place = DropoutPlace {
+        step: [dropout.step, 0],
+        first_prompt: first,
+        first_row: first,
+    };
+    let dropout = Dropout::new(
+        dropout.rate,
+        dropout.seed,
+        place,
+        &batch.layout,
+        &model.compute,
+    );
+    let tape = model.forward(
+        &batch,
+        &tensors,
+        adapter,
+        dropout.as_ref(),
+        KeepInputs::OnDevice,
+    );
     let (predictors, targets) = batch.predictions();
     let hidden = model.predicting_states(&tape.output, &predictors);
     let head = model.head(1.0);
@@ -370,7 +404,7 @@ fn part_gradients(
             model.backward_everything(&batch, tape, &tensors, top, of_head)
         }
         (Trained::Adapter(adapter), _) => {
-            model.backward_adapter(tape, &tensors, top, adapter, Some(dropout))
+            model.backward_adapter(tape, &tensors, top, adapter, dropout.as_ref())
         }
         (Trained::Everything, None) => Vec::new(),
     };

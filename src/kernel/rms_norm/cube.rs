@@ -124,6 +124,7 @@ mod kernels {
         let first = ABSOLUTE_POS / hidden * rows_per_partial;
         let end = min(first + rows_per_partial, rows);
         let mut sum = f32::new(0.0);
+        #[allow(clippy::needless_range_loop)] // A kernel has no iterators.
         for row in first..end {
             let i = row * hidden + column;
             let normed = F::cast_from(f32::cast_from(x[i]) * inverse_rms[row]);
