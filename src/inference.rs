@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::dataset::{AnswerFile, GeneratedAnswer};
 use crate::model::Adapter;
-use crate::rollout::{RolloutProgress, RolloutSettings, SamplingParameters, generate};
+use crate::rollout::{RolloutProgress, RolloutSettings, SamplingParameters, Shrunk, generate_on};
 use crate::setup::{Policy, Question};
 
 /// How questions are answered.
@@ -33,6 +33,15 @@ pub struct Answered {
     pub tokens: Vec<u32>,
     /// Log-probability of each token, in nats.
     pub log_probs: Vec<f32>,
+}
+
+/// What a model wrote to all questions.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// In the order of the questions.
+    pub answers: Vec<Answered>,
+    /// Where the device ran out of memory, so that fewer were answered together.
+    pub out_of_memory: Option<Shrunk>,
 }
 
 /// The content of an answer file; `with_log_probs` adds tokens and log-probabilities.
@@ -67,7 +76,7 @@ pub fn answer_questions(
     questions: &[Question],
     settings: &AnswerSettings,
     progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
-) -> Result<Vec<Answered>> {
+) -> Result<Answers> {
     let rollout = RolloutSettings {
         sampling: settings.sampling.clone(),
         max_completion_length: settings.max_completion_length,
@@ -82,9 +91,10 @@ pub fn answer_questions(
         .iter()
         .map(|question| question.prompt.clone())
         .collect();
-    let completions = generate(&policy.model, adapter, &prompts, &rollout, progress)?;
+    let models = [(&policy.model, adapter)];
+    let sampled = generate_on(&models, &prompts, &rollout, progress)?;
     let mut answers = Vec::with_capacity(questions.len());
-    for (question, mut group) in questions.iter().zip(completions) {
+    for (question, mut group) in questions.iter().zip(sampled.groups) {
         let completion = group
             .pop()
             .with_context(|| format!("item {:?} got no completion", question.record.id))?;
@@ -95,7 +105,10 @@ pub fn answer_questions(
             log_probs: completion.log_probs,
         });
     }
-    Ok(answers)
+    Ok(Answers {
+        answers,
+        out_of_memory: sampled.out_of_memory,
+    })
 }
 
 /// The text of a completion without its end token and without special tokens.

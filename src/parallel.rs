@@ -53,6 +53,42 @@ pub fn map<T: Sync, R: Send>(
         .collect()
 }
 
+/// As [`map`], with items that belong to devices: every device has `workers` threads, which take its
+/// items in order. Results are answered in the order of the items.
+pub fn map_on_devices<T: Sync, R: Send>(
+    items: &[T],
+    device_of: impl Fn(&T) -> usize,
+    devices: usize,
+    workers: usize,
+    work: impl Fn(usize, &T) -> R + Sync,
+) -> Vec<R> {
+    if devices <= 1 {
+        return map(items, workers, work);
+    }
+    let mut queues = vec![Vec::new(); devices];
+    for (index, item) in items.iter().enumerate() {
+        queues[device_of(item)].push(index);
+    }
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    let (results_of, work) = (&results, &work);
+    std::thread::scope(|scope| {
+        for queue in &queues {
+            scope.spawn(move || {
+                let done = map(queue, workers, |_, &index| work(index, &items[index]));
+                for (&index, result) in queue.iter().zip(done) {
+                    *results_of[index]
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    results
+        .into_iter()
+        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +102,21 @@ mod tests {
                 item * 2
             });
             assert_eq!(doubled, (0..200).step_by(2).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn devices_work_on_their_own_items() {
+        let items: Vec<usize> = (0..50).collect();
+        for (devices, workers) in [(1, 1), (2, 1), (3, 2)] {
+            let done = map_on_devices(
+                &items,
+                |item| item % devices,
+                devices,
+                workers,
+                |_, i| i * 3,
+            );
+            assert_eq!(done, (0..150).step_by(3).collect::<Vec<_>>());
         }
     }
 }

@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::DType;
 
 use crate::dataset::{Instructions, PromptBuilder, PromptSettings, Record, load_records};
 use crate::device::Compute;
 use crate::encoder::{BertScoreOptions, BertScorer};
-use crate::experiment::{BertScoreSection, DataSection, Experiment, LongPrompts};
+use crate::experiment::{
+    BertScoreSection, ComputeDtype, DataSection, Dtype, Experiment, LongPrompts,
+};
 use crate::metric::{MetricSettings, Metrics, ReasonScorer};
-use crate::model::{Llama, LoraConfig, Projection};
+use crate::model::{Llama, LoadProgress, LoraConfig, Projection, WeightFormat};
 use crate::rollout::{Prompt, SamplingParameters};
 use crate::score::Labels;
 use crate::text::answer::split_label;
@@ -21,6 +24,8 @@ use crate::text::{ChatTemplate, RenderOptions, StopSet, Tokenizer};
 pub struct Policy {
     /// The frozen weights.
     pub model: Llama,
+    /// The same on the other devices that share a step.
+    pub replicas: Vec<Llama>,
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
     /// Tokens that end a completion.
@@ -28,19 +33,26 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Loads the end tokens and the weights of the folder that `tokenizer` is of;
-    /// `extra_stop` adds end tokens to the model's own.
+    /// Loads the end tokens and the weights of the folder that `tokenizer` is of, the weights onto
+    /// each of `devices`; `extra_stop` adds end tokens to the model's own.
     ///
     /// # Errors
     /// Any part is missing or unsupported, by file and name.
     pub fn load(
         directory: &Path,
         tokenizer: Tokenizer,
-        compute: &Compute,
+        devices: &[Compute],
+        format: WeightFormat,
         extra_stop: &[u32],
+        progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Self> {
         let stop = StopSet::from_model_dir(directory, &tokenizer, extra_stop)?;
-        let model = Llama::load(directory, compute)?;
+        let (first, others) = devices.split_first().context("a device is wanted")?;
+        let model = Llama::load_as(directory, first, &format.into(), progress)?;
+        let replicas = others
+            .iter()
+            .map(|device| model.to_device(device))
+            .collect();
         if tokenizer.vocab_size() > model.config.vocab_size {
             bail!(
                 "{}: tokenizer.json knows {} tokens, config.json has vocab_size = {}; \
@@ -52,9 +64,15 @@ impl Policy {
         }
         Ok(Self {
             model,
+            replicas,
             tokenizer,
             stop,
         })
+    }
+
+    /// The model on every device.
+    pub fn models(&self) -> Vec<&Llama> {
+        std::iter::once(&self.model).chain(&self.replicas).collect()
     }
 
     /// The end tokens as a set.
@@ -92,27 +110,31 @@ pub fn prompt_builder(model_dir: &Path, data: &DataSection, seed: u64) -> Result
     })
 }
 
-/// Refuses what an experiment asks for and this program does not do yet.
+/// The devices that share the steps of an experiment.
 ///
 /// # Errors
-/// The key, its value and the way out.
-pub fn refuse_unavailable(experiment: &Experiment) -> Result<()> {
-    if experiment.quantization.load_in_4bit {
-        bail!(
-            "quantization.load_in_4bit = true: training on a 4-bit base is not available yet; \
-             set quantization.load_in_4bit=false (the plan of this experiment is available)"
-        );
+/// A device that the machine has not, or a type that it does not compute in.
+pub fn devices(experiment: &Experiment) -> Result<Vec<Compute>> {
+    let model = &experiment.model;
+    let mut compute = Compute::new(model.device, model.dtype)?;
+    if experiment.quantization.load_in_4bit && !compute.is_cpu && model.dtype == Dtype::Auto {
+        compute.dtype = match experiment.quantization.bnb_4bit_compute_dtype {
+            ComputeDtype::Float32 => DType::F32,
+            ComputeDtype::Bfloat16 => DType::BF16,
+        };
     }
-    if experiment.model.num_devices > 1 {
-        let accumulation =
-            experiment.grpo.gradient_accumulation_steps * experiment.model.num_devices;
-        bail!(
-            "model.num_devices = {}: training on several devices is not available yet; \
-             num_devices = 1 with grpo.gradient_accumulation_steps = {accumulation} takes the same steps",
-            experiment.model.num_devices
-        );
+    compute.and_following(model.num_devices)
+}
+
+/// How `[quantization]` has the base model kept.
+pub fn weight_format(experiment: &Experiment) -> WeightFormat {
+    let quantization = &experiment.quantization;
+    match quantization.load_in_4bit {
+        true => WeightFormat::Nf4 {
+            double_quant: quantization.bnb_4bit_use_double_quant,
+        },
+        false => WeightFormat::Dense,
     }
-    Ok(())
 }
 
 /// The adapter that `[lora]` describes.

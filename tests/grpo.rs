@@ -9,7 +9,7 @@ use moim::grpo::advantage::advantages;
 use moim::grpo::loss::{LossInput, LossOutput, LossSettings, policy_loss};
 use moim::grpo::metrics::update_metrics;
 use moim::grpo::schedule::Schedule;
-use moim::grpo::update::{Generation, Learner};
+use moim::grpo::update::{Generation, Learner, Limits};
 use moim::model::{Llama, Projection, WeightFiles, load_adapter, to_f32};
 use moim::optimizer::{AdamW, AdamWSettings};
 use serde_json::Value;
@@ -318,7 +318,7 @@ fn trajectories_are_those_of_trl() {
             weight_decay: 0.0,
         };
         let mut learner = Learner {
-            model: &model,
+            models: vec![&model],
             optimizer: AdamW::new(adam, &adapter.parameters()),
             adapter,
             loss: LossSettings {
@@ -333,6 +333,7 @@ fn trajectories_are_those_of_trl() {
             max_grad_norm: 1.0,
             lora_dropout: 0.0,
             seed: 0,
+            limits: Limits::default(),
         };
         let scale = match text("scale_rewards") {
             "group" => ScaleRewards::Group,

@@ -6,10 +6,16 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+#[path = "loop/devices.rs"]
+mod devices;
 #[path = "loop/folder.rs"]
 mod folder;
+#[path = "loop/four_bits.rs"]
+mod four_bits;
 #[path = "loop/interruptions.rs"]
 mod interruptions;
+#[path = "loop/little_memory.rs"]
+mod little_memory;
 #[path = "loop/refusals.rs"]
 mod refusals;
 #[path = "loop/telemetry.rs"]

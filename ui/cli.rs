@@ -1,5 +1,6 @@
 //! The command line: one definition feeds the parser and the help.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -128,6 +129,10 @@ pub struct PlanArguments {
     /// Also run one rollout and one training step of the worst case on the device, and measure
     #[arg(long)]
     pub probe: bool,
+    /// How many steps --probe takes; with more than one, the first warms up and is shown apart, and
+    /// the figures are medians of the others
+    #[arg(long, value_name = "N", default_value = "1", requires = "probe")]
+    pub probe_steps: NonZeroUsize,
 }
 
 /// How answers are scored; shared by `rank`, `watch` and `compare`. What is not
@@ -283,6 +288,12 @@ pub struct InferArguments {
     /// A LoRA adapter in PEFT's format
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// Keep the model's linear layers in 4 bits (NF4), as an adapter trained so expects
+    #[arg(long)]
+    pub load_in_4bit: bool,
+    /// Keep the scales of 4-bit blocks in 8 bits
+    #[arg(long, requires = "load_in_4bit")]
+    pub double_quant: bool,
     /// The questions: a JSON array or JSON lines
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
@@ -372,6 +383,15 @@ pub struct DoctorArguments {
     /// The folder whose file system is looked at
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub outputs: PathBuf,
+    /// Compare every kernel with its reference instead; exits with 1 where one differs
+    #[arg(long)]
+    pub kernels: bool,
+    /// Where the kernels run: auto, cpu, cuda or cuda:N
+    #[arg(long, requires = "kernels", default_value_t = DeviceChoice::Auto, value_parser = DeviceChoice::from_str)]
+    pub device: DeviceChoice,
+    /// Measure them too, at the sizes of an 11.5-billion-parameter model (not on the CPU)
+    #[arg(long, requires = "kernels")]
+    pub time: bool,
 }
 
 /// `moim completions`.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use moim::experiment::{Difference, Experiment, experiment_name};
+use moim::experiment::{Experiment, experiment_name};
 use moim::grpo::{self, Ending, Prepared, Workplace};
 use moim::run::RunDir;
 use moim::score::render;
@@ -14,6 +14,7 @@ use crate::cli::TrainArguments;
 use crate::console::{Console, to_stdout};
 use crate::failure::{self, Outcome, exit};
 use crate::lines::{duration, grouped};
+use crate::loading::loading;
 use crate::progress::Progress;
 use crate::signals::StopSignal;
 
@@ -30,7 +31,7 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
     let stop = StopSignal::listen(console.clone()).context("cannot listen for signals")?;
     let clock = Instant::now();
     console.note(&format!("loading {}", experiment.model.path.display()));
-    let prepared = Prepared::load(&experiment)?;
+    let prepared = Prepared::load(&experiment, &mut loading(&console))?;
     for line in header(&prepared) {
         console.note(&line);
     }
@@ -87,12 +88,7 @@ fn job(
                 // The run wrote down the day it began; an experiment that leaves it open means that day.
                 after.data.date_string = before.data.date_string.clone();
             }
-            accept_differences(
-                &run,
-                &path,
-                &Experiment::differences(&before, &after),
-                console,
-            )?;
+            accept_differences(&run, &path, (&before, &after), console)?;
             Ok((after, Job::Resume { run }))
         }
     }
@@ -102,14 +98,12 @@ fn job(
 fn accept_differences(
     run: &RunDir,
     path: &Path,
-    differences: &[Difference],
+    (before, after): (&Experiment, &Experiment),
     console: &Console,
 ) -> Result<(), failure::Failure> {
-    let (safe, unsafe_ones): (Vec<_>, Vec<_>) = differences
-        .iter()
-        .partition(|difference| difference.is_safe_on_resume());
+    let unsafe_ones = Experiment::differences_unsafe_on_resume(before, after);
     if unsafe_ones.is_empty() {
-        for difference in safe {
+        for difference in Experiment::differences(before, after) {
             console.note(&format!("changed since the run began: {difference}"));
         }
         return Ok(());
@@ -155,6 +149,9 @@ fn header(prepared: &Prepared) -> Vec<String> {
         &prepared.train,
     ));
     lines.push(prompts_line("eval", &experiment.data.eval, &prepared.eval));
+    if let Some(sizes) = &prepared.sizes_in_words {
+        lines.push(format!("memory   {sizes}"));
+    }
     let stop: Vec<String> = prepared
         .policy
         .stop

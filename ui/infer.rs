@@ -8,7 +8,7 @@ use moim::dataset::{load_records, question_type_warnings};
 use moim::device::Compute;
 use moim::experiment::{DataSection, Dtype, LongPrompts};
 use moim::inference::{AnswerSettings, Answered, answer_file, answer_questions};
-use moim::model::{Adapter, load_adapter};
+use moim::model::{Adapter, WeightFormat, load_adapter};
 use moim::rollout::SamplingParameters;
 use moim::run::publish::publish;
 use moim::setup::{Policy, Question, prompt_builder, questions};
@@ -18,6 +18,7 @@ use crate::cli::InferArguments;
 use crate::console::Console;
 use crate::failure::{self, Outcome, exit};
 use crate::lines::{duration, grouped};
+use crate::loading::loading;
 
 /// Runs the command.
 pub fn run(arguments: &InferArguments) -> Outcome {
@@ -32,8 +33,10 @@ pub fn run(arguments: &InferArguments) -> Outcome {
     let policy = Policy::load(
         &arguments.model,
         tokenizer,
-        &compute,
+        std::slice::from_ref(&compute),
+        weight_format(arguments),
         &arguments.stop_token_id,
+        &mut loading(&console),
     )?;
     let adapter = arguments
         .adapter
@@ -62,6 +65,15 @@ pub fn run(arguments: &InferArguments) -> Outcome {
     let seconds = clock.elapsed().as_secs_f64();
     console.note(&summary(&arguments.output, &answers, seconds));
     Ok(exit::DONE)
+}
+
+fn weight_format(arguments: &InferArguments) -> WeightFormat {
+    match arguments.load_in_4bit {
+        true => WeightFormat::Nf4 {
+            double_quant: arguments.double_quant,
+        },
+        false => WeightFormat::Dense,
+    }
 }
 
 fn sampling(arguments: &InferArguments) -> Result<SamplingParameters> {
@@ -144,7 +156,15 @@ fn answer(
         Ok(())
     });
     bar.finish_and_clear();
-    answers
+    let answers = answers?;
+    if let Some(shrunk) = &answers.out_of_memory {
+        console.tell(&format!(
+            "warning: the device ran out of memory ({}), so {} were answered at a time; the answers are the same \
+             (--batch-size)",
+            shrunk.message, shrunk.rows
+        ));
+    }
+    Ok(answers.answers)
 }
 
 fn summary(output: &Path, answers: &[Answered], seconds: f64) -> String {

@@ -12,6 +12,7 @@ mod failure;
 mod headless;
 mod infer;
 mod lines;
+mod loading;
 mod log;
 mod manual;
 mod plan;
@@ -35,6 +36,13 @@ use tui::Opening;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // A device without memory panics too, and is dealt with.
+        if !moim::device::is_dealt_with(panic) {
+            show(panic);
+        }
+    }));
     // A panic is a bug, and its message is printed already; the exit code still
     // has to tell a script that the work was not done.
     let outcome = catch_unwind(AssertUnwindSafe(|| run(&cli)));

@@ -1,5 +1,4 @@
-//! `moim plan`: what an experiment comes to, without loading weights (but for `--probe`)
-//! (but for `--probe`).
+//! `moim plan`: what an experiment comes to, without loading weights (but for `--probe`).
 //!
 //! Nothing needs to be there but the experiment file: what is absent becomes a
 //! note, and numbers that follow from it stay unknown. An experiment with faults
@@ -36,9 +35,6 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         .iter()
         .map(ToString::to_string)
         .collect();
-    if let Err(unavailable) = setup::refuse_unavailable(experiment) {
-        notes.push(unavailable.to_string());
-    }
     let prompts = training_prompts(experiment, &mut notes)?;
     if prompts.is_none() {
         notes
@@ -46,7 +42,7 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
     }
     let planned = MemoryPanel::of(experiment, arguments.gpu_memory, &mut notes);
     let probed = match (&planned, arguments.probe) {
-        (Some(panel), true) => Some(panel.probe(experiment)?),
+        (Some(panel), true) => Some(panel.probe(experiment, arguments.probe_steps)?),
         (None, true) => {
             return Err(usage(
                 "--probe runs the model: model.path needs a config.json that can be used",

@@ -191,7 +191,7 @@ impl Setting for ScaleRewards {
     }
 }
 
-/// `model.device`: `auto`, `cpu`, `cuda` or `cuda:N`.
+/// `model.device`: `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
@@ -201,11 +201,13 @@ pub enum DeviceChoice {
     Cpu,
     /// CUDA; `Some(n)` names the card, `None` takes the first ones.
     Cuda(Option<usize>),
+    /// The system's default graphics card through wgpu, where moim was built with that feature.
+    Wgpu,
 }
 
-/// A device name that is none of `auto`, `cpu`, `cuda`, `cuda:N`.
+/// A device name that is none of `auto`, `cpu`, `cuda`, `cuda:N`, `wgpu`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown device {0:?}: write \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"")]
+#[error("unknown device {0:?}: write \"auto\", \"cpu\", \"cuda\", \"cuda:N\" or \"wgpu\"")]
 pub struct UnknownDevice(pub String);
 
 impl FromStr for DeviceChoice {
@@ -216,6 +218,7 @@ impl FromStr for DeviceChoice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(None)),
+            "wgpu" => Ok(Self::Wgpu),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
@@ -245,6 +248,7 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => formatter.pad("auto"),
             Self::Cpu => formatter.pad("cpu"),
             Self::Cuda(None) => formatter.pad("cuda"),
+            Self::Wgpu => formatter.pad("wgpu"),
             Self::Cuda(Some(index)) => formatter.pad(&format!("cuda:{index}")),
         }
     }
@@ -252,7 +256,7 @@ impl fmt::Display for DeviceChoice {
 
 impl Setting for DeviceChoice {
     fn expected() -> String {
-        "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"".to_owned()
+        "\"auto\", \"cpu\", \"cuda\", \"cuda:N\" or \"wgpu\"".to_owned()
     }
 
     fn read(node: &Node<'_>) -> Result<Self, Vec<Problem>> {

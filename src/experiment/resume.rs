@@ -5,11 +5,12 @@ use super::schema::to_text;
 
 /// Keys that change where a run happens, what it writes or how fast it is, but not what it
 /// computes: a run can be resumed with other values of them.
-pub const SAFE_ON_RESUME: [&str; 10] = [
+pub const SAFE_ON_RESUME: [&str; 11] = [
     "model.device",
     "bertscore.batch_size",
     "inference.batch_size",
     "memory.budget_gib",
+    "memory.offload_layer_inputs",
     "run.output_dir",
     "run.name",
     "run.logging_steps",
@@ -17,6 +18,10 @@ pub const SAFE_ON_RESUME: [&str; 10] = [
     "run.report_to",
     "run.log_completions",
 ];
+
+/// Keys that share a step: a micro-batch may wait for another or go through a device of its own, so
+/// that what a step computes follows from their product.
+const MICRO_BATCHES: [&str; 2] = ["model.num_devices", "grpo.gradient_accumulation_steps"];
 
 /// A key whose value differs between two experiments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +74,22 @@ impl Experiment {
                 }
             }
         }
+        differences
+    }
+
+    /// The differences that would change what a run computes, so that it cannot be resumed in spite
+    /// of them. More devices with as much less accumulation are none of them.
+    pub fn differences_unsafe_on_resume(before: &Self, after: &Self) -> Vec<Difference> {
+        let micro_batches = |experiment: &Self| {
+            let accumulation = experiment.grpo.gradient_accumulation_steps;
+            accumulation.saturating_mul(experiment.model.num_devices)
+        };
+        let as_many = micro_batches(before) == micro_batches(after);
+        let mut differences = Self::differences(before, after);
+        differences.retain(|difference| {
+            let is_shared = MICRO_BATCHES.contains(&difference.key.as_str());
+            !(difference.is_safe_on_resume() || (as_many && is_shared))
+        });
         differences
     }
 }

@@ -354,5 +354,7 @@ section! {
     pub struct MemorySection in "memory" {
         /// The most device memory, in GiB; without it, what is free.
         pub budget_gib: Option<f64> = None,
+        /// Keep the inputs of layers in the host's memory until the backward pass: slower, less device memory.
+        pub offload_layer_inputs: bool = false,
     }
 }

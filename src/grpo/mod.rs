@@ -12,6 +12,7 @@ pub mod loss;
 pub mod metrics;
 pub mod observe;
 pub mod order;
+pub mod parts;
 pub mod prepared;
 mod save_points;
 pub mod schedule;

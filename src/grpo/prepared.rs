@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use crate::dataset::{load_records, question_type_warnings, require_answers};
 use crate::device::Compute;
 use crate::experiment::{DataSection, Experiment, LongPrompts};
+use crate::memory::{self, Bytes, Inputs, Shapes, Sizes, Verdict};
+use crate::model::LoadProgress;
 use crate::reward::RewardSet;
 use crate::run::{file_fingerprint, model_fingerprint};
 use crate::score::Labels;
@@ -27,6 +29,12 @@ pub struct Prepared {
     pub(super) labels: Labels,
     /// Rewards, with the metrics that also score the evaluation set.
     pub rewards: RewardSet,
+    /// How much goes through the model at a time, to keep to `memory.budget_gib`.
+    pub sizes: Sizes,
+    /// The same for people; `None` where nothing had to become smaller.
+    pub sizes_in_words: Option<String>,
+    /// The predicted peak of memory, in bytes; `None` where it cannot be predicted.
+    pub(super) predicted_bytes: Option<u64>,
     /// Things a person should know that are no error.
     pub warnings: Vec<String>,
 }
@@ -36,20 +44,20 @@ impl Prepared {
     ///
     /// # Errors
     /// The first thing that cannot be used, by key and file; files that are
-    /// absent are listed together.
-    pub fn load(experiment: &Experiment) -> Result<Self> {
-        setup::refuse_unavailable(experiment)?;
+    /// absent are listed together; what `progress` answers.
+    pub fn load(
+        experiment: &Experiment,
+        progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
+    ) -> Result<Self> {
         let absent = experiment.check_files();
         if !absent.is_empty() {
             let lines: Vec<String> = absent.iter().map(ToString::to_string).collect();
             bail!("{}", lines.join("\n"));
         }
-        let compute = Compute::new(experiment.model.device, experiment.model.dtype)?;
+        let devices = setup::devices(experiment)?;
+        let compute = &devices[0];
+        let planned = Planned::of(experiment, compute)?;
         let mut warnings = Vec::new();
-
-        if experiment.memory.budget_gib.is_some() {
-            warnings.push("memory.budget_gib is not enforced yet".to_string());
-        }
         // The date is part of the prompts: written down, a run resumed another day keeps them.
         let mut experiment = experiment.clone();
         if experiment.data.date_string.is_none() {
@@ -80,7 +88,7 @@ impl Prepared {
         }
         let rewards = RewardSet::new(
             &experiment.reward,
-            setup::metrics(experiment, &labels, &compute)?,
+            setup::metrics(experiment, &labels, compute)?,
         )?;
         // Prompts first: what is wrong with them shows before the weights are read.
         let model_dir = &experiment.model.path;
@@ -91,8 +99,12 @@ impl Prepared {
         if train.kept.len() < per_step {
             bail!(
                 "data.train has {} prompt(s), one optimizer step takes {per_step}; lower \
-                 grpo.per_device_train_batch_size or grpo.gradient_accumulation_steps",
-                train.kept.len()
+                 grpo.per_device_train_batch_size{} or grpo.gradient_accumulation_steps",
+                train.kept.len(),
+                match experiment.model.num_devices {
+                    0 | 1 => "",
+                    _ => ", model.num_devices",
+                }
             );
         }
         // Every item of the evaluation set must be answered, so none is dropped.
@@ -108,8 +120,16 @@ impl Prepared {
         let policy = Policy::load(
             model_dir,
             tokenizer,
-            &compute,
+            &devices,
+            setup::weight_format(experiment),
             &experiment.rollout.stop_token_ids,
+            &mut |told| match told {
+                LoadProgress::Warning(warning) => {
+                    warnings.push(warning);
+                    Ok(())
+                }
+                other => progress(other),
+            },
         )?;
         warnings.extend(prompt_warnings(
             "data.train",
@@ -138,6 +158,9 @@ impl Prepared {
             eval,
             labels,
             rewards,
+            sizes: planned.sizes,
+            sizes_in_words: planned.sizes_in_words,
+            predicted_bytes: planned.predicted_bytes,
             warnings,
         })
     }
@@ -174,6 +197,45 @@ impl Prepared {
             all.push(("bertscore.model".to_string(), model_fingerprint(path)?));
         }
         Ok(all)
+    }
+}
+
+/// What the plan of memory, held against `memory.budget_gib`, comes to.
+struct Planned {
+    sizes: Sizes,
+    sizes_in_words: Option<String>,
+    predicted_bytes: Option<u64>,
+}
+
+impl Planned {
+    /// # Errors
+    /// The budget is too small for the smallest sizes.
+    fn of(experiment: &Experiment, compute: &Compute) -> Result<Self> {
+        let mut shapes = Shapes::read(experiment);
+        shapes.has_cuda = !compute.is_cpu;
+        let Some(inputs) = Inputs::of(experiment, &shapes) else {
+            return Ok(Self {
+                sizes: Sizes::unbounded(experiment.inference.batch_size),
+                sizes_in_words: None,
+                predicted_bytes: None,
+            });
+        };
+        let budget = memory::capacity(experiment, None, None);
+        let plan = memory::plan(&inputs, budget.map(|budget| budget.0));
+        if let Verdict::TooLarge { missing, phase } = plan.verdict() {
+            bail!(
+                "memory.budget_gib = {}: {} lacks {} even in the smallest parts; raise it, or see moim plan for \
+                 what would fit",
+                experiment.memory.budget_gib.unwrap_or_default(),
+                phase.name(),
+                Bytes(missing)
+            );
+        }
+        Ok(Self {
+            sizes: plan.sizes,
+            sizes_in_words: plan.sizes_in_words(&inputs),
+            predicted_bytes: Some(plan.fullest().1),
+        })
     }
 }
 

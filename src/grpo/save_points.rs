@@ -78,13 +78,13 @@ impl Trainer<'_> {
         let settings = AnswerSettings {
             sampling: setup::inference_sampling(&experiment),
             max_completion_length: experiment.inference.max_completion_length,
-            batch_size: experiment.inference.batch_size,
+            batch_size: self.answered_together,
             seed: experiment.run.seed,
             step: self.state.step as u64,
         };
         let clock = Instant::now();
         let policy = self.work.policy.clone();
-        let answers = {
+        let answered = {
             let questions = self.work.eval.kept.clone();
             let (work, observer) = (&mut *self.work, &mut *self.observer);
             answer_questions(&policy, adapter, &questions, &settings, &mut |progress| {
@@ -101,9 +101,15 @@ impl Trainer<'_> {
             self.observer,
             point,
             self.state.step,
-            &answers,
+            &answered.answers,
             clock.elapsed().as_secs_f64(),
-        )
+        )?;
+        if let Some(shrunk) = answered.out_of_memory {
+            self.answered_together = self.answered_together.min(shrunk.rows);
+            let step = self.state.step;
+            self.tell_out_of_memory("inference", step, shrunk.rows, &shrunk.message)?;
+        }
+        Ok(())
     }
 
     /// Puts a save point back and answers the evaluation set if that had not been done.

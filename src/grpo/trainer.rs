@@ -14,14 +14,15 @@ use super::metrics::{
 };
 use super::observe::{Observer, Phase, Stopped};
 use super::order::PromptOrder;
+use super::parts::Fleet;
 use super::schedule::Schedule;
 use super::update::{Generation, Learner};
 use super::workplace::Workplace;
 use crate::health::{Alarm, Severity};
 use crate::inference::decode_completion;
-use crate::model::MAX_ROLLOUT_ROWS;
+use crate::model::{Adapter, Llama};
 use crate::reward::{Reward, RewardSample};
-use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate};
+use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate_on};
 use crate::run::{CompletionRecord, SavePoint};
 use crate::setup::{self, Question};
 
@@ -46,6 +47,10 @@ pub struct Trainer<'a> {
     pub(super) total_steps: usize,
     started: Instant,
     pub(super) seconds_before: f64,
+    /// Completions that are sampled together at most.
+    rollout_rows: usize,
+    /// Answers that are sampled together at most.
+    pub(super) answered_together: usize,
     /// The step of the latest save point.
     pub(super) saved_at: Option<usize>,
     pub(super) state: TrainerState,
@@ -71,6 +76,7 @@ impl<'a> Trainer<'a> {
             warmup_steps: Schedule::warmup(grpo.warmup_steps, grpo.warmup_ratio, total_steps),
             total_steps,
         };
+        let sizes = work.sizes;
         Self {
             work,
             observer,
@@ -79,6 +85,8 @@ impl<'a> Trainer<'a> {
             total_steps,
             started: Instant::now(),
             seconds_before: 0.0,
+            rollout_rows: sizes.rollout_rows,
+            answered_together: sizes.answered_together,
             saved_at: None,
             state: TrainerState::default(),
         }
@@ -101,7 +109,8 @@ impl<'a> Trainer<'a> {
         // The model is shared with the workplace, so that what learns can borrow
         // it while rewards and files are used.
         let policy = self.work.policy.clone();
-        let mut learner = Learner::new(&self.work.experiment, &policy.model)?;
+        let mut learner = Learner::new(&self.work.experiment, policy.models())?;
+        learner.limits.rows_per_part = self.work.sizes.rows_per_part;
         match resume_from {
             Some(directory) => self.restore(directory, &mut learner)?,
             None => self.work.emit_start(self.observer, self.total_steps)?,
@@ -139,8 +148,11 @@ impl<'a> Trainer<'a> {
             .map(|i| self.work.train.kept[i].clone())
             .collect();
         let sampled = self.sample(learner, questions, generation)?;
+        // What one phase took is given back before the next begins: the largest buffers of the two differ.
+        learner.release();
         let scored = self.score(&sampled)?;
         self.learn(learner, &sampled, &scored)?;
+        learner.release();
         if self.work.experiment.run.log_completions {
             self.log_completions(&sampled, &scored)?;
         }
@@ -161,7 +173,7 @@ impl<'a> Trainer<'a> {
             max_completion_length: experiment.rollout.max_completion_length,
             stop: self.work.policy.stop_ids(),
             group_size: experiment.grpo.num_generations,
-            max_rows: MAX_ROLLOUT_ROWS,
+            max_rows: self.rollout_rows,
             seed: experiment.run.seed,
             step: generation as u64,
             purpose: "rollout",
@@ -171,18 +183,24 @@ impl<'a> Trainer<'a> {
             .map(|question| question.prompt.clone())
             .collect();
         let (work, observer) = (&mut *self.work, &mut *self.observer);
-        let groups = generate(
-            learner.model,
-            Some(&learner.adapter),
-            &prompts,
-            &settings,
-            &mut |progress| {
-                let detail = format!("{} tokens", progress.tokens);
-                observer.phase(Phase::Rollout, progress.finished, progress.total, &detail);
-                work.check_interruption(observer)
-            },
-        )?;
-        let completions: Vec<Completion> = groups.into_iter().flatten().collect();
+        let fleet = Fleet::new(learner.models.clone(), &learner.adapter);
+        let models: Vec<(&Llama, Option<&Adapter>)> = fleet
+            .models
+            .iter()
+            .zip(&fleet.adapters)
+            .map(|(model, adapter)| (*model, Some(adapter)))
+            .collect();
+        let rollout = generate_on(&models, &prompts, &settings, &mut |progress| {
+            let detail = format!("{} tokens", progress.tokens);
+            observer.phase(Phase::Rollout, progress.finished, progress.total, &detail);
+            work.check_interruption(observer)
+        })?;
+        if let Some(shrunk) = rollout.out_of_memory {
+            self.rollout_rows = self.rollout_rows.min(shrunk.rows);
+            let step = self.state.step + 1;
+            self.tell_out_of_memory("sampling", step, shrunk.rows, &shrunk.message)?;
+        }
+        let completions: Vec<Completion> = rollout.groups.into_iter().flatten().collect();
         let texts = completions
             .iter()
             .map(|completion| {
@@ -254,6 +272,7 @@ impl<'a> Trainer<'a> {
         let total = generation.groups.len();
         if grpo.beta != 0.0 {
             let mut done = 0;
+            let rows_before = learner.limits.rows_per_part;
             let (work, observer) = (&mut *self.work, &mut *self.observer);
             observer.phase(Phase::Reference, 0, total, "");
             generation.reference_log_probs =
@@ -262,6 +281,12 @@ impl<'a> Trainer<'a> {
                     observer.phase(Phase::Reference, done, total, "");
                     work.check_interruption(observer)
                 })?);
+            if let Some(rows) = learner.limits.rows_per_part
+                && rows_before != Some(rows)
+            {
+                let pass = "in the reference policy's pass";
+                self.tell_out_of_memory("training", self.state.step + 1, rows, pass)?;
+            }
         }
         let mut metrics = generation_metrics(&StepReport {
             reward_names: self.work.rewards.names(),
@@ -292,6 +317,10 @@ impl<'a> Trainer<'a> {
                     }
                 },
             )?;
+            for shrunk in &report.out_of_memory {
+                let (rows, step) = (shrunk.rows_per_part, self.state.step + 1);
+                self.tell_out_of_memory("training", step, rows, &shrunk.message)?;
+            }
             self.state.step += 1;
             self.state.updates = learner.optimizer.updates;
             let mut seconds = PhaseSeconds {
@@ -351,6 +380,33 @@ impl<'a> Trainer<'a> {
 
     pub(super) fn elapsed(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// What did not fit was done again in smaller parts, with the same result.
+    pub(super) fn tell_out_of_memory(
+        &mut self,
+        phase: &str,
+        step: usize,
+        rows: usize,
+        message: &str,
+    ) -> Result<()> {
+        let smaller = match phase {
+            "inference" => "a smaller inference.batch_size",
+            _ => {
+                "a smaller grpo.per_device_train_batch_size with more grpo.gradient_accumulation_steps"
+            }
+        };
+        let alarm = Alarm {
+            code: "out_of_memory",
+            severity: Severity::Warning,
+            message: format!(
+                "{phase} ran out of device memory ({message}) and was taken again, {rows} completions at a time from \
+                 now on; the result is the same (healthy: everything fits at first, which memory.budget_gib or \
+                 {smaller} brings about)"
+            ),
+            step,
+        };
+        self.work.journal.raise(self.observer, &alarm)
     }
 
     /// A step whose loss or gradient is not a number changes nothing; several in a row end the run.

@@ -12,7 +12,7 @@ use super::observe::{Observer, Phase, Stopped};
 use super::prepared::Prepared;
 use crate::experiment::Experiment;
 use crate::inference::{Answered, answer_file};
-use crate::memory::{self, Inputs, Shapes};
+use crate::memory::Sizes;
 use crate::reward::RewardSet;
 use crate::run::{
     Control, Event, Request, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints,
@@ -35,6 +35,9 @@ pub struct Workplace {
     pub eval: Questions,
     /// Rewards.
     pub rewards: RewardSet,
+    /// How much goes through the model at a time, to keep to `memory.budget_gib`.
+    pub sizes: Sizes,
+    predicted_bytes: Option<u64>,
     /// The run directory.
     pub run: RunDir,
     /// What is written down of the run.
@@ -93,19 +96,13 @@ impl Workplace {
             train: prepared.train,
             eval: prepared.eval,
             rewards: prepared.rewards,
+            sizes: prepared.sizes,
+            predicted_bytes: prepared.predicted_bytes,
             labels: prepared.labels,
             run,
             is_asked_to_stop: false,
             _lock: lock,
         })
-    }
-
-    /// The predicted peak of memory, in bytes.
-    fn predicted_bytes(&self) -> Option<u64> {
-        let mut shapes = Shapes::read(&self.experiment);
-        shapes.has_cuda = !self.policy.model.compute.is_cpu;
-        let inputs = Inputs::of(&self.experiment, &shapes)?;
-        Some(memory::plan(&inputs, None).fullest().1)
     }
 
     /// The first event of a run: what will be done, to what, with what.
@@ -141,9 +138,18 @@ impl Workplace {
         let Value::Object(mut fields) = fields else {
             return Ok(());
         };
-        if let Some(bytes) = self.predicted_bytes() {
+        if let Some(bytes) = self.predicted_bytes {
             fields.insert("predicted_bytes".into(), json!(bytes));
         }
+        let mut sizes = json!({
+            "rollout_rows": self.sizes.rollout_rows,
+            "answered_together": self.sizes.answered_together,
+        });
+        // A null would be a number that was not finite; without a bound it is a whole micro-batch.
+        if let Some(rows) = self.sizes.rows_per_part {
+            sizes["rows_per_part"] = json!(rows);
+        }
+        fields.insert("sizes".into(), sizes);
         self.journal.emit(observer, "start", fields)?;
         self.journal.change(|state| state.total_steps = total_steps)
     }

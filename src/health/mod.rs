@@ -5,6 +5,9 @@
 //! a run that is resumed shows it the events that it kept, and raises what it would have raised
 //! without the interruption.
 //!
+//! Two codes are the trainer's own: `nonfinite` (a step that was dropped) and `out_of_memory` (work that
+//! was taken again in smaller parts).
+//!
 //! An alarm is an event of the name `alarm` in events.jsonl:
 //!
 //! ```json

@@ -3,18 +3,21 @@
 
 mod sampling;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 pub use sampling::{Drawn, SamplingParameters};
 
-use crate::model::{Adapter, CPU_ROLLOUT_ROWS, Decoding, Llama, stream, to_f32, uniform};
+use crate::kernel::sample::{Draw, sample};
+use crate::model::{Adapter, CPU_ROLLOUT_ROWS, Decoding, Llama, indices, stream, to_f32, uniform};
 use crate::parallel;
 
 /// Why a completion ended.
@@ -103,47 +106,160 @@ pub fn generate(
     settings: &RolloutSettings,
     progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
 ) -> Result<Vec<Vec<Completion>>> {
+    Ok(generate_on(&[(model, adapter)], prompts, settings, progress)?.groups)
+}
+
+/// As [`generate`], on every device that has the model and its adapter: batches go to the devices
+/// in turn. A batch that a device has no memory for is cut in two.
+///
+/// # Errors
+/// As [`generate`]; a device without room for a single completion.
+pub fn generate_on(
+    models: &[(&Llama, Option<&Adapter>)],
+    prompts: &[Prompt],
+    settings: &RolloutSettings,
+    progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
+) -> Result<Rollout> {
     settings.sampling.validate()?;
+    let compute = &models[0].0.compute;
     // Prompts of similar length pad each other least.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(prompts[i].tokens.len()));
-    let rows = if model.compute.is_cpu {
+    let rows = if compute.is_cpu {
         settings.max_rows.min(CPU_ROLLOUT_ROWS)
     } else {
         settings.max_rows
     };
-    let batches: Vec<Vec<&Prompt>> = order
-        .chunks((rows / settings.group_size).max(1))
-        .map(|chunk| chunk.iter().map(|&i| &prompts[i]).collect())
-        .collect();
+    let in_order: Vec<&Prompt> = order.iter().map(|&i| &prompts[i]).collect();
+    let batches = batches(&in_order, settings.group_size, rows.max(1), models.len());
     let total = RolloutProgress {
         total: prompts.len() * settings.group_size,
         ..Default::default()
     };
-    let sample = |batch: &Vec<&Prompt>, tell: &dyn Fn(Told) -> Result<()>| {
-        generate_batch(model, adapter, batch, settings, tell)
+    let shrunk = Mutex::new(None);
+    let sample = |batch: &Batch, tell: &dyn Fn(Told) -> Result<()>| {
+        let (model, adapter) = models[batch.device];
+        let told = |message: String, rows: usize| {
+            let mut shrunk = shrunk.lock().unwrap_or_else(PoisonError::into_inner);
+            let rows = shrunk
+                .as_ref()
+                .map_or(rows, |old: &Shrunk| old.rows.min(rows));
+            *shrunk = Some(Shrunk { rows, message });
+        };
+        generate_in_pieces(model, adapter, batch, settings, tell, &told)
     };
-    let done = match parallel::workers(&model.compute) {
+    let devices = models.len();
+    let workers = parallel::workers(compute).div_ceil(devices);
+    let done = match devices * workers {
         1 => in_turn(&batches, sample, total, progress)?,
-        workers => side_by_side(&batches, workers, sample, total, progress)?,
+        _ => side_by_side(&batches, (devices, workers), sample, total, progress)?,
     };
-    let mut results: Vec<Vec<Completion>> = vec![Vec::new(); prompts.len()];
-    for (i, completions) in order.into_iter().zip(done.into_iter().flatten()) {
-        results[i] = completions;
+    // Batches hold whole groups, or pieces of one group one after another.
+    let mut groups: Vec<Vec<Completion>> = vec![Vec::new(); prompts.len()];
+    for (batch, completions) in batches.iter().zip(done) {
+        for (offset, completions) in completions.into_iter().enumerate() {
+            groups[order[batch.first + offset]].extend(completions);
+        }
     }
-    Ok(results)
+    Ok(Rollout {
+        groups,
+        out_of_memory: shrunk.into_inner().unwrap_or_else(PoisonError::into_inner),
+    })
 }
 
-/// What a batch reports after each token.
+/// What was sampled.
+#[derive(Clone, Debug, Default)]
+pub struct Rollout {
+    /// Completions of every prompt, in the order of the prompts.
+    pub groups: Vec<Vec<Completion>>,
+    /// Where a device ran out of memory.
+    pub out_of_memory: Option<Shrunk>,
+}
+
+/// Batches that became smaller for want of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shrunk {
+    /// Completions that went through together.
+    pub rows: usize,
+    /// What the device said.
+    pub message: String,
+}
+
+/// Completions that are decoded together: the same samples of some prompts.
+struct Batch<'p> {
+    /// Which of the devices decodes it.
+    device: usize,
+    /// Place of its first prompt.
+    first: usize,
+    prompts: Vec<&'p Prompt>,
+    samples: Range<usize>,
+}
+
+impl Batch<'_> {
+    fn rows(&self) -> usize {
+        self.prompts.len() * self.samples.len()
+    }
+
+    /// Two halves: of the prompts, or of the samples of the only one.
+    fn halves(&self) -> Option<[Self; 2]> {
+        let piece = |prompts: Range<usize>, samples: Range<usize>| Self {
+            device: self.device,
+            first: self.first + prompts.start,
+            prompts: self.prompts[prompts].to_vec(),
+            samples,
+        };
+        let (prompts, samples) = (self.prompts.len(), &self.samples);
+        let middle = samples.start + samples.len() / 2;
+        match (prompts, samples.len()) {
+            (1, 0 | 1) => None,
+            (1, _) => Some([
+                piece(0..1, samples.start..middle),
+                piece(0..1, middle..samples.end),
+            ]),
+            _ => Some([
+                piece(0..prompts / 2, samples.clone()),
+                piece(prompts / 2..prompts, samples.clone()),
+            ]),
+        }
+    }
+}
+
+/// Cuts prompts into batches of at most `rows` completions, which go to the devices in turn.
+fn batches<'p>(
+    prompts: &[&'p Prompt],
+    group_size: usize,
+    rows: usize,
+    devices: usize,
+) -> Vec<Batch<'p>> {
+    let at_once = (rows / group_size.max(1)).max(1);
+    let samples = group_size.min(rows).max(1);
+    let mut batches: Vec<Batch> = Vec::new();
+    for (index, chunk) in prompts.chunks(at_once).enumerate() {
+        let mut start = 0;
+        while start < group_size {
+            batches.push(Batch {
+                device: batches.len() % devices,
+                first: index * at_once,
+                prompts: chunk.to_vec(),
+                samples: start..(start + samples).min(group_size),
+            });
+            start += samples;
+        }
+    }
+    batches
+}
+
+/// What a batch reports after each token; negative where an attempt failed and is made again.
+#[derive(Clone, Copy, Default)]
 struct Told {
-    finished: usize,
-    tokens: usize,
+    finished: isize,
+    tokens: isize,
 }
 
 impl RolloutProgress {
     fn add(&mut self, told: &Told) {
-        self.finished += told.finished;
-        self.tokens += told.tokens;
+        self.finished = self.finished.saturating_add_signed(told.finished);
+        self.tokens = self.tokens.saturating_add_signed(told.tokens);
     }
 }
 
@@ -151,8 +267,8 @@ impl RolloutProgress {
 type Groups = Vec<Vec<Completion>>;
 
 fn in_turn<'p>(
-    batches: &[Vec<&'p Prompt>],
-    sample: impl Fn(&Vec<&'p Prompt>, &dyn Fn(Told) -> Result<()>) -> Result<Groups>,
+    batches: &[Batch<'p>],
+    sample: impl Fn(&Batch<'p>, &dyn Fn(Told) -> Result<()>) -> Result<Groups>,
     report: RolloutProgress,
     progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
 ) -> Result<Vec<Groups>> {
@@ -167,9 +283,9 @@ fn in_turn<'p>(
 
 /// Batches on threads of their own; progress is told on the caller's.
 fn side_by_side<'p>(
-    batches: &[Vec<&'p Prompt>],
-    workers: usize,
-    sample: impl Fn(&Vec<&'p Prompt>, &dyn Fn(Told) -> Result<()>) -> Result<Groups> + Sync,
+    batches: &[Batch<'p>],
+    (devices, workers): (usize, usize),
+    sample: impl Fn(&Batch<'p>, &dyn Fn(Told) -> Result<()>) -> Result<Groups> + Sync,
     mut report: RolloutProgress,
     progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
 ) -> Result<Vec<Groups>> {
@@ -179,7 +295,8 @@ fn side_by_side<'p>(
     let done = std::thread::scope(|scope| {
         let (is_stopped, sample) = (&is_stopped, &sample);
         let working = scope.spawn(move || {
-            parallel::map(batches, workers, |_, batch| {
+            let device = |batch: &Batch| batch.device;
+            parallel::map_on_devices(batches, device, devices, workers, |_, batch| {
                 let tell = |told: Told| {
                     if is_stopped.load(Ordering::Relaxed) {
                         bail!("sampling was stopped");
@@ -217,22 +334,74 @@ struct Row {
     is_finished: bool,
 }
 
+/// Decodes a batch, in halves where the device has no memory for it. The draws do not depend on the
+/// batch, so nothing of the result does.
+fn generate_in_pieces(
+    model: &Llama,
+    adapter: Option<&Adapter>,
+    batch: &Batch,
+    settings: &RolloutSettings,
+    tell: &dyn Fn(Told) -> Result<()>,
+    told: &dyn Fn(String, usize),
+) -> Result<Groups> {
+    // What a failed attempt had told is taken back.
+    let done = Cell::new(Told::default());
+    let tell_and_count = |new: Told| {
+        let mut sum = done.get();
+        sum.finished += new.finished;
+        sum.tokens += new.tokens;
+        done.set(sum);
+        tell(new)
+    };
+    let error = match model.compute.attempt(batch.rows(), || {
+        generate_batch(model, adapter, batch, settings, &tell_and_count)
+    }) {
+        Ok(groups) => return groups,
+        Err(error) => error,
+    };
+    let failed = done.get();
+    tell(Told {
+        finished: -failed.finished,
+        tokens: -failed.tokens,
+    })?;
+    let Some(halves) = batch.halves() else {
+        bail!(
+            "the device has no memory for a single completion: {}; lower \
+             rollout.max_completion_length or data.max_prompt_length, or set quantization.load_in_4bit = true",
+            error.message
+        );
+    };
+    told(error.message, halves[0].rows().max(halves[1].rows()));
+    let piece = |half: &Batch| generate_in_pieces(model, adapter, half, settings, tell, told);
+    let (mut groups, second) = (piece(&halves[0])?, piece(&halves[1])?);
+    match batch.prompts.len() {
+        // Samples of the same prompt.
+        1 => {
+            for (group, more) in groups.iter_mut().zip(second) {
+                group.extend(more);
+            }
+        }
+        _ => groups.extend(second),
+    }
+    Ok(groups)
+}
+
 fn generate_batch(
     model: &Llama,
     adapter: Option<&Adapter>,
-    prompts: &[&Prompt],
+    batch: &Batch,
     settings: &RolloutSettings,
     tell: &dyn Fn(Told) -> Result<()>,
 ) -> Result<Vec<Vec<Completion>>> {
-    let group = settings.group_size;
+    let (prompts, group) = (batch.prompts.as_slice(), batch.samples.len());
     let mut rows: Vec<Row> = prompts
         .iter()
         .flat_map(|prompt| {
-            (0..group as u64).map(|sample| Row {
+            batch.samples.clone().map(|sample| Row {
                 rng: stream(
                     settings.seed,
                     settings.purpose,
-                    &[settings.step, prompt.key, sample],
+                    &[settings.step, prompt.key, sample as u64],
                 ),
                 completion: Completion {
                     tokens: Vec::new(),
@@ -251,21 +420,30 @@ fn generate_batch(
         .iter()
         .map(|prompt| prompt.tokens.as_slice())
         .collect();
-    let (mut decoding, logits) = model.prefill(&tokens, group, adapter);
-    let vocabulary = model.config.vocab_size;
-    let mut logits = to_f32(logits);
+    let (mut decoding, mut logits) = model.prefill(&tokens, group, adapter);
     let mut slots = Slots::new(prompts.len(), group);
     // After the prefill a group shares one row of logits, afterwards each completion has its own.
     let mut rows_per_logits = group;
     loop {
-        draw(
-            &mut rows,
-            &slots.rows,
-            prompts,
-            &logits,
-            (vocabulary, rows_per_logits, group),
-            settings,
-        )?;
+        // The logits go before the next step begins.
+        match draws_on_device(model, settings) {
+            true => draw_on_device(
+                &mut rows,
+                &slots.rows,
+                logits,
+                rows_per_logits,
+                model,
+                settings,
+            )?,
+            false => draw(
+                &mut rows,
+                &slots.rows,
+                prompts,
+                logits,
+                (rows_per_logits, group),
+                settings,
+            )?,
+        }
         let tokens = slots
             .rows
             .iter()
@@ -276,7 +454,10 @@ fn generate_batch(
             .iter()
             .filter(|&&row| finish(&mut rows[row], settings))
             .count();
-        tell(Told { finished, tokens })?;
+        tell(Told {
+            finished: finished as isize,
+            tokens: tokens as isize,
+        })?;
         if rows.iter().all(|row| row.is_finished) {
             return Ok(into_groups(rows, group));
         }
@@ -286,7 +467,7 @@ fn generate_batch(
             .iter()
             .map(|&row| rows[row].completion.tokens.last().copied().unwrap_or(0))
             .collect();
-        logits = to_f32(decoding.step(&last, adapter));
+        logits = decoding.step(&last, adapter);
         rows_per_logits = 1;
     }
 }
@@ -303,15 +484,71 @@ fn into_groups(rows: Vec<Row>, group: usize) -> Vec<Vec<Completion>> {
     }
 }
 
-/// Draws the next token of every row that is not finished, in parallel.
+/// Whether tokens are drawn where the logits are: on a device of its own, but not with a repetition
+/// penalty, which needs the text.
+fn draws_on_device(model: &Llama, settings: &RolloutSettings) -> bool {
+    !model.compute.is_cpu && settings.sampling.repetition_penalty == 1.0
+}
+
+/// Draws the next token of every row of the batch on the device.
+fn draw_on_device(
+    rows: &mut [Row],
+    batch: &[usize],
+    logits: Tensor<2>,
+    rows_per_logits: usize,
+    model: &Llama,
+    settings: &RolloutSettings,
+) -> Result<()> {
+    let logits = match rows_per_logits {
+        1 => logits,
+        // A row of logits for each completion of a group.
+        shared => {
+            let places = (0..batch.len()).map(|slot| slot / shared);
+            logits.select(0, indices(places, &model.compute))
+        }
+    };
+    let SamplingParameters {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        ..
+    } = settings.sampling;
+    let uniforms: Vec<f64> = batch
+        .iter()
+        .map(|&row| match rows[row].is_finished {
+            true => 0.0,
+            false => uniform(&mut rows[row].rng),
+        })
+        .collect();
+    let draw = Draw {
+        temperature,
+        top_k,
+        top_p,
+        min_p: min_p.unwrap_or(0.0),
+    };
+    let (tokens, log_probs) = sample(logits, &uniforms, draw)?;
+    for ((&row, token), log_prob) in batch.iter().zip(tokens).zip(log_probs) {
+        let row = &mut rows[row];
+        if !row.is_finished {
+            row.completion.tokens.push(token);
+            row.completion.log_probs.push(log_prob);
+        }
+    }
+    Ok(())
+}
+
+/// Draws the next token of every row that is not finished on the host, in parallel.
 fn draw(
     rows: &mut [Row],
     batch: &[usize],
     prompts: &[&Prompt],
-    logits: &[f32],
-    (vocabulary, rows_per_logits, group): (usize, usize, usize),
+    logits: Tensor<2>,
+    (rows_per_logits, group): (usize, usize),
     settings: &RolloutSettings,
 ) -> Result<()> {
+    let vocabulary = logits.dims()[1];
+    let logits = to_f32(logits);
     let mut place = vec![usize::MAX; rows.len()];
     for (slot, &row) in batch.iter().enumerate() {
         place[row] = slot / rows_per_logits;

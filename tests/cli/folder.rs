@@ -81,7 +81,8 @@ impl Folder {
             .args(arguments)
             .current_dir(self.folder.path())
             // A message must stay one even where somebody wants backtraces.
-            .env("RUST_BACKTRACE", "1");
+            .env("RUST_BACKTRACE", "1")
+            .env("MOIM_CACHE_DIR", self.path("cache"));
         command
     }
 

@@ -161,6 +161,7 @@ impl Folder {
             .current_dir(self.folder.path())
             // A message must stay one even where somebody wants backtraces.
             .env("RUST_BACKTRACE", "1")
+            .env("MOIM_CACHE_DIR", self.path("cache"))
             .stdin(Stdio::null());
         command
     }

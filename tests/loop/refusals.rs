@@ -90,14 +90,29 @@ fn a_configuration_that_cannot_be() {
             &["reward.commands[0].command", "no-such-program", "PATH"],
         ),
         (
-            "num_devices = 2",
-            &["model.num_devices=2"],
-            &["model.num_devices = 2", "gradient_accumulation_steps = 2"],
+            "no device",
+            &["model.num_devices=0"],
+            &["model.num_devices", "at least 1"],
         ),
         (
-            "load_in_4bit",
-            &["quantization.load_in_4bit=true"],
-            &["load_in_4bit", "plan"],
+            "two devices, one of them named",
+            &["model.num_devices=2", "model.device=cuda:0"],
+            &["model.num_devices", "needs 2 devices"],
+        ),
+        (
+            "more devices than the training set has prompts for",
+            &["model.num_devices=3"],
+            &["8 prompt(s)", "takes 12", "model.num_devices"],
+        ),
+        (
+            "a budget of memory for nothing",
+            &["memory.budget_gib=0.01"],
+            &["memory.budget_gib = 0.01", " lacks ", "moim plan"],
+        ),
+        (
+            "a budget of memory that is none",
+            &["memory.budget_gib=0.0"],
+            &["memory.budget_gib", "above 0"],
         ),
         (
             "missing model folder",

@@ -1,11 +1,11 @@
 //! The memory of `moim plan`, as text and as JSON, and the probe that measures it.
 
+use std::num::NonZeroUsize;
+
 use moim::device::cuda_device_count;
 use moim::experiment::{DeviceChoice, Experiment};
-use moim::memory::{
-    self, Bytes, Component, Inputs, Limits, MemoryPlan, Peak, Phase, Shapes, Verdict,
-};
-use moim::probe::{Measured, probe};
+use moim::memory::{self, Bytes, Component, Inputs, MemoryPlan, Peak, Phase, Shapes, Verdict};
+use moim::probe::{self, Measured};
 use moim::run::{Card, HostMeter};
 use serde_json::{Map, Value, json};
 
@@ -95,9 +95,12 @@ impl MemoryPanel {
             text.push_str(&self.phase_line(phase, peak));
         }
         text.push_str(&format!("  {}\n", self.plan.verdict()));
-        let limits = self.plan.limits(&self.inputs);
-        if let Some(line) = limits_line(&limits) {
-            text.push_str(&format!("  {line}\n"));
+        if let Some(sizes) = self.plan.sizes_in_words(&self.inputs) {
+            text.push_str(&format!("  to fit: {sizes}\n"));
+        }
+        let limits = self.plan.limits(&self.inputs).words();
+        if !limits.is_empty() {
+            text.push_str(&format!("  fits, each alone: {limits}\n"));
         }
         if let Some(suggestion) = self.plan.suggestion(&self.inputs) {
             text.push_str(&format!("  to make it fit: {suggestion}\n"));
@@ -132,6 +135,15 @@ impl MemoryPanel {
         }
         let limits = self.plan.limits(&self.inputs);
         object.insert("verdict".into(), verdict_json(&self.plan.verdict()));
+        let sizes = self.plan.sizes;
+        object.insert(
+            "sizes".into(),
+            json!({
+                "rows_per_part": sizes.rows_per_part,
+                "rollout_rows": sizes.rollout_rows,
+                "answered_together": sizes.answered_together,
+            }),
+        );
         object.insert(
             "limits".into(),
             json!({
@@ -147,14 +159,14 @@ impl MemoryPanel {
         Value::Object(object)
     }
 
-    /// Runs the worst case once and holds the plan against it.
+    /// Runs the worst case and holds the plan against it.
     ///
     /// # Errors
-    /// Those of [`probe`].
-    pub fn probe(&self, experiment: &Experiment) -> Result<Probed, Failure> {
+    /// Those of [`probe::probe`].
+    pub fn probe(&self, experiment: &Experiment, steps: NonZeroUsize) -> Result<Probed, Failure> {
         let console = Console::new(false);
         let bar = console.bar("probe", 0);
-        let measured = probe(experiment, &mut |doing| {
+        let measured = probe::probe(experiment, steps, &mut |doing| {
             bar.set_message(doing.to_owned());
             Ok(())
         });
@@ -187,43 +199,112 @@ pub struct Probed {
 }
 
 impl Probed {
-    fn rows(&self) -> [(Phase, u64, u64); 2] {
+    fn rows(&self) -> [(Phase, u64, probe::Phase); 2] {
+        let taken = &self.measured.median;
         [
-            (Phase::Rollout, self.rollout, self.measured.rollout),
-            (Phase::Training, self.training, self.measured.training),
+            (Phase::Rollout, self.rollout, taken.rollout),
+            (Phase::Training, self.training, taken.training),
         ]
     }
 
-    /// Predicted, measured and their ratio, a line a phase.
+    /// Predicted and measured memory with their ratio, seconds and tokens, a line a phase.
     pub fn text(&self) -> String {
+        let measured = &self.measured;
+        let made = match measured.is_drawn {
+            true => "weights drawn",
+            false => "model loaded",
+        };
+        let steps = match (&measured.warm_up, measured.steps.len()) {
+            (None, _) => "one step, the first".to_owned(),
+            (Some(_), 1) => "one step after the first".to_owned(),
+            (Some(_), steps) => format!("medians of {steps} steps after the first"),
+        };
         let mut text = format!(
-            "probe{:9}{:>12}{:>12}{:>12}\n",
-            "", "predicted", "measured", "ratio"
+            "probe on {}: {made} in {:.1} s, {steps}\n",
+            measured.device, measured.load_seconds
         );
-        for (phase, predicted, measured) in self.rows() {
+        let names = [
+            "predicted",
+            "measured",
+            "ratio",
+            "seconds",
+            "tokens",
+            "tokens/s",
+        ];
+        let header: String = names.iter().map(|name| format!("{name:>12}")).collect();
+        text.push_str(&format!("  {:12}{header}\n", ""));
+        for (phase, predicted, taken) in self.rows() {
             text.push_str(&format!(
-                "  {:12}{:>12}{:>12}{:>12.3}\n",
+                "  {:12}{:>12}{:>12}{:>12.3}{:>12.3}{:>12}{:>12.1}\n",
                 phase.name(),
                 Bytes(predicted),
-                Bytes(measured),
-                predicted as f64 / measured as f64
+                Bytes(taken.memory),
+                predicted as f64 / taken.memory as f64,
+                taken.seconds,
+                taken.tokens,
+                taken.tokens_per_second(),
+            ));
+        }
+        if let Some(said) = &measured.out_of_memory {
+            text.push_str(&format!(
+                "  out of memory, so parts became smaller: {said}\n"
+            ));
+        }
+        if !measured.is_finite {
+            text.push_str("  loss or gradients were not finite: the training skipped its update\n");
+        }
+        if let Some(first) = &measured.warm_up {
+            text.push_str(&format!(
+                "  the first step: rollout {:.3} s and {}, training {:.3} s and {}\n",
+                first.rollout.seconds,
+                Bytes(first.rollout.memory),
+                first.training.seconds,
+                Bytes(first.training.memory),
             ));
         }
         text
     }
 
-    /// The same as an object.
+    /// The same as an object: bytes as integers, times in seconds.
     pub fn json(&self) -> Value {
-        let rows = self.rows().map(|(phase, predicted, measured)| {
-            let row = json!({
-                "predicted": predicted,
-                "measured": measured,
-                "ratio": predicted as f64 / measured as f64,
-            });
-            (phase.name().to_owned(), row)
-        });
-        Value::Object(Map::from_iter(rows))
+        let measured = &self.measured;
+        let mut object = Map::new();
+        for (phase, predicted, taken) in self.rows() {
+            let mut row = phase_json(&taken);
+            row["predicted"] = json!(predicted);
+            row["ratio"] = json!(predicted as f64 / taken.memory as f64);
+            object.insert(phase.name().to_owned(), row);
+        }
+        object.insert("device".into(), json!(measured.device));
+        object.insert("memory_before".into(), json!(measured.memory_before));
+        object.insert("load_seconds".into(), json!(measured.load_seconds));
+        object.insert("out_of_memory".into(), json!(measured.out_of_memory));
+        object.insert("is_finite".into(), json!(measured.is_finite));
+        object.insert("weights_drawn".into(), json!(measured.is_drawn));
+        object.insert(
+            "warm_up".into(),
+            measured.warm_up.as_ref().map_or(Value::Null, step_json),
+        );
+        let steps: Vec<Value> = measured.steps.iter().map(step_json).collect();
+        object.insert("steps".into(), json!(steps));
+        Value::Object(object)
     }
+}
+
+fn step_json(step: &probe::Step) -> Value {
+    json!({
+        "rollout": phase_json(&step.rollout),
+        "training": phase_json(&step.training),
+    })
+}
+
+fn phase_json(phase: &probe::Phase) -> Value {
+    json!({
+        "measured": phase.memory,
+        "seconds": phase.seconds,
+        "tokens": phase.tokens,
+        "tokens_per_second": phase.tokens_per_second(),
+    })
 }
 
 /// All memory of the device that the experiment runs on, where it can be asked.
@@ -237,24 +318,6 @@ fn device_total(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
     };
     let card = Card::open(&format!("cuda:{index}"))?.ok()?;
     card.sample()?.total.map(Bytes)
-}
-
-fn limits_line(limits: &Limits) -> Option<String> {
-    let shown: Vec<String> = [
-        ("G", limits.num_generations),
-        ("B", limits.per_device_train_batch_size),
-        ("max_completion_length", limits.max_completion_length),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some(format!("{name} = {}", value?)))
-    .collect();
-    match shown.is_empty() {
-        true => None,
-        false => Some(format!(
-            "largest that fit, each alone: {}",
-            shown.join(", ")
-        )),
-    }
 }
 
 fn peak_json(peak: &Peak) -> Value {
@@ -292,14 +355,21 @@ mod tests {
         experiment.model.path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo/model").into();
         experiment.model.device = DeviceChoice::Cpu;
         let mut notes = Vec::new();
-        let panel = MemoryPanel::of(&experiment, Some(Bytes(320 << 20)), &mut notes).unwrap();
-        let text = panel.text();
+        let mut panel =
+            |bytes| MemoryPanel::of(&experiment, Some(Bytes(bytes)), &mut notes).unwrap();
+        let bounded = panel(320 << 20);
+        let answers = bounded.json()["sizes"]["answered_together"].clone();
+        let text = bounded.text();
         for words in [
             "memory on CPU, against 320 MiB (--gpu-memory)",
             "layer work",
-            "does not fit: inference lacks",
-            "to make it fit: set inference.batch_size = ",
+            &format!("answering {answers} at a time"),
         ] {
+            assert!(text.contains(words), "{words:?} is not in: {text}");
+        }
+        let panel = panel(32 << 20);
+        let text = panel.text();
+        for words in ["does not fit: ", "to make it fit: "] {
             assert!(text.contains(words), "{words:?} is not in: {text}");
         }
         let json = panel.json();

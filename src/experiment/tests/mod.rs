@@ -321,6 +321,18 @@ fn differences_say_what_a_resume_can_bear() {
     assert!(!differences[0].is_safe_on_resume());
     assert_eq!(differences[1].to_string(), "run.name: not set → \"b\"");
     assert!(differences[1].is_safe_on_resume());
+    let hindrances = |after: &Experiment| -> Vec<String> {
+        let differences = Experiment::differences_unsafe_on_resume(&before, after);
+        differences.into_iter().map(|found| found.key).collect()
+    };
+    assert_eq!(hindrances(&after), ["grpo.beta"]);
+    after.model.num_devices = 2;
+    assert_eq!(hindrances(&after), ["model.num_devices", "grpo.beta"]);
+    let mut accumulating = before.clone();
+    accumulating.grpo.gradient_accumulation_steps = 2;
+    accumulating.grpo.beta = 0.04;
+    let between = Experiment::differences_unsafe_on_resume(&accumulating, &after);
+    assert!(between.is_empty(), "{between:?}");
     let known: Vec<String> = Experiment::keys().iter().map(Key::path).collect();
     for key in SAFE_ON_RESUME {
         assert!(known.iter().any(|known| known == key), "{key} is no key");
