@@ -1,37 +1,257 @@
 #!/usr/bin/env bash
-# What a machine with a CUDA device has to show: the same answers as the CPU, and a
-# training run to its end. Run from the repository's root.
+# What a machine with a CUDA device has to show: the same answers as the CPU, training to its end,
+# memory as planned, and how fast it is. Run from the repository's root.
 #
-#   scripts/gpu_check.sh [MOIM]        MOIM: the program (default target/release/moim)
+#   scripts/gpu_check.sh [PROGRAM] [PART…]
 #
-# Writes to outputs/gpu_check; every figure it prints names the device.
-set -euo pipefail
-moim=${1:-target/release/moim}
+# PROGRAM: moim (default target/release/moim). PART: any of the parts or groups below; without one, all
+# of them in at most 25 minutes. Named parts may take as long as a ten-minute call lets them.
+#
+#   quick:    doctor kernels answers nf4 train
+#   measure:  memory reference
+#   compare:  compare_1b compare_8b compare_8b_nf4   (python3 with torch, transformers, peft and trl;
+#             for nf4 bitsandbytes. PYTHON names another python.)
+#
+# A part that fails does not stop the others. Logs and figures: outputs/gpu_check/PART.log and .json;
+# the table at the end is also in outputs/gpu_check/summary.md, where later calls add to it. Drawn models of
+# up to 16 GB stay in outputs/gpu_check/models. The exit code is the number of parts that failed.
+set -uo pipefail
+
 out=outputs/gpu_check
-rm -rf "$out"
-mkdir -p "$out"
+models=$out/models
+python=${PYTHON:-python3}
+parts=(doctor kernels answers nf4 train memory reference compare_1b compare_8b compare_8b_nf4)
 
-echo "== doctor"
-"$moim" doctor
+# Seconds that a part may take where all are run; together 25 minutes.
+declare -A limits=(
+  [doctor]=20 [kernels]=80 [answers]=80 [nf4]=110 [train]=80 [memory]=260 [reference]=220
+  [compare_1b]=150 [compare_8b]=270 [compare_8b_nf4]=230
+)
+# And where it is named: a little under ten minutes.
+named_limit=580
 
-echo "== the demo's evaluation set, answered greedily on both devices"
-for device in cpu cuda; do
-  "$moim" infer --model data/demo/model --device "$device" --input data/demo/eval.json \
-    --instruct data/demo/instruct.json --output "$out/answers_$device.json" \
-    --max-completion-length 96 --batch-size 32
+# ---- quick
+
+doctor() {
+  "$moim" doctor
+  nvidia-smi || true
+}
+
+# Each kernel against its reference on the CPU, with timings.
+kernels() {
+  "$moim" doctor --kernels
+}
+
+# The demo's evaluation set, answered greedily on both devices.
+answers() {
+  answers_on_both
+}
+
+answers_on_both() {
+  for device in cpu cuda; do
+    "$moim" infer --model data/demo/model --device "$device" --input data/demo/eval.json \
+      --instruct data/demo/instruct.json --output "$scratch/answers_$device.json" \
+      --max-completion-length 96 --batch-size 32 "$@"
+  done
+  "$moim" compare "$scratch/answers_cpu.json" "$scratch/answers_cuda.json" --labels data/demo/eval.json \
+    --encoder data/demo/encoder --layer 4 --fail-on-regression
+}
+
+# A base in 4 bits: the same greedy answers on both devices, and ten steps on the card.
+nf4() {
+  local four_bit=(--set quantization.load_in_4bit=true --set quantization.bnb_4bit_use_double_quant=true)
+  answers_on_both --load-in-4bit --double-quant
+  "$moim" --no-ui experiments/demo.toml "${four_bit[@]}" --set model.device=cuda \
+    --set grpo.max_steps=10 --set run.output_dir="$scratch" --set run.name=bf16
+  last_steps "$scratch/demo/bf16"
+}
+
+# Twenty steps of the demo in the card's own type.
+train() {
+  "$moim" --no-ui experiments/demo.toml --set model.device=cuda --set grpo.max_steps=20 \
+    --set run.output_dir="$scratch" --set run.name=train
+  last_steps "$scratch/demo/train"
+  grep -o '"memory/device_peak/[a-z]*":[0-9]*' "$scratch/demo/train/events.jsonl" | sort | uniq -c | tail -n 2 || true
+  tail -n 1 "$scratch/demo/train/system.jsonl"
+}
+
+last_steps() {
+  grep '"event":"step"' "$1/events.jsonl" | tail -n 3 |
+    grep -o '"\(step\|step_time\|reward\|tokens_per_second/[a-z]*\)":[0-9.e+-]*' | paste -sd ' '
+}
+
+# ---- measure
+
+# A folder with a configuration alone, whose weights are drawn: NAME HIDDEN INNER LAYERS HEADS KV VOCABULARY TIED.
+drawn() {
+  mkdir -p "$models/$1"
+  local head=128
+  [ "$2" -lt 4096 ] && head=64
+  cat >"$models/$1/config.json" <<JSON
+{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": $2, "intermediate_size": $3,
+ "num_hidden_layers": $4, "num_attention_heads": $5, "num_key_value_heads": $6, "head_dim": $head,
+ "vocab_size": $7, "tie_word_embeddings": $8, "max_position_embeddings": 32768, "rms_norm_eps": 1e-05,
+ "rope_theta": 500000.0, "rope_scaling": null, "hidden_act": "silu", "initializer_range": 0.02,
+ "attention_bias": false, "mlp_bias": false, "bos_token_id": 0, "eos_token_id": 2}
+JSON
+}
+
+# An experiment of nothing but its sizes: FILE MODEL PROMPT COMPLETION B G [LINE…]
+sizes() {
+  local file=$1
+  cat >"$file" <<TOML
+model.path = "$models/$2"
+model.device = "cuda"
+data.train = "none.json"
+data.eval = "none.json"
+data.max_prompt_length = $3
+rollout.max_completion_length = $4
+grpo.per_device_train_batch_size = $5
+grpo.num_generations = $6
+reward.formula = "format"
+TOML
+  shift 6
+  if [ $# -gt 0 ]; then printf '%s\n' "$@" >>"$file"; fi
+}
+
+# Ten configurations: memory predicted against measured, and time.
+memory() {
+  local four='quantization.load_in_4bit = true' double='quantization.bnb_4bit_use_double_quant = true'
+  local wide='lora.target_modules = "all-linear"'
+  drawn 135m 576 1536 30 9 3 49152 true
+  drawn 1b 2048 8192 16 32 8 128256 true
+  drawn 8b 4096 14336 32 32 8 128256 false
+  local failed=0
+  printf '| configuration | phase | predicted | measured | predicted / measured | seconds | tokens/s |\n|---|---|---|---|---|---|---|\n' >"$scratch/table.md"
+  probe() {
+    local name=$1
+    shift
+    sizes "$scratch/experiment.toml" "$@"
+    echo "== $name"
+    if ! "$moim" plan "$scratch/experiment.toml" --probe --probe-steps 2 | tee "$scratch/plan.txt"; then
+      failed=1
+      return
+    fi
+    # Sizes are two words each: 1.23 GiB.
+    sed -n '/^probe on/,$p' "$scratch/plan.txt" | awk -v name="$name" '
+      $1 == "rollout" || $1 == "training" {
+        printf "| %s | %s | %s %s | %s %s | %s | %s | %s |\n", name, $1, $2, $3, $4, $5, $6, $7, $9
+      }' >>"$scratch/table.md"
+  }
+  #     name                    model prompt completion B G
+  probe '135m f32'              135m 256 128 8 8 'model.dtype = "float32"'
+  probe '135m bf16'             135m 256 128 8 8
+  probe '135m bf16, B = 64'     135m 256 128 64 8
+  probe '1b bf16'               1b 512 128 8 8
+  probe '1b bf16, 1024 + 512'   1b 1024 512 8 8
+  probe '1b bf16, G = B = 32'   1b 512 128 32 32
+  probe '1b bf16, r = 64, all'  1b 512 128 8 8 'lora.r = 64' "$wide"
+  probe '1b nf4'                1b 512 128 8 8 "$four" "$double"
+  probe '8b bf16'               8b 512 96 8 8
+  probe '8b nf4'                8b 512 96 8 8 "$four" "$double"
+  cat "$scratch/table.md"
+  return $failed
+}
+
+# 11.5 billion parameters in 4 bits on what one card of 24 GB is meant to hold.
+reference() {
+  drawn midm-11b 4096 14336 48 32 8 131392 false
+  sizes "$scratch/reference.toml" midm-11b 512 1024 8 8 'lora.r = 64' 'lora.lora_alpha = 16' \
+    'lora.target_modules = ["q_proj", "k_proj", "v_proj", "o_proj"]' 'quantization.load_in_4bit = true' \
+    'quantization.bnb_4bit_quant_type = "nf4"' 'quantization.bnb_4bit_use_double_quant = true'
+  "$moim" plan "$scratch/reference.toml" --gpu-memory 24GiB --probe --probe-steps 2
+}
+
+# ---- compare
+
+compare() {
+  if ! "$python" -c 'import trl, torch, transformers, peft; assert torch.cuda.is_available()'; then
+    echo "$python has no trl, torch, transformers or peft, or torch sees no card: moim alone"
+    set -- "$@" --sides moim
+  fi
+  "$python" benches/compare_trl.py --moim "$moim" --models "$models" --steps "$steps" --rounds "$rounds" \
+    --json "$out/$part.json" "$@"
+}
+
+compare_1b() { compare --cases llama-1b-bf16; }
+compare_8b() { compare --cases llama-8b-bf16; }
+compare_8b_nf4() { compare --cases llama-8b-nf4; }
+
+# ---- running them
+
+device_name() {
+  nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null | head -n 1 ||
+    echo 'no card'
+}
+
+# A part runs in a process of its own, so that it can be stopped at its limit and `set -e` holds in it.
+if [ "${1:-}" = --inside ]; then
+  moim=$2 part=$3 rounds=$4 steps=$5
+  scratch=$out/$part
+  rm -rf "$scratch"
+  mkdir -p "$scratch" "$models"
+  set -e
+  "$part"
+  exit 0
+fi
+
+moim=target/release/moim
+is_part() { case " ${parts[*]} quick measure compare " in *" $1 "*) true ;; *) false ;; esac; }
+if [ $# -gt 0 ] && ! is_part "$1"; then
+  moim=$1
+  shift
+fi
+if [ ! -x "$moim" ]; then
+  echo "$moim is not there; build it with: cargo build --release" >&2
+  exit 2
+fi
+case $moim in /*) ;; *) moim=$PWD/$moim ;; esac
+chosen=()
+for word in "$@"; do
+  case $word in
+    quick) chosen+=(doctor kernels answers nf4 train) ;;
+    measure) chosen+=(memory reference) ;;
+    compare) chosen+=(compare_1b compare_8b compare_8b_nf4) ;;
+    *)
+      if ! is_part "$word"; then
+        echo "no such part: $word; there are ${parts[*]} and the groups quick, measure, compare" >&2
+        exit 2
+      fi
+      chosen+=("$word")
+      ;;
+  esac
 done
-"$moim" compare "$out/answers_cpu.json" "$out/answers_cuda.json" --labels data/demo/eval.json \
-  --encoder data/demo/encoder --layer 4 --fail-on-regression
+# Few steps where all parts share 25 minutes.
+rounds=2 steps=3 is_whole=false
+if [ ${#chosen[@]} -eq 0 ]; then
+  chosen=("${parts[@]}") rounds=1 steps=2 is_whole=true
+fi
 
-echo "== twenty steps on the device"
-"$moim" --no-ui experiments/demo.toml --set model.device=cuda --set grpo.max_steps=20 \
-  --set run.output_dir="$out" --set run.name=train
-
-echo "== seconds and tokens/s of the last steps"
-grep '"event":"step"' "$out/demo/train/events.jsonl" | tail -n 3 |
-  grep -o '"\(step\|step_time\|tokens_per_second/[a-z]*\)":[0-9.e+-]*'
-
-echo "== memory: predicted against measured"
-"$moim" plan experiments/demo.toml --set model.device=cuda --probe
-grep -o '"memory/device_peak/[a-z]*":[0-9]*' "$out/demo/train/events.jsonl" | sort | uniq -c | tail -n 2
-tail -n 1 "$out/demo/train/system.jsonl"
+mkdir -p "$out"
+summary=$out/summary.md
+device=$(device_name)
+table=$(printf '\n%s, %s, %s\n\n| part | result | seconds |\n|---|---|---|' \
+  "$(date -u +%Y-%m-%dT%H:%MZ)" "${device:-no card}" "$("$moim" --version)")
+failures=0
+begin=$SECONDS
+for part in "${chosen[@]}"; do
+  limit=$named_limit
+  if $is_whole; then limit=${limits[$part]}; fi
+  # Several named parts share one call.
+  left=$((named_limit - (SECONDS - begin)))
+  if ! $is_whole && [ "$left" -lt "$limit" ]; then limit=$((left > 10 ? left : 10)); fi
+  echo "==== $part (at most $limit s)"
+  start=$SECONDS
+  timeout --kill-after=10 "$limit" bash "$0" --inside "$moim" "$part" "$rounds" "$steps" 2>&1 | tee "$out/$part.log"
+  code=${PIPESTATUS[0]}
+  case $code in
+    0) result='ok' ;;
+    124 | 137) result="stopped at its limit of $limit s" ;;
+    *) result="failed ($code)" ;;
+  esac
+  [ "$code" -eq 0 ] || failures=$((failures + 1))
+  table+=$(printf '\n| %s | %s | %s |' "$part" "$result" $((SECONDS - start)))
+done
+table+=$(printf '\n| together | %s failed | %s |' "$failures" $((SECONDS - begin)))
+printf '%s\n' "$table" | tee -a "$summary"
+exit "$failures"
