@@ -39,7 +39,7 @@ doctor() {
 
 # Each kernel against its reference on the CPU, with timings.
 kernels() {
-  "$moim" doctor --kernels
+  "$moim" doctor --kernels --time
 }
 
 # The demo's evaluation set, answered greedily on both devices.

@@ -237,10 +237,11 @@ fn out_of_memory(payload: &(dyn std::any::Any + Send)) -> Option<String> {
         // tune/local.rs: no candidate of a kernel found room.
         "All autotune operations failed",
     ];
-    signs
-        .iter()
-        .any(|sign| text.contains(sign))
-        .then(|| text.lines().next().unwrap_or_default().to_string())
+    // The line that says it, of a text that nests what happened.
+    let line = text
+        .lines()
+        .find(|line| signs.iter().any(|sign| line.contains(sign)))?;
+    Some(line.trim().to_string())
 }
 
 /// How many CUDA devices this machine shows; 0, without a panic, where there is no driver.
@@ -257,11 +258,11 @@ mod tests {
         let compute = Compute::cpu();
         assert_eq!(compute.attempt(1, || 7), Ok(7));
         let failed = compute.attempt(1, || -> u8 {
-            panic!("Execution: out of device memory allocating 4096 bytes\nmore")
+            panic!("a tensor cannot be read\n  out of device memory allocating 4096 bytes\nmore")
         });
         assert_eq!(
             failed.unwrap_err().message,
-            "Execution: out of device memory allocating 4096 bytes"
+            "out of device memory allocating 4096 bytes"
         );
         let other = catch_unwind(AssertUnwindSafe(|| {
             compute.attempt(1, || -> u8 { panic!("index out of bounds") })

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -105,6 +106,58 @@ fn a_broken_batch_is_planned_with_its_faults() {
     let plan: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!(plan["faults"][0]["key"], "grpo.num_generations");
     assert_eq!(plan["batch"]["nearest_legal_g"], json!([2]));
+}
+
+#[test]
+fn a_probe_measures_memory_and_time_of_a_model_without_weights() {
+    let folder = Folder::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model/tiny_llama");
+    let config = fs::read_to_string(golden.join("config.json")).unwrap();
+    folder.write("drawn/config.json", &config);
+    let mut arguments = vec!["plan", "demo.toml", "--probe"];
+    for set in [
+        "model.path=drawn",
+        "data.max_prompt_length=24",
+        "rollout.max_completion_length=16",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    arguments.extend(["--probe-steps", "3"]);
+    let text = folder.moim(&arguments).expect(0, &[]).stdout;
+    for words in ["weights drawn in", "medians of 2 steps", "the first step: "] {
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+    arguments.push("--json");
+    let answer = folder.moim(&arguments).expect(0, &[]).stdout;
+    let plan: Value = serde_json::from_str(&answer).unwrap();
+    let probe = &plan["probe"];
+    assert_eq!(probe["weights_drawn"], true);
+    assert_eq!(probe["is_finite"], true);
+    assert!(probe["device"].as_str().unwrap().ends_with("(cpu)"));
+    assert!(probe["load_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(probe["steps"].as_array().unwrap().len(), 2);
+    // Two prompts of 24 tokens, computed once each, and eight completions of 16.
+    for (phase, tokens) in [("rollout", 128), ("training", 176)] {
+        let steps = probe["steps"].as_array().unwrap();
+        let seconds: Vec<f64> = steps
+            .iter()
+            .map(|step| step[phase]["seconds"].as_f64().unwrap())
+            .collect();
+        let row = &probe[phase];
+        let median = (seconds[0] + seconds[1]) / 2.0;
+        assert!((row["seconds"].as_f64().unwrap() - median).abs() < 1e-9);
+        assert_eq!(row["tokens"], tokens, "{phase}: {row}");
+        assert_eq!(probe["warm_up"][phase]["tokens"], tokens);
+        let speed = tokens as f64 / median;
+        assert!((row["tokens_per_second"].as_f64().unwrap() / speed - 1.0).abs() < 1e-6);
+        assert!(row["measured"].as_u64() > Some(0) && row["ratio"].as_f64() > Some(0.0));
+    }
+    folder
+        .moim(&["plan", "demo.toml", "--probe-steps", "2"])
+        .expect(2, &["--probe"]);
+    folder
+        .moim(&["plan", "demo.toml", "--probe", "--probe-steps", "0"])
+        .expect(2, &["--probe-steps"]);
 }
 
 #[test]
@@ -502,4 +555,37 @@ fn the_doctor_always_answers() {
             "{name}: {report}"
         );
     }
+}
+
+#[test]
+fn the_doctor_checks_the_kernels_of_the_cpu() {
+    let folder = Folder::new();
+    let checks = ["doctor", "--kernels", "--device", "cpu", "--time"];
+    let table = folder.moim(&checks).expect(0, &[]).stdout;
+    for kernel in [
+        "nf4 dequantize",
+        "nf4 linear, fused",
+        "nf4 linear, dense",
+        "rms_norm, gradients",
+        "swiglu",
+        "masked_softmax",
+        "token_log_probs",
+        "decode_attention",
+        "dropout",
+    ] {
+        let mut lines = table.lines().filter(|line| line.starts_with(kernel));
+        assert!(
+            lines.next().is_some_and(|line| line.ends_with("ok")),
+            "{kernel}: {table}"
+        );
+    }
+    assert!(
+        table.contains(" 0 failed") && table.contains("device of its own only"),
+        "{table}"
+    );
+    // Options of the kernels alone.
+    folder.moim(&["doctor", "--time"]).expect(2, &["--kernels"]);
+    folder
+        .moim(&["doctor", "--kernels", "--device", "cuda:9"])
+        .expect(2, &["cuda:9"]);
 }

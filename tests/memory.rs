@@ -5,15 +5,18 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use moim::device::Compute;
 use moim::experiment::{
     Experiment, ImportanceSamplingLevel, LossType, TargetModule, TargetModules,
 };
 use moim::grpo::loss::LossSettings;
-use moim::grpo::update::{Generation, Learner};
+use moim::grpo::update::{Generation, Learner, Limits};
 use moim::memory::{Bytes, Component, Inputs, Peak, Shapes, plan};
-use moim::model::{Adapter, Llama, LlamaConfig, LoraConfig, MAX_ROLLOUT_ROWS, Projection};
+use moim::model::{
+    Adapter, Llama, LlamaConfig, LoraConfig, MAX_ROLLOUT_ROWS, Projection, WeightFormat,
+};
 use moim::optimizer::{AdamW, AdamWSettings};
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 
@@ -104,6 +107,9 @@ struct Case {
     rank: usize,
     targets: TargetModules,
     dropout: f64,
+    /// Completions of a part at most.
+    rows_per_part: Option<usize>,
+    format: WeightFormat,
 }
 
 impl Default for Case {
@@ -122,6 +128,8 @@ impl Default for Case {
             rank: 8,
             targets: Experiment::default().lora.target_modules,
             dropout: 0.0,
+            rows_per_part: None,
+            format: WeightFormat::Dense,
         }
     }
 }
@@ -145,6 +153,14 @@ fn cases() -> Vec<Case> {
         Case { name: "accumulation", batch: (1, 8, 3), rank: 32, ..plain() },
         Case { name: "two groups", batch: (2, 8, 1), ..plain() },
         Case { name: "five groups", batch: (5, 4, 2), completion: 96, ..plain() },
+        Case { name: "all linear, dropout", targets: TargetModules::all_linear(), dropout: 0.1, ..plain() },
+        Case { name: "halves of a group", rows_per_part: Some(4), ..plain() },
+        Case { name: "six parts", batch: (3, 8, 1), rows_per_part: Some(4), rank: 32, ..plain() },
+        Case { name: "NF4", format: WeightFormat::Nf4 { double_quant: false }, layers: 6, ..plain() },
+        Case { name: "NF4, small", format: WeightFormat::Nf4 { double_quant: true }, layers: 6, batch: (1, 2, 1), prompt: 12, completion: 8, hidden: 640, inner: 2560, heads: (10, 2, 64), vocabulary: 1024, ..plain() },
+        Case { name: "MLP in chunks", hidden: 64, inner: 24_576, heads: (4, 2, 16), layers: 1, batch: (1, 16, 1), completion: 256, vocabulary: 1024, ..plain() },
+        Case { name: "attention in blocks", hidden: 64, inner: 256, heads: (16, 4, 8), layers: 1, batch: (1, 16, 1), completion: 512, prompt: 64, vocabulary: 1024, ..plain() },
+        Case { name: "prompt in blocks", hidden: 64, inner: 256, heads: (16, 4, 8), layers: 1, batch: (1, 2, 1), completion: 16, prompt: 2304, vocabulary: 1024, ..plain() },
     ]
 }
 
@@ -159,7 +175,7 @@ impl Case {
         .unwrap()
     }
 
-    fn inputs(&self) -> Inputs {
+    fn experiment(&self) -> Experiment {
         let mut experiment = Experiment::default();
         experiment.model.device = "cpu".parse().unwrap();
         experiment.data.max_prompt_length = self.prompt;
@@ -171,13 +187,20 @@ impl Case {
         grpo.num_generations = self.batch.1;
         grpo.per_device_train_batch_size = self.batch.0 * self.batch.1;
         grpo.gradient_accumulation_steps = self.batch.2;
+        experiment
+    }
+
+    fn inputs(&self) -> Inputs {
         let shapes = Shapes {
             decoder: Ok(self.config()),
             encoder: None,
             has_cuda: false,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        Inputs::of(&experiment, &shapes).unwrap()
+        let mut inputs = Inputs::of(&self.experiment(), &shapes).unwrap();
+        inputs.weight_format = self.format;
+        inputs.sizes.rows_per_part = self.rows_per_part;
+        inputs
     }
 
     fn ids(&self, count: usize, seed: usize) -> Vec<u32> {
@@ -190,7 +213,11 @@ impl Case {
     fn measure(&self) -> (usize, usize) {
         let before = LIVE.load(Ordering::Relaxed);
         let compute = Compute::cpu();
-        let model = Llama::random(self.config(), 1, &compute).unwrap();
+        let model = match self.format {
+            WeightFormat::Dense => Llama::random(self.config(), 1, &compute),
+            nf4 => Llama::noise(self.config(), 1, &compute, nf4),
+        }
+        .unwrap();
         let targets = Projection::parse_targets(&self.targets.names()).unwrap();
         let lora = LoraConfig {
             r: self.rank,
@@ -206,7 +233,7 @@ impl Case {
             weight_decay: 0.0,
         };
         let mut learner = Learner {
-            model: &model,
+            models: vec![&model],
             optimizer: AdamW::new(adam, &adapter.parameters()),
             adapter,
             loss: LossSettings {
@@ -224,6 +251,10 @@ impl Case {
             max_grad_norm: 1.0,
             lora_dropout: self.dropout,
             seed: 1,
+            limits: Limits {
+                rows_per_part: self.rows_per_part,
+                offloads_layer_inputs: false,
+            },
         };
         let (groups, size) = (self.batch.0 * self.batch.2, self.batch.1);
         let prompts: Vec<Vec<u32>> = (0..groups).map(|i| self.ids(self.prompt, i)).collect();
@@ -322,7 +353,7 @@ fn the_plan_is_what_an_allocator_counts() {
             plan.rollout.moment,
             plan.training.moment,
         );
-        let most = if case.batch.0 * case.batch.2 > 1 {
+        let most = if case.batch.0 * case.batch.2 > 1 || case.rows_per_part.is_some() {
             SIDE_BY_SIDE
         } else {
             TOLERANCE
@@ -338,4 +369,40 @@ fn the_plan_is_what_an_allocator_counts() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A form asks for all of it at every key.
+#[test]
+fn a_plan_with_its_advice_takes_no_time() {
+    let case = &cases()[0];
+    let mut experiment = case.experiment();
+    experiment.model.device = "cuda".parse().unwrap();
+    experiment.grpo.per_device_train_batch_size = 1024;
+    let shapes = Shapes {
+        decoder: Ok(LlamaConfig {
+            num_hidden_layers: 48,
+            hidden_size: 4096,
+            intermediate_size: 14_336,
+            max_position_embeddings: 32_768,
+            ..case.config()
+        }),
+        encoder: None,
+        has_cuda: true,
+        cores: 4,
+    };
+    let inputs = Inputs::of(&experiment, &shapes).unwrap();
+    let mut slowest = Duration::ZERO;
+    for gib in [1, 4, 8, 12, 16, 24, 80] {
+        let start = Instant::now();
+        let plan = plan(&inputs, Some(gib << 30));
+        let (limits, suggestion) = (plan.limits(&inputs), plan.suggestion(&inputs));
+        slowest = slowest.max(start.elapsed());
+        println!(
+            "{gib} GiB: {:?}: {} {suggestion:?}",
+            start.elapsed(),
+            limits.words()
+        );
+    }
+    // A hundred times what it takes where nothing else is at work.
+    assert!(slowest < Duration::from_millis(50), "{slowest:?}");
 }

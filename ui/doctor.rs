@@ -1,5 +1,6 @@
 //! `moim doctor`: what this machine and this terminal offer.
 
+mod kernels;
 mod terminal;
 
 use std::env;
@@ -17,6 +18,9 @@ use crate::failure::{Outcome, exit};
 
 /// Runs the command. Finding little is no failure: the CPU is enough.
 pub fn run(arguments: &DoctorArguments) -> Outcome {
+    if arguments.kernels {
+        return kernels::run(arguments);
+    }
     let mut rows = vec![
         ("moim", version()),
         ("system", system()),

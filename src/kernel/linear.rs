@@ -118,7 +118,7 @@ mod tests {
         let (x, weight) = (random(FEW_ROWS, 577), random(301, 577));
         let together = values(few_rows_linear(x.clone(), &weight));
         for row in 0..FEW_ROWS {
-            let alone = values(few_rows_linear(x.clone().slice([row..row + 1]), &weight));
+            let alone = values(few_rows_linear(x.clone().narrow(0, row, 1), &weight));
             assert_eq!(alone, together[row * 301..(row + 1) * 301]);
         }
     }

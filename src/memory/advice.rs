@@ -1,19 +1,22 @@
 //! What still fits, and what makes it fit.
 
-use super::peak::{MemoryPlan, Phase};
+use super::peak::MemoryPlan;
 use super::plan;
 use super::shape::Inputs;
 use super::size::Bytes;
 use crate::experiment::BatchUnit;
+use crate::model::WeightFormat;
 
-/// Searches stop here; a larger value would be told by the length of an epoch, not by memory.
+/// Searches stop here: what fits in this number is not bounded by memory.
 const LARGEST_BATCH: usize = 65_536;
 
 /// The shortest completion worth proposing, in tokens.
 const SHORTEST_COMPLETION: usize = 16;
 
-/// The largest legal values that still fit, each alone, the others as they are; `None` where no
-/// value does, or where the size of the memory is not known.
+/// The largest legal values that still fit in the smallest parts, each alone, the others as they
+/// are; `None` where no value does, or where the size of the memory is not known.
+///
+/// A group may be cut, so G and B often have no bound in memory but that of the search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `grpo.num_generations` (G). Where B counts completions, one of B's divisors.
@@ -24,9 +27,39 @@ pub struct Limits {
     pub max_completion_length: Option<usize>,
 }
 
+impl Limits {
+    /// `at most completions of 900 tokens; G and B of any size`; empty where nothing is known.
+    pub fn words(&self) -> String {
+        let (mut bounded, mut any) = (Vec::new(), Vec::new());
+        for (name, value) in [
+            ("G", self.num_generations),
+            ("B", self.per_device_train_batch_size),
+        ] {
+            match value {
+                // A multiple of G may stop short of the search's end.
+                Some(value) if value > LARGEST_BATCH / 2 => any.push(name),
+                Some(value) => bounded.push(format!("{name} {value}")),
+                None => {}
+            }
+        }
+        if let Some(length) = self.max_completion_length {
+            bounded.push(format!("completions of {length} tokens"));
+        }
+        let mut words = Vec::new();
+        if !bounded.is_empty() {
+            words.push(format!("at most {}", bounded.join(", ")));
+        }
+        if !any.is_empty() {
+            words.push(format!("{} of any size", any.join(" and ")));
+        }
+        words.join("; ")
+    }
+}
+
 /// A change of the experiment: keys with their new values, and what they come to.
+#[derive(Clone)]
 struct Change {
-    keys: Vec<(&'static str, usize)>,
+    keys: Vec<(&'static str, String)>,
     inputs: Inputs,
 }
 
@@ -38,41 +71,59 @@ impl Change {
         }
     }
 
-    fn with_batch(&self, b: usize, g: usize, a: usize) -> Self {
-        let mut inputs = self.inputs.clone();
-        let before = inputs.batch;
-        (inputs.batch.b, inputs.batch.g, inputs.batch.a) = (b, g, a);
-        let mut keys = self.keys.clone();
-        for (key, old, new) in [
-            ("grpo.num_generations", before.g, g),
-            ("grpo.per_device_train_batch_size", before.b, b),
-            ("grpo.gradient_accumulation_steps", before.a, a),
-        ] {
-            if old != new {
-                keys.push((key, new));
-            }
-        }
+    fn with(&self, key: &'static str, value: impl ToString, set: impl FnOnce(&mut Inputs)) -> Self {
+        let (mut keys, mut inputs) = (self.keys.clone(), self.inputs.clone());
+        keys.push((key, value.to_string()));
+        set(&mut inputs);
         Self { keys, inputs }
     }
 
     fn with_length(&self, length: usize) -> Self {
-        let mut inputs = self.inputs.clone();
-        inputs.completion_length = length;
-        let mut keys = self.keys.clone();
-        keys.push(("rollout.max_completion_length", length));
-        Self { keys, inputs }
+        let key = "rollout.max_completion_length";
+        self.with(key, length, |inputs| inputs.completion_length = length)
     }
 
-    fn with_answers(&self, batch_size: usize) -> Self {
-        let mut inputs = self.inputs.clone();
-        inputs.answered_together = batch_size;
-        let mut keys = self.keys.clone();
-        keys.push(("inference.batch_size", batch_size));
-        Self { keys, inputs }
+    fn with_answers_of(&self, length: usize) -> Self {
+        let key = "inference.max_completion_length";
+        self.with(key, length, |inputs| inputs.answer_length = length)
+    }
+
+    fn with_inputs_on_host(&self) -> Self {
+        self.with("memory.offload_layer_inputs", true, |inputs| {
+            inputs.offloads_layer_inputs = true;
+        })
+    }
+
+    fn in_4_bits(&self) -> Self {
+        // Scales in 32 bits take more, so it fits with either kind.
+        let format = WeightFormat::Nf4 {
+            double_quant: false,
+        };
+        self.with("quantization.load_in_4bit", true, |inputs| {
+            inputs.weight_format = format;
+        })
     }
 
     fn fits(&self, capacity: u64) -> bool {
-        plan(&self.inputs, Some(capacity)).is_possible()
+        self.inputs.clone().can_fit(capacity)
+    }
+
+    /// Completions, and answers where those are what does not fit, of at least `least` tokens.
+    fn shorter(&self, least: usize, capacity: u64) -> Option<Self> {
+        let now = self.inputs.completion_length;
+        let lengths = (least, now.checked_sub(1)?);
+        if let Some(length) = largest(lengths.0, lengths.1, |n| self.with_length(n).fits(capacity))
+        {
+            return Some(self.with_length(length));
+        }
+        let now = self.inputs.answer_length;
+        let answers = |change: &Self| {
+            let fits = |n| change.with_answers_of(n).fits(capacity);
+            let length = largest(least, now.checked_sub(1)?, fits)?;
+            Some(change.with_answers_of(length))
+        };
+        answers(self)
+            .or_else(|| answers(&self.with_length(least.min(self.inputs.completion_length))))
     }
 
     /// `set a.b = 1 and c.d = 2`.
@@ -92,31 +143,36 @@ impl MemoryPlan {
         let Some(capacity) = self.capacity else {
             return Limits::default();
         };
-        let present = Change::none(inputs);
         let batch = inputs.batch;
-        let with_b = |b: usize| present.with_batch(b, batch.g, batch.a).fits(capacity);
-        let with_g = |g: usize| present.with_batch(batch.b, g, batch.a).fits(capacity);
+        let mut changed = inputs.clone();
+        let mut fits = |set: &dyn Fn(&mut Inputs)| {
+            changed.clone_from(inputs);
+            set(&mut changed);
+            changed.can_fit(capacity)
+        };
         let step = match batch.unit {
             BatchUnit::Completions => batch.g.max(2),
             BatchUnit::Prompts => 1,
         };
         let num_generations = match batch.unit {
-            // More memory for a longer group, less for fewer prompts: not monotone, but few.
+            // Fewer prompts for a longer group: not monotone, but few.
             BatchUnit::Completions => (2..=batch.b.min(LARGEST_BATCH))
                 .rev()
                 .filter(|&g| batch.b.is_multiple_of(g))
-                .find(|&g| with_g(g)),
-            BatchUnit::Prompts => largest(2, LARGEST_BATCH, with_g),
+                .find(|&g| fits(&|inputs| inputs.batch.g = g)),
+            BatchUnit::Prompts => largest(2, LARGEST_BATCH, |g| fits(&|inputs| inputs.batch.g = g)),
         };
+        let per_device_train_batch_size = largest(1, LARGEST_BATCH / step, |n| {
+            fits(&|inputs| inputs.batch.b = n * step)
+        });
         let positions = inputs.decoder.max_position_embeddings;
         Limits {
             num_generations,
-            per_device_train_batch_size: largest(1, LARGEST_BATCH / step, |n| with_b(n * step))
-                .map(|n| n * step),
+            per_device_train_batch_size: per_device_train_batch_size.map(|n| n * step),
             max_completion_length: largest(
                 1,
                 positions.saturating_sub(inputs.prompt_length),
-                |length| present.with_length(length).fits(capacity),
+                |length| fits(&|inputs| inputs.completion_length = length),
             ),
         }
     }
@@ -124,48 +180,52 @@ impl MemoryPlan {
     /// The cheapest change that makes it fit, in words with keys and values; `None` where it fits
     /// or where the size of the memory is not known.
     ///
-    /// Cheap is what changes the result least: fewer answers at a time changes nothing, a step in
-    /// more micro-batches nothing but time; then completions of at least half their length, then
-    /// fewer prompts a step, then smaller groups, then shorter completions, then everything at its least.
+    /// Phases go in parts as small as they have to be by themselves ([`Inputs::sized_for`]), so this
+    /// is about a run that does not fit even one completion at a time. Cheap is what changes the
+    /// result least: layers' inputs on the host change nothing but time; then completions of at
+    /// least half their length, then a base model in 4 bits, then both, then completions as short as
+    /// they have to be.
     pub fn suggestion(&self, inputs: &Inputs) -> Option<String> {
         let capacity = self.capacity?;
         if self.is_possible() {
             return None;
         }
         let mut base = Change::none(inputs);
-        if self.inference.total() > capacity {
-            let fitting = largest(1, inputs.answered_together, |size| {
-                let inference = plan(&base.with_answers(size).inputs, None).inference;
-                inference.total() <= capacity
-            });
-            base = base.with_answers(fitting.unwrap_or(1));
-        }
-        if base.fits(capacity) {
-            return Some(format!(
-                "{}: the same answers, fewer at a time",
-                base.words()
-            ));
+        if !inputs.is_cpu && !inputs.offloads_layer_inputs {
+            base = base.with_inputs_on_host();
+            if base.fits(capacity) {
+                return Some(format!("{}: the same steps, slower", base.words()));
+            }
         }
         let half = inputs
             .completion_length
             .div_ceil(2)
             .max(SHORTEST_COMPLETION);
-        let whole = same_steps(&base, capacity)
-            .map(|change| (change, "the same steps in smaller parts"))
+        let narrow = (inputs.weight_format == WeightFormat::Dense).then(|| base.in_4_bits());
+        let narrow = narrow.as_ref();
+        let found = base
+            .shorter(half, capacity)
+            .map(|change| (change, "shorter completions"))
             .or_else(|| {
-                shorter(&base, half, capacity).map(|change| (change, "shorter completions"))
+                let change = narrow.filter(|change| change.fits(capacity))?;
+                Some((Change::clone(change), "a base model of a quarter"))
             })
-            .or_else(|| fewer_prompts(&base, capacity).map(|change| (change, "smaller steps")))
-            .or_else(|| smaller_group(&base, capacity).map(|change| (change, "fewer to compare")))
             .or_else(|| {
-                let change = shorter(&base, SHORTEST_COMPLETION, capacity)?;
+                let change = narrow?.shorter(half, capacity)?;
+                Some((change, "a base model of a quarter, and shorter completions"))
+            })
+            .or_else(|| {
+                let change = base.shorter(SHORTEST_COMPLETION, capacity)?;
                 Some((change, "much shorter completions"))
             })
             .or_else(|| {
-                let change = shorter(&least_batch(&base), SHORTEST_COMPLETION, capacity)?;
-                Some((change, "the smallest batch, and shorter completions"))
+                let change = narrow?.shorter(SHORTEST_COMPLETION, capacity)?;
+                Some((
+                    change,
+                    "a base model of a quarter, and much shorter completions",
+                ))
             });
-        Some(match whole {
+        Some(match found {
             Some((change, consequence)) => format!("{}: {consequence}", change.words()),
             None => no_way(&base, capacity),
         })
@@ -174,7 +234,7 @@ impl MemoryPlan {
 
 /// The largest number from `low` to `high` that `fits`, where every number below one that fits
 /// does as well.
-fn largest(low: usize, high: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+fn largest(low: usize, high: usize, mut fits: impl FnMut(usize) -> bool) -> Option<usize> {
     if high < low || !fits(low) {
         return None;
     }
@@ -190,76 +250,14 @@ fn largest(low: usize, high: usize, fits: impl Fn(usize) -> bool) -> Option<usiz
     Some(good)
 }
 
-/// B for so many prompts of a micro-batch.
-fn b_of(inputs: &Inputs, prompts: usize, group: usize) -> usize {
-    match inputs.batch.unit {
-        BatchUnit::Completions => prompts.saturating_mul(group),
-        BatchUnit::Prompts => prompts,
-    }
-}
-
-/// The same prompts a step in more micro-batches.
-fn same_steps(base: &Change, capacity: u64) -> Option<Change> {
-    let batch = base.inputs.batch;
-    let now = batch.prompts_per_micro_batch().min(LARGEST_BATCH);
-    let step = now.checked_mul(batch.a)?;
-    (1..now)
-        .rev()
-        .filter(|&prompts| step.is_multiple_of(prompts))
-        .map(|prompts| {
-            base.with_batch(
-                b_of(&base.inputs, prompts, batch.g),
-                batch.g,
-                step / prompts,
-            )
-        })
-        .find(|change| change.fits(capacity))
-}
-
-/// Completions of at least `least` tokens.
-fn shorter(base: &Change, least: usize, capacity: u64) -> Option<Change> {
-    let most = base.inputs.completion_length.checked_sub(1)?;
-    let length = largest(least, most, |length| {
-        base.with_length(length).fits(capacity)
-    })?;
-    Some(base.with_length(length))
-}
-
-/// Fewer micro-batches a step, and so fewer prompts to sample for at once.
-fn fewer_prompts(base: &Change, capacity: u64) -> Option<Change> {
-    let batch = base.inputs.batch;
-    let with = |a: usize| base.with_batch(batch.b, batch.g, a);
-    let a = largest(1, batch.a.checked_sub(1)?, |a| with(a).fits(capacity))?;
-    Some(with(a))
-}
-
-/// Fewer completions a prompt, for as many prompts.
-fn smaller_group(base: &Change, capacity: u64) -> Option<Change> {
-    let batch = base.inputs.batch;
-    let prompts = batch.prompts_per_micro_batch().max(1);
-    let with = |group: usize| base.with_batch(b_of(&base.inputs, prompts, group), group, batch.a);
-    let group = largest(2, batch.g.min(LARGEST_BATCH).checked_sub(1)?, |group| {
-        with(group).fits(capacity)
-    })?;
-    Some(with(group))
-}
-
-/// One prompt a step with the smallest group.
-fn least_batch(base: &Change) -> Change {
-    base.with_batch(b_of(&base.inputs, 1, 2), 2, 1)
-}
-
 fn no_way(base: &Change, capacity: u64) -> String {
-    let least = least_batch(base).with_length(SHORTEST_COMPLETION);
-    let plan = plan(&least.inputs, Some(capacity));
-    let (phase, bytes) = plan.fullest();
-    let lengths = match phase {
-        Phase::Inference => "inference.max_completion_length, data.max_prompt_length",
-        Phase::Rollout | Phase::Training => "data.max_prompt_length",
-    };
+    let mut least = base.inputs.clone();
+    least.completion_length = least.completion_length.min(SHORTEST_COMPLETION);
+    least.answer_length = least.answer_length.min(SHORTEST_COMPLETION);
+    let (phase, bytes) = plan(&least, Some(capacity)).fullest();
     format!(
-        "no batch and no completion length fits: at their least, {} still takes {}; lower {lengths}, \
-         take a smaller model, or a device with more memory than {}",
+        "no completion length fits: at {SHORTEST_COMPLETION} tokens {} still takes {}; lower \
+         data.max_prompt_length or lora.r, take a smaller model, or a device with more memory than {}",
         phase.name(),
         Bytes(bytes),
         Bytes(capacity)

@@ -1,16 +1,20 @@
 //! One decoder layer at work: how many values its buffers hold at the fullest moment.
 //!
-//! Follows `DecoderLayer` (src/model/layer.rs). Letters: T tokens of the part, P and C those of its
-//! prompts and its completions, H hidden, Q and K the widths of all query and all key heads, I
-//! inside the MLP. Scores of attention are by far the largest where texts are long:
-//!
-//! - s₁: prompts to themselves, `prompts · heads · P²`
-//! - s₂: completions to [prompt ‖ own], `completions · heads · (width_p + width_c)` for each token,
-//!   of which s_p go to the prompt and s_o to themselves.
+//! Follows `DecoderLayer` (src/model/layer.rs) and `Attention` (src/model/attention.rs). Letters: T
+//! tokens of the part, P and C those of its prompts and its completions, H hidden, Q and K the widths
+//! of all query and all key heads, I inside the MLP, k the tokens of the largest chunk of the MLP, S
+//! the scores of a block of attention. S and kI are bounded by [`VALUES_PER_CHUNK`] where a single
+//! sequence (or a head of a single row) does not exceed it by itself.
 
 use super::shape::Inputs;
-use super::weights::{F32, linear_shape};
-use crate::experiment::TargetModule;
+use super::weights::{F32, dense_copy, dense_copy_for, linear_shape};
+use crate::experiment::TargetModule::{
+    self, DownProj, GateProj, KProj, OProj, QProj, UpProj, VProj,
+};
+use crate::model::{CACHE_GROWTH, VALUES_PER_CHUNK};
+
+/// Columns of keys that a cube of a GPU takes while decoding (src/kernel/attention/cube).
+const COLUMNS_PER_CUBE: f64 = 128.0;
 
 /// Tokens that go through the model together.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,7 @@ struct Widths {
     keys: f64,
     inner: f64,
     heads: f64,
+    key_heads: f64,
     head_dim: f64,
 }
 
@@ -58,40 +63,119 @@ impl Widths {
             keys: decoder.key_value_size() as f64,
             inner: decoder.intermediate_size as f64,
             heads: decoder.num_attention_heads as f64,
+            key_heads: decoder.num_key_value_heads as f64,
             head_dim: decoder.head_dim as f64,
         }
     }
 }
 
-/// Values of the attention scores of a part.
-struct Scores {
-    /// Prompts to themselves.
-    prompt: f64,
-    /// Completions to their prompt.
-    to_prompt: f64,
-    /// Completions to themselves.
-    to_own: f64,
+/// Rows that attend to themselves and to a prefix, as `Attention` cuts them into blocks.
+struct Attention {
+    /// Values of the queries of all rows, and of their keys.
+    queries: f64,
+    keys: f64,
+    /// Values of the keys of all prefixes; 0 without one.
+    prefix_keys: f64,
+    /// Scores of the largest block.
+    scores: f64,
+    /// A block's part of the rows and heads, and of the prefixes' heads.
+    share: f64,
+    prefix_share: f64,
 }
 
-impl Scores {
-    fn of(tokens: &Tokens, heads: f64) -> Self {
+impl Attention {
+    /// Prompts to themselves.
+    fn of_prompts(widths: &Widths, tokens: &Tokens) -> Self {
+        Self::new(widths, tokens.prompts, 1.0, tokens.prompt_width, 0.0)
+    }
+
+    /// Completions to their prompt and to themselves.
+    fn of_completions(widths: &Widths, tokens: &Tokens) -> Self {
+        let group = tokens.rows / tokens.prompts.max(1.0);
+        let (width, prefix) = (tokens.completion_width, tokens.prompt_width);
+        Self::new(widths, tokens.prompts, group, width, prefix)
+    }
+
+    fn new(widths: &Widths, prompts: f64, group: f64, width: f64, prefix: f64) -> Self {
+        let limit = VALUES_PER_CHUNK as f64;
+        let key_heads = widths.key_heads.max(1.0);
+        let row = (widths.heads / key_heads * width * (prefix + width)).max(1.0);
+        let (head, prompt) = (row * group.max(1.0), row * group.max(1.0) * key_heads);
+        let at_most = |whole: f64, of: f64| (limit / of).floor().clamp(1.0, whole.max(1.0));
+        let in_block = at_most(prompts, prompt);
+        let heads = match prompt <= limit {
+            true => key_heads,
+            false => at_most(key_heads, head),
+        };
+        let rows = match head <= limit {
+            true => group.max(1.0),
+            false => at_most(group, row),
+        };
+        let prefix_share = in_block * heads / (prompts.max(1.0) * key_heads);
+        let tokens = prompts * group * width;
         Self {
-            prompt: tokens.of_prompts() * heads * tokens.prompt_width,
-            to_prompt: tokens.of_completions() * heads * tokens.prompt_width,
-            to_own: tokens.of_completions() * heads * tokens.completion_width,
+            queries: tokens * widths.queries,
+            keys: tokens * widths.keys,
+            prefix_keys: prompts * prefix * widths.keys,
+            scores: row * rows * heads * in_block,
+            share: prefix_share * rows / group.max(1.0),
+            prefix_share,
         }
     }
 
-    fn completion(&self) -> f64 {
-        self.to_prompt + self.to_own
+    fn is_whole(&self) -> bool {
+        self.share >= 1.0
+    }
+
+    /// Copies of what a block reads, laid out by head.
+    fn read(&self) -> f64 {
+        self.share * (self.queries + 2.0 * self.keys) + self.prefix_share * 2.0 * self.prefix_keys
+    }
+
+    /// The forward pass with its output: the scores, twice where those to the prefix and to the own
+    /// keys are joined.
+    fn forward(&self) -> f64 {
+        let copies = if self.prefix_keys > 0.0 { 2.0 } else { 1.0 };
+        let block = if self.is_whole() {
+            0.0
+        } else {
+            self.share * self.queries
+        };
+        self.read() + copies * self.scores + self.queries + block
+    }
+
+    /// The backward pass with its output: the weights, their gradient, and its pieces where they are
+    /// joined.
+    fn backward(&self) -> f64 {
+        let copies = if self.prefix_keys > 0.0 { 3.0 } else { 2.0 };
+        let gathered = match self.is_whole() {
+            true => 0.0,
+            false => self.queries + 2.0 * self.keys + 2.0 * self.prefix_keys,
+        };
+        let gradient = self.share * (self.queries + self.keys);
+        self.read() + gradient + copies * self.scores + gathered
     }
 }
 
-/// What every layer of a part uses: cosines and sines of all positions and the two causal masks.
+/// Tokens of the largest chunk of the MLP, and whether there are several.
+fn chunk(inputs: &Inputs, tokens: &Tokens) -> (f64, bool) {
+    let inner = inputs.decoder.intermediate_size.max(1);
+    let limit = (VALUES_PER_CHUNK / inner).max(1) as f64;
+    if tokens.all() <= limit {
+        return (tokens.all(), false);
+    }
+    let of = |sequences: f64, width: f64| {
+        let at_once = (limit / width.max(1.0)).floor().max(1.0);
+        at_once.min(sequences) * width
+    };
+    let prompts = of(tokens.prompts, tokens.prompt_width);
+    let completions = of(tokens.rows, tokens.completion_width);
+    (prompts.max(completions), true)
+}
+
+/// What every layer of a part uses: cosines and sines of all positions.
 pub(super) fn layout_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
-    let masks = tokens.prompt_width.powi(2) + tokens.completion_width.powi(2);
-    let rotary = 2.0 * tokens.all() * inputs.decoder.head_dim as f64;
-    (rotary + masks) * inputs.value_bytes as f64
+    2.0 * tokens.all() * inputs.decoder.head_dim as f64 * inputs.value_bytes as f64
 }
 
 /// Bytes of the input of a layer.
@@ -99,14 +183,8 @@ pub(super) fn input_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     tokens.all() * inputs.decoder.hidden_size as f64 * inputs.value_bytes as f64
 }
 
-/// Bytes that a layer holds while it is computed again under autodiff and differentiated, its
-/// input left out.
-///
-/// Autodiff keeps, of attention: the scaled queries; keys and values by head; of each softmax the
-/// shifted scores, their exponentials and the weights (three copies of s₁ and s₂); the weights to
-/// the completions' own values once more, because they are cut out of a wider tensor. Of the MLP:
-/// gate, its sigmoid, their product, up. What a linear layer reads is kept only where it carries
-/// an adapter, whose gradient needs it. Four moments may be the fullest.
+/// Bytes that a layer holds while it is computed again and differentiated, with the gradient of its
+/// output and without its input.
 pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     let widths = Widths::of(inputs);
     let Widths {
@@ -114,99 +192,128 @@ pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
         queries,
         keys,
         inner,
-        heads,
         ..
     } = widths;
-    let scores = Scores::of(tokens, heads);
     let all = tokens.all();
+    let value = inputs.value_bytes as f64;
     let adapted = |modules: &[TargetModule]| {
-        let is_adapted = modules
-            .iter()
-            .any(|module| inputs.lora_targets.contains(module));
-        f64::from(u8::from(is_adapted))
+        let is_adapted = |module: &&TargetModule| inputs.lora_targets.contains(module);
+        modules.iter().filter(is_adapted).count() as f64
     };
-    // Dropout hands each adapter an input of its own, so the common one is not kept for it.
-    let kept = |modules: &[TargetModule]| match inputs.has_dropout {
-        true => 0.0,
-        false => adapted(modules),
+    // What a token's input of these adapters takes: the common one is kept for the gradient of A;
+    // dropout makes each a copy of its own.
+    let kept = |modules: &[TargetModule], width: f64| match inputs.has_dropout {
+        true => adapted(modules) * width,
+        false => adapted(modules).min(1.0) * width,
     };
-    let of_heads = kept(&[
-        TargetModule::QProj,
-        TargetModule::KProj,
-        TargetModule::VProj,
-    ]);
-    let of_output = kept(&[TargetModule::OProj]);
-    let of_mlp = kept(&[TargetModule::GateProj, TargetModule::UpProj]);
-    let of_down = kept(&[TargetModule::DownProj]);
+    let rank = |modules: &[TargetModule]| adapted(modules) * inputs.lora_rank as f64;
+    let has_down = adapted(&[DownProj]);
 
-    let adapters: f64 = inputs
-        .lora_targets
-        .iter()
-        .map(|&module| {
-            let (_, input) = linear_shape(module, &inputs.decoder);
-            let masked = if inputs.has_dropout { 2.0 * input } else { 0.0 };
-            inputs.lora_rank as f64 + masked
-        })
-        .sum();
-    let cut = scores.to_own;
-    let softmaxes = 3.0 * (scores.prompt + scores.completion());
-    // What lives from the forward pass of attention until its backward pass.
-    let lasting = all * (queries + 2.0 * keys + adapters + of_heads * hidden + of_output * queries)
-        + softmaxes
-        + cut;
-    // `finish` holds the attended values and the normed residual until it returns.
-    let forward_end = lasting
-        + all
-            * ((1.0 - of_output) * queries
-                + 3.0 * hidden
-                + adapted(&[TargetModule::DownProj]) * hidden
-                + 5.0 * inner);
-    // The gradient of the MLP's product meets gate, sigmoid, silu and up.
-    let mlp = lasting + all * ((2.0 + of_mlp) * hidden + (5.0 + of_down) * inner);
-    // From here the MLP is gone; the residual's gradient and that of the attended values are left.
-    let attention = lasting + all * (hidden + (1.0 - of_output) * queries);
-    let own_weights = attention + tokens.of_completions() * queries + scores.to_own;
-    // The backward pass of a cut makes a zero tensor of the full width to write the part into.
-    let softmax = attention - cut + scores.completion() + scores.to_prompt;
-    let prompt = attention - 2.0 * scores.completion() + scores.prompt;
-    let values = forward_end
-        .max(mlp)
-        .max(own_weights)
-        .max(softmax)
-        .max(prompt);
-    // Norms are computed in f32: in a narrower type, autodiff keeps their input widened.
-    let widened = if inputs.value_bytes < 4 {
-        2.0 * all * hidden * F32
-    } else {
-        0.0
-    };
-    values * inputs.value_bytes as f64 + widened
-}
+    // Queries, keys and values under autodiff, from the beginning to the end.
+    let heads = [QProj, KProj, VProj];
+    let tracked = all * (queries + 2.0 * keys + kept(&heads, hidden) + rank(&heads));
 
-/// Bytes that a layer holds over prompts alone, without autodiff, its input and its keys and
-/// values left out: the rotation of queries and keys, two copies of the scores, or the MLP.
-pub(super) fn prefill_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
-    let widths = Widths::of(inputs);
-    let all = tokens.all();
-    let rotation = all * (widths.hidden + 3.0 * widths.queries + 2.0 * widths.keys);
-    let scores = 2.0 * Scores::of(tokens, widths.heads).prompt;
-    let mlp = all * (2.0 * widths.hidden + widths.queries + 3.0 * widths.inner);
-    rotation.max(scores).max(mlp) * inputs.value_bytes as f64
-}
-
-/// Bytes that a layer holds over one new token of every completion: its own keys and values laid
-/// out by group (three copies of one of them at a time where a group has several rows), and the
-/// scores, joined before the softmax.
-pub(super) fn decode_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
-    let widths = Widths::of(inputs);
-    let rows = tokens.rows;
-    let own = match tokens.rows > tokens.prompts {
-        true => tokens.of_completions() * widths.keys,
+    let (chunk, has_several) = chunk(inputs, tokens);
+    let rest = [OProj, GateProj, UpProj, DownProj];
+    let dropped = match inputs.has_dropout {
+        true => kept(&[OProj], queries) + kept(&[GateProj, UpProj], hidden) + has_down * inner,
         false => 0.0,
     };
-    let scores = rows * widths.heads * (tokens.prompt_width + tokens.completion_width);
-    let token = rows
-        * (3.0 * widths.hidden + 2.0 * widths.queries + 3.0 * widths.inner + 4.0 * widths.head_dim);
-    let attention = (3.0 * own).max(2.0 * own + scores).max(own + 2.0 * scores);
-    (attention + token) * inputs.value_bytes as f64
+    // Residual, norm, gate, up, their product and what the down-projection makes of it.
+    let forward = 2.0 * hidden + 3.0 * inner + (1.0 + has_down) * hidden + dropped + rank(&rest);
+    // Gate and up meet the gradient of their product, of which an adapter has a share of its own
+    // and has kept the product.
+    let norm = match inputs.has_dropout {
+        true => 0.0,
+        false => adapted(&[GateProj, UpProj]).min(1.0) * hidden,
+    };
+    let product = if inputs.has_dropout { 0.0 } else { inner };
+    // Gradients of gate and up take their places on the CPU; elsewhere they are beside them.
+    let inners = if inputs.is_cpu { 3.0 } else { 5.0 };
+    let backward =
+        2.0 * hidden + norm + inners * inner + has_down * (inner + product) + dropped + rank(&rest);
+    // On a device a chunk of three tensors is a copy.
+    let cut = match has_several && !inputs.is_cpu {
+        true => chunk * (2.0 * hidden + queries),
+        false => 0.0,
+    };
+    let mlp = tracked
+        + all * (hidden + queries)
+        + chunk * forward.max(backward)
+        + (all - chunk) * (hidden + queries)
+        + cut;
+
+    // From here the MLP is gone; the gradients of the residual and of what attention answers are left.
+    let lasting = tracked + all * (hidden + queries);
+    let prompt = lasting + Attention::of_prompts(&widths, tokens).backward();
+    let of_prompt = tokens.of_prompts() * (queries + 2.0 * keys);
+    let completion = lasting + of_prompt + Attention::of_completions(&widths, tokens).backward();
+    // Gradients of prompts and completions, joined one after another.
+    let joined = lasting + all * (2.0 * queries + 2.0 * keys) + tokens.of_prompts() * 2.0 * keys;
+    let projected = joined * value + dense_copy(inputs, &heads);
+    (mlp * value + dense_copy(inputs, &rest))
+        .max(prompt.max(completion) * value)
+        .max(projected)
+}
+
+/// Bytes that a layer holds over prompts alone, without autodiff, its input and its keys and values
+/// in the cache left out: the rotation of queries and keys, attention, or the MLP.
+pub(super) fn prefill_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
+    let widths = Widths::of(inputs);
+    let Widths {
+        hidden,
+        queries,
+        keys,
+        inner,
+        ..
+    } = widths;
+    let (all, value) = (tokens.all(), inputs.value_bytes as f64);
+    let rotation = all * (hidden + 3.0 * queries + 2.0 * keys);
+    let attention = all * (queries + 2.0 * keys) + Attention::of_prompts(&widths, tokens).forward();
+    let (chunk, has_several) = chunk(inputs, tokens);
+    let pieces = match has_several {
+        true => all * hidden,
+        false => 0.0,
+    };
+    // On the CPU the product of gate and up takes the place of the gate.
+    let inners = if inputs.is_cpu { 2.0 } else { 3.0 };
+    let mlp = all * 2.0 * queries + chunk * (2.0 * hidden + inners * inner) + pieces;
+    let heads = dense_copy_for(inputs, &[QProj, KProj, VProj], all);
+    let rest = dense_copy_for(inputs, &[OProj, GateProj, UpProj, DownProj], chunk);
+    (rotation * value + heads)
+        .max(attention * value)
+        .max(mlp * value + rest)
+}
+
+/// Bytes that a layer holds over one new token of every completion. At its fullest it makes room for
+/// more columns of its keys: those so far are there twice.
+pub(super) fn decode_bytes(inputs: &Inputs, tokens: &Tokens, columns: f64) -> f64 {
+    let widths = Widths::of(inputs);
+    let (rows, value) = (tokens.rows, inputs.value_bytes as f64);
+    let heads = 3.0 * widths.hidden + 2.0 * widths.queries + 2.0 * widths.keys;
+    let growth = match columns > CACHE_GROWTH as f64 {
+        true => rows * widths.keys * columns,
+        false => 0.0,
+    };
+    // Few rows are multiplied weight by weight, and then laid out by row.
+    let mlp = rows * (3.0 * widths.hidden + 4.0 * widths.inner);
+    // A GPU sums parts of the keys apart, in f32.
+    let sums = match inputs.is_cpu {
+        true => 0.0,
+        false => {
+            let splits = (tokens.prompt_width / COLUMNS_PER_CUBE).ceil()
+                + (tokens.completion_width / COLUMNS_PER_CUBE).ceil();
+            rows * widths.heads * splits * (widths.head_dim + 4.0) * F32
+        }
+    };
+    (growth + rows * (heads + 4.0 * widths.head_dim)).max(mlp) * value + sums
+}
+
+/// Largest of the weights of these layers, `out · in`.
+pub(super) fn largest_weight(inputs: &Inputs, modules: &[TargetModule]) -> f64 {
+    let sizes = modules.iter().map(|&module| {
+        let (out, input) = linear_shape(module, &inputs.decoder);
+        out * input
+    });
+    sizes.fold(0.0, f64::max)
 }

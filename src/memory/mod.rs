@@ -23,6 +23,7 @@ mod peak;
 mod rollout;
 mod shape;
 mod size;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -30,15 +31,22 @@ mod weights;
 
 pub use advice::Limits;
 pub use peak::{Component, MemoryPlan, Part, Peak, Phase, Verdict};
-pub use shape::{EncoderInputs, Inputs, Shapes, WeightFormat, capacity};
+pub use shape::{EncoderInputs, Inputs, Shapes, capacity};
 pub use size::{Bytes, NotASize};
+pub use sizes::{Sizes, smaller_part};
 
-/// The memory of every phase, held against `capacity` bytes where that is known.
+/// The memory of every phase. Where `capacity` is known, phases go in sizes that fit into so many
+/// bytes, as the trainer does them ([`Inputs::sized_for`]).
 pub fn plan(inputs: &Inputs, capacity: Option<u64>) -> MemoryPlan {
+    let sized = match capacity {
+        Some(capacity) => inputs.sized_for(capacity),
+        None => inputs.clone(),
+    };
     MemoryPlan {
-        rollout: rollout::rollout(inputs),
-        training: training::training(inputs),
-        inference: rollout::inference(inputs),
+        rollout: rollout::rollout(&sized),
+        training: training::training(&sized),
+        inference: rollout::inference(&sized),
+        sizes: sized.sizes,
         capacity,
     }
 }

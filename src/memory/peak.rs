@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::sizes::Sizes;
+
 /// What takes memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
@@ -72,13 +74,13 @@ impl Component {
             }
             Self::Optimizer => "AdamW's two moments of the adapter, in f32.",
             Self::Gradients => {
-                "Gradients of the adapter: the sum so far, and one for each group that is worked on."
+                "Gradients of the adapter: the sums so far, and those of each part that is worked on."
             }
             Self::LayerInputs => {
-                "Every layer's input of a micro-batch, kept for the backward pass; grows with B and both lengths."
+                "Every layer's input, kept for the backward pass: of a micro-batch, or of the part at work where memory is short."
             }
             Self::LayerWork => {
-                "The one layer at work with its attention scores; grows with G and the square of the lengths."
+                "The one layer at work: a block of attention scores or a chunk of the MLP, which are bounded; grows with B."
             }
             Self::KvCache => {
                 "Keys and values of all layers while sampling; a prompt's once for its group."
@@ -265,6 +267,8 @@ pub struct MemoryPlan {
     pub training: Peak,
     /// Answering the evaluation set after an epoch.
     pub inference: Peak,
+    /// How much goes through the model at a time.
+    pub sizes: Sizes,
     /// What it is held against, in bytes.
     pub capacity: Option<u64>,
 }

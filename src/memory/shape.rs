@@ -5,12 +5,13 @@ use std::num::NonZero;
 use std::path::Path;
 
 use super::size::Bytes;
+use super::sizes::Sizes;
 use crate::encoder::config::EncoderConfig;
 use crate::encoder::layer_table::default_layers;
 use crate::experiment::{
     BatchArithmetic, ComputeDtype, DeviceChoice, Dtype, Experiment, TargetModule,
 };
-use crate::model::LlamaConfig;
+use crate::model::{LlamaConfig, WeightFormat};
 
 /// What has to be read from the disk and asked of the machine, once; experiments that name the
 /// same models are planned from it as often as they are edited.
@@ -44,7 +45,7 @@ impl Shapes {
     pub fn is_cpu(&self, experiment: &Experiment) -> bool {
         match experiment.model.device {
             DeviceChoice::Cpu => true,
-            DeviceChoice::Cuda(_) => false,
+            DeviceChoice::Cuda(_) | DeviceChoice::Wgpu => false,
             DeviceChoice::Auto => !self.has_cuda,
         }
     }
@@ -55,19 +56,6 @@ fn shape_in<T>(directory: &Path, read: impl Fn(&Path) -> anyhow::Result<T>) -> R
         return Err(format!("{} has no config.json", directory.display()));
     }
     read(directory).map_err(|error| format!("{error:#}"))
-}
-
-/// How the linear layers of the base model are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightFormat {
-    /// In the type of the activations.
-    Dense,
-    /// Four bits a weight in blocks of 64, each with a scale: 4.5 bits a weight with scales in
-    /// f32, 4.127 where the scales are kept in 8 bits (QLoRA, arXiv 2305.14314, section 3).
-    Nf4 {
-        /// Whether scales are kept in 8 bits.
-        double_quant: bool,
-    },
 }
 
 /// The encoder as BERTScore uses it.
@@ -94,15 +82,13 @@ pub struct Inputs {
     pub prompt_length: usize,
     /// The longest completion, in tokens; a plan takes none to end earlier.
     pub completion_length: usize,
-    /// Prompts answered together after an epoch (`inference.batch_size`).
-    pub answered_together: usize,
     /// The longest answer, in tokens (`inference.max_completion_length`).
     pub answer_length: usize,
     /// Rank of the adapter.
     pub lora_rank: usize,
     /// The linear layers that carry an adapter.
     pub lora_targets: Vec<TargetModule>,
-    /// Whether inputs of the adapter are dropped while training, which takes masks.
+    /// Whether inputs of the adapter are dropped while training, which makes each a copy of its own.
     pub has_dropout: bool,
     /// Bytes of a weight or an activation: 4, or 2 in bfloat16.
     pub value_bytes: u64,
@@ -112,6 +98,10 @@ pub struct Inputs {
     pub is_cpu: bool,
     /// Parts that are worked on side by side: one a core on the CPU, else one.
     pub workers: usize,
+    /// Whether the inputs of layers wait for the backward pass in the host's memory.
+    pub offloads_layer_inputs: bool,
+    /// How much goes through the model at a time.
+    pub sizes: Sizes,
 }
 
 impl Inputs {
@@ -120,6 +110,7 @@ impl Inputs {
     pub fn of(experiment: &Experiment, shapes: &Shapes) -> Option<Self> {
         let decoder = shapes.decoder.as_ref().ok()?.clone();
         let is_cpu = shapes.is_cpu(experiment);
+        let stored_in_nf4 = decoder.stored_in_nf4;
         let (lora, inference) = (&experiment.lora, &experiment.inference);
         let quantization = &experiment.quantization;
         let bertscore = &experiment.bertscore;
@@ -139,6 +130,7 @@ impl Inputs {
         });
         // As `Compute::new` chooses: 32 bits on the CPU, 16 on CUDA unless told otherwise.
         let is_wide = match experiment.model.dtype {
+            _ if experiment.model.device == DeviceChoice::Wgpu => true,
             Dtype::Float32 => true,
             Dtype::Bfloat16 => is_cpu,
             Dtype::Auto if quantization.load_in_4bit => {
@@ -152,13 +144,12 @@ impl Inputs {
             batch: experiment.batch(),
             prompt_length: experiment.data.max_prompt_length,
             completion_length: experiment.rollout.max_completion_length,
-            answered_together: inference.batch_size,
             answer_length: inference.max_completion_length,
             lora_rank: lora.r,
             lora_targets: lora.target_modules.modules().to_vec(),
             has_dropout: lora.lora_dropout > 0.0,
             value_bytes: if is_wide { 4 } else { 2 },
-            weight_format: match quantization.load_in_4bit {
+            weight_format: match quantization.load_in_4bit || stored_in_nf4 {
                 true => WeightFormat::Nf4 {
                     double_quant: quantization.bnb_4bit_use_double_quant,
                 },
@@ -166,6 +157,8 @@ impl Inputs {
             },
             is_cpu,
             workers: if is_cpu { shapes.cores.max(1) } else { 1 },
+            offloads_layer_inputs: experiment.memory.offload_layer_inputs,
+            sizes: Sizes::unbounded(inference.batch_size),
         })
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::experiment::{BatchUnit, Experiment, TargetModule};
-use crate::model::LlamaConfig;
+use crate::model::{LlamaConfig, WeightFormat};
 
 const GIB: u64 = 1 << 30;
 
@@ -100,12 +100,7 @@ fn more_of_anything_never_takes_less() {
             after.rollout.total() >= before.rollout.total(),
             "{inputs:?}"
         );
-        assert!(
-            after.fullest().1 > before.fullest().1
-                || inputs.lora_targets.len() == 7
-                || inputs.has_dropout,
-            "{inputs:?}"
-        );
+        assert!(after.fullest().1 >= before.fullest().1, "{inputs:?}");
     }
 }
 
@@ -115,29 +110,28 @@ fn the_largest_values_fit_and_the_next_do_not() {
         let mut inputs = dense();
         inputs.batch.unit = unit;
         inputs.batch.b = if unit == BatchUnit::Prompts { 1 } else { 8 };
-        let capacity = 64 * GIB;
+        let capacity = 27 * GIB;
         let limits = plan(&inputs, Some(capacity)).limits(&inputs);
         let fits = |change: &dyn Fn(&mut Inputs)| {
             let mut changed = inputs.clone();
             change(&mut changed);
-            !matches!(
-                plan(&changed, Some(capacity)).verdict(),
-                Verdict::TooLarge { .. }
-            )
+            plan(&changed, Some(capacity)).is_possible()
         };
+        // Parts may be as small as one completion, so the batch has no bound.
         let b = limits.per_device_train_batch_size.unwrap();
         let step = if unit == BatchUnit::Prompts { 1 } else { 8 };
-        assert!(b.is_multiple_of(step));
-        assert!(
-            fits(&|i| i.batch.b = b) && !fits(&|i| i.batch.b = b + step),
-            "{b}"
-        );
+        assert!(b.is_multiple_of(step) && b > 60_000, "{b}");
+        assert!(fits(&|i| i.batch.b = b), "{b}");
         let length = limits.max_completion_length.unwrap();
+        assert!((1024..32_000).contains(&length), "{length}");
         assert!(fits(&|i| i.completion_length = length), "{length}");
         assert!(!fits(&|i| i.completion_length = length + 1), "{length}");
         let g = limits.num_generations.unwrap();
         assert!(fits(&|i| i.batch.g = g), "{g}");
+        assert!(limits.words().starts_with("at most "), "{}", limits.words());
     }
+    let none = plan(&dense(), Some(GIB)).limits(&dense());
+    assert_eq!((none, none.words().as_str()), (Limits::default(), ""));
 }
 
 #[test]
@@ -148,45 +142,89 @@ fn the_verdict_names_what_is_missing_and_where() {
     assert_eq!(plan(&inputs, None).verdict(), Verdict::Unknown);
     assert_eq!(verdict(2 * needed), Verdict::Fits { spare: needed });
     assert_eq!(verdict(needed), Verdict::Tight { spare: 0 });
+    // With less, parts become smaller, down to a single completion.
     assert!(matches!(
         verdict(needed - 7),
-        Verdict::TooLarge { missing: 7, .. }
+        Verdict::Fits { .. } | Verdict::Tight { .. }
+    ));
+    let least = plan(&inputs, Some(1)).fullest().1;
+    assert!(matches!(
+        verdict(least - 7),
+        Verdict::TooLarge {
+            missing: 7,
+            phase: Phase::Training
+        }
     ));
 }
 
 #[test]
-fn the_cheapest_change_makes_it_fit() {
-    let capacity =
-        |inputs: &Inputs, part: f64| Some((plan(inputs, None).fullest().1 as f64 * part) as u64);
-    let advice = |inputs: &Inputs, capacity| plan(inputs, capacity).suggestion(inputs);
-    let mut inputs = dense();
-    inputs.answered_together = 1;
-    assert_eq!(advice(&inputs, capacity(&inputs, 1.0)), None);
-    assert_eq!(advice(&inputs, None), None);
-    // Several prompts a micro-batch: the same step in smaller parts costs only time.
+fn parts_are_as_large_as_fits() {
+    let mut inputs = reference();
     inputs.batch.b = 64;
-    let text = advice(&inputs, capacity(&inputs, 0.8)).unwrap();
+    let free = plan(&inputs, None);
+    assert_eq!(free.sizes.rows_per_part, None);
+    assert_eq!(free.sizes_in_words(&inputs), None);
+    let mut before = (usize::MAX, usize::MAX);
+    for gib in [80, 40, 24, 16, 14, 13, 12] {
+        let capacity = gib * GIB;
+        let bounded = plan(&inputs, Some(capacity));
+        assert!(bounded.is_possible(), "{gib} GiB: {bounded:?}");
+        let sizes = bounded.sizes;
+        let now = (sizes.rows_per_part.unwrap_or(64), sizes.rollout_rows);
+        assert!(
+            now.0 <= before.0 && now.1 <= before.1,
+            "{gib} GiB: {now:?}, {before:?}"
+        );
+        before = now;
+    }
+    assert!(before.0 < 8, "{before:?}");
+    let words = plan(&inputs, Some(12 * GIB))
+        .sizes_in_words(&inputs)
+        .unwrap();
+    assert!(words.starts_with("training in parts of "), "{words}");
+    // The last resort are the smallest sizes.
+    let hopeless = plan(&inputs, Some(GIB));
+    assert!(!hopeless.is_possible());
+    assert_eq!(hopeless.sizes.rows_per_part, Some(1));
+    assert_eq!(hopeless.sizes.rollout_rows, 1);
+}
+
+#[test]
+fn the_reference_trains_on_a_card_of_16_gib() {
+    let plan = plan(&reference(), None);
+    for (phase, peak) in plan.phases() {
+        println!("{} {} {peak:#?}", phase.name(), Bytes(peak.total()));
+    }
+    assert!(plan.training.total() < 16 * GIB, "{:?}", plan.training);
+    assert!(plan.rollout.total() < 16 * GIB, "{:?}", plan.rollout);
+}
+
+#[test]
+fn the_cheapest_change_makes_it_fit() {
+    let advice = |inputs: &Inputs, capacity| plan(inputs, Some(capacity)).suggestion(inputs);
+    let least = |inputs: &Inputs| plan(inputs, Some(1)).fullest().1;
+    let mut inputs = dense();
+    assert_eq!(advice(&inputs, least(&inputs)), None);
+    assert_eq!(plan(&inputs, None).suggestion(&inputs), None);
+    // Long texts: what is kept of them may wait on the host.
+    inputs.completion_length = 8000;
+    inputs.answer_length = 64;
+    let text = advice(&inputs, least(&inputs) - GIB / 4).unwrap();
     assert!(
-        text.contains("per_device_train_batch_size = ")
-            && text.contains("gradient_accumulation_steps = "),
+        text.starts_with("set memory.offload_layer_inputs = true: "),
         "{text}"
     );
-    // One prompt a micro-batch: completions get shorter.
-    inputs.batch.b = 8;
-    inputs.completion_length = 8000;
-    let text = advice(&inputs, capacity(&inputs, 0.8)).unwrap();
+    inputs.offloads_layer_inputs = true;
+    let text = advice(&inputs, least(&inputs) - GIB / 64).unwrap();
     assert!(
         text.starts_with("set rollout.max_completion_length = "),
         "{text}"
     );
-    // The answers of the evaluation set alone are too many at a time.
-    let mut inputs = dense();
-    inputs.answered_together = 64;
-    inputs.completion_length = 64;
-    let text = advice(&inputs, capacity(&inputs, 0.9)).unwrap();
-    assert!(text.starts_with("set inference.batch_size = "), "{text}");
+    // Half the length is not enough.
+    let text = advice(&inputs, 20 * GIB).unwrap();
+    assert!(text.contains("quantization.load_in_4bit = true"), "{text}");
     // Nothing helps a model that is too large by itself.
-    let text = advice(&dense(), Some(16 * GIB)).unwrap();
+    let text = advice(&dense(), 6 * GIB).unwrap();
     assert!(text.contains("smaller model"), "{text}");
 }
 
@@ -200,7 +238,7 @@ fn no_numbers_make_it_panic_or_wait() {
                         let mut inputs = reference();
                         (inputs.batch.b, inputs.batch.g, inputs.batch.unit) = (b, g, *unit);
                         (inputs.completion_length, inputs.prompt_length) = (length, length);
-                        (inputs.answer_length, inputs.answered_together) = (length, b);
+                        (inputs.answer_length, inputs.sizes.answered_together) = (length, b);
                         (inputs.is_cpu, inputs.batch.a) = (is_cpu, b);
                         let plan = plan(&inputs, Some(24 * GIB));
                         plan.limits(&inputs);

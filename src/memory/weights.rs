@@ -1,11 +1,13 @@
 //! What is there all the time: the base model, the adapter with its moments, the encoder, and
 //! what no formula counts.
 
+use super::layer::largest_weight;
 use super::peak::{Component, Moment};
-use super::shape::{EncoderInputs, Inputs, WeightFormat};
+use super::shape::{EncoderInputs, Inputs};
 use crate::encoder::config::{EncoderConfig, MAX_TOKENS_PER_BATCH, SENTENCE_CACHE_BYTES};
 use crate::experiment::TargetModule;
-use crate::model::LlamaConfig;
+use crate::kernel::nf4::{CPU_FUSED_ROWS, GPU_FUSED_ROWS};
+use crate::model::{LlamaConfig, WeightFormat};
 
 /// Bytes of an f32: adapters, moments and logits are kept in it whatever the model's type.
 pub(super) const F32: f64 = 4.0;
@@ -73,11 +75,23 @@ fn base_bytes(inputs: &Inputs) -> f64 {
             }
 }
 
-/// The one layer that is dense while it is at work, where the base is kept in 4 bits.
-pub(super) fn dense_layer_bytes(inputs: &Inputs) -> f64 {
+/// The one matrix of `modules` that is dense for a product, where the base is kept in 4 bits.
+pub(super) fn dense_copy(inputs: &Inputs, modules: &[TargetModule]) -> f64 {
     match inputs.weight_format {
         WeightFormat::Dense => 0.0,
-        WeightFormat::Nf4 { .. } => linear_weights(&inputs.decoder) * inputs.value_bytes as f64,
+        WeightFormat::Nf4 { .. } => largest_weight(inputs, modules) * inputs.value_bytes as f64,
+    }
+}
+
+/// As [`dense_copy`], without a backward pass, for so many rows: few are multiplied without a copy.
+pub(super) fn dense_copy_for(inputs: &Inputs, modules: &[TargetModule], rows: f64) -> f64 {
+    let few = match inputs.is_cpu {
+        true => CPU_FUSED_ROWS,
+        false => GPU_FUSED_ROWS,
+    };
+    match rows <= few as f64 {
+        true => 0.0,
+        false => dense_copy(inputs, modules),
     }
 }
 

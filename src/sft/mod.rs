@@ -14,12 +14,12 @@ use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
 use crate::model::{
     Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, LlamaConfig, TopGradient,
-    save_adapter,
+    WeightFormat, save_adapter,
 };
 use crate::optimizer::{AdamW, AdamWSettings, accumulate, clip_gradient_norm};
 use crate::parallel;
 use crate::run::publish::{publish, publish_folder};
-use crate::setup::{Question, lora_config, prompt_builder, questions};
+use crate::setup::{Question, lora_config, prompt_builder, questions, weight_format};
 use crate::text::{Message, RenderOptions, Role, StopSet, Tokenizer};
 
 /// One optimizer step, as it is reported.
@@ -85,8 +85,15 @@ pub fn train(
     let directory = &experiment.model.path;
     let tokenizer = Tokenizer::from_model_dir(directory)?;
     let stop = StopSet::from_model_dir(directory, &tokenizer, &[])?;
+    let format = weight_format(experiment);
+    if format != WeightFormat::Dense && (sft.full_finetuning || sft.init == SftInit::Random) {
+        bail!(
+            "quantization.load_in_4bit = true: a base of four bits is frozen, so sft.full_finetuning and \
+             sft.init = \"random\" need quantization.load_in_4bit = false"
+        );
+    }
     let mut model = match sft.init {
-        SftInit::Pretrained => Llama::load(directory, compute)?,
+        SftInit::Pretrained => Llama::load_as(directory, compute, &format.into(), &mut |_| Ok(()))?,
         SftInit::Random => Llama::random(
             LlamaConfig::from_dir(directory)?,
             experiment.run.seed,

@@ -48,6 +48,8 @@ impl Session {
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
         command.env_remove("NO_COLOR");
+        let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+        command.env("MOIM_CACHE_DIR", cache);
         for (name, value) in environment {
             command.env(name, value);
         }

@@ -160,7 +160,7 @@ num_few_shot = 2
         faults_of(text),
         [
             "line 2, column 8: model.path = 3: is a whole number; write a path in quotes, relative to the current directory or absolute",
-            "line 3, column 10: model.device = \"gpu\": unknown device; write \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"",
+            "line 3, column 10: model.device = \"gpu\": unknown device; write \"auto\", \"cpu\", \"cuda\", \"cuda:N\" or \"wgpu\"",
             "line 5, column 1: grpo.num_generation: unknown key; did you mean num_generations?",
             "line 6, column 19: grpo.num_generations = \"8\": is a string; write a whole number of at least 0, without quotes",
             "line 7, column 13: grpo.loss_type = \"dappo\": not one of the allowed values; did you mean \"dapo\"? Allowed: \"grpo\", \"bnpo\", \"dr_grpo\", \"dapo\"",

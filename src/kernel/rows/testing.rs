@@ -36,7 +36,13 @@ pub fn assert_close(name: &str, ours: &[f32], expected: &[f32], tolerance: f32) 
         .zip(expected)
         .map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
     // `f32::max` passes over NaN, which must fail.
-    let worst = worst.fold(0.0, |worst: f32, x| if x <= worst { worst } else { x });
+    let worst = worst.fold(0.0, |worst: f32, x| {
+        if worst.is_nan() || x <= worst {
+            worst
+        } else {
+            x
+        }
+    });
     println!("{name}: largest difference {worst:.2e}");
     assert!(worst <= tolerance, "{name}: {worst:e}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moim::experiment::{Difference, Experiment};
+use moim::experiment::Experiment;
 use moim::run::{is_run, run_folders};
 
 use crate::tui::data::Differences;
@@ -27,8 +27,7 @@ fn computes_the_same(experiment: &Experiment, run: &Experiment) -> bool {
             .date_string
             .clone_from(&run.data.date_string);
     }
-    let differences = Experiment::differences(&experiment, run);
-    differences.iter().all(Difference::is_safe_on_resume)
+    Experiment::differences_unsafe_on_resume(run, &experiment).is_empty()
 }
 
 /// What differs from the first configuration to each of the others. Paths are those of

@@ -50,6 +50,8 @@ impl FactsReader {
             DeviceChoice::Cpu => total_memory(),
             DeviceChoice::Auto => cards.first().copied().or_else(total_memory),
             DeviceChoice::Cuda(index) => cards.get(index.unwrap_or(0)).copied(),
+            // wgpu does not tell the memory of a card.
+            DeviceChoice::Wgpu => None,
         };
         PlanFacts {
             model: experiment.model.path.clone(),

@@ -1,6 +1,6 @@
 //! The predicted memory, ready to be drawn.
 
-use moim::memory::{Component, Inputs, Limits, MemoryPlan, Verdict, capacity, plan};
+use moim::memory::{Component, Inputs, MemoryPlan, Verdict, capacity, plan};
 
 use super::facts::facts_of;
 use super::form::Form;
@@ -33,6 +33,8 @@ pub struct View {
     pub verdict: String,
     /// The largest values that still fit, in one line; empty where that is not known.
     pub limits: String,
+    /// What memory bounds, in one line: `training in parts of 4 completions`.
+    pub sizes: Option<String>,
     /// What makes it fit, where it does not.
     pub suggestion: Option<String>,
 }
@@ -135,10 +137,11 @@ fn view(planned: &MemoryPlan, inputs: &Inputs) -> View {
             Verdict::Unknown => Mood::Neutral,
         },
         verdict: verdict.to_string(),
-        limits: match planned.capacity {
-            Some(_) => words(planned.limits(inputs)),
-            None => String::new(),
+        limits: match planned.limits(inputs).words() {
+            words if words.is_empty() => words,
+            words => format!("each alone, {words}"),
         },
+        sizes: planned.sizes_in_words(inputs),
         suggestion: planned.suggestion(inputs),
     }
 }
@@ -146,18 +149,4 @@ fn view(planned: &MemoryPlan, inputs: &Inputs) -> View {
 fn place_of(component: Component) -> usize {
     let place = Component::ALL.iter().position(|known| *known == component);
     place.unwrap_or_default()
-}
-
-/// `each alone, at most G 16, B 32, completions 900 tokens`.
-fn words(limits: Limits) -> String {
-    let at_most = |limit: Option<usize>| match limit {
-        Some(limit) => limit.to_string(),
-        None => "none".to_owned(),
-    };
-    format!(
-        "each alone, at most G {}, B {}, completions of {} tokens",
-        at_most(limits.num_generations),
-        at_most(limits.per_device_train_batch_size),
-        at_most(limits.max_completion_length)
-    )
 }

@@ -191,6 +191,9 @@ pub fn draw_memory(memory: &Memory, context: &Context<'_>, buf: &mut Buffer, are
         .render(area, buf, look);
     let room = usize::from(inside.width);
     let mut words = vec![(format!("{sign} {}", view.verdict), style)];
+    if let Some(sizes) = &view.sizes {
+        words.push((sizes.clone(), theme.text));
+    }
     if let Some(suggestion) = &view.suggestion {
         words.push((suggestion.clone(), theme.warn));
     }
