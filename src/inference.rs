@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 
 use crate::dataset::{AnswerFile, GeneratedAnswer};
+use crate::device::Shrunk;
 use crate::model::Adapter;
-use crate::rollout::{RolloutProgress, RolloutSettings, SamplingParameters, Shrunk, generate_on};
+use crate::rollout::{RolloutProgress, RolloutSettings, SamplingParameters, generate_on};
 use crate::setup::{Policy, Question};
 
 /// How questions are answered.
@@ -91,8 +92,16 @@ pub fn answer_questions(
         .iter()
         .map(|question| question.prompt.clone())
         .collect();
-    let models = [(&policy.model, adapter)];
-    let sampled = generate_on(&models, &prompts, &rollout, progress)?;
+    let models = policy.models();
+    let adapters: Vec<Option<Adapter>> = models
+        .iter()
+        .map(|model| adapter.map(|adapter| adapter.to_device(&model.compute.device)))
+        .collect();
+    let devices: Vec<_> = models
+        .into_iter()
+        .zip(adapters.iter().map(Option::as_ref))
+        .collect();
+    let sampled = generate_on(&devices, &prompts, &rollout, progress)?;
     let mut answers = Vec::with_capacity(questions.len());
     for (question, mut group) in questions.iter().zip(sampled.groups) {
         let completion = group

@@ -23,38 +23,11 @@ pub fn map<T: Sync, R: Send>(
     workers: usize,
     work: impl Fn(usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    if workers <= 1 || items.len() <= 1 {
-        return items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| work(index, item))
-            .collect();
-    }
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..workers.min(items.len()) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { return };
-                    let result = work(index, item);
-                    *results[index]
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
-        }
-    });
-    // A panic in a worker has been passed on by the scope, so every place is filled.
-    results
-        .into_iter()
-        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .collect()
+    map_on_devices(items, |_| 0, 1, workers, work)
 }
 
 /// As [`map`], with items that belong to devices: every device has `workers` threads, which take its
-/// items in order. Results are answered in the order of the items.
+/// items in order.
 pub fn map_on_devices<T: Sync, R: Send>(
     items: &[T],
     device_of: impl Fn(&T) -> usize,
@@ -62,27 +35,48 @@ pub fn map_on_devices<T: Sync, R: Send>(
     workers: usize,
     work: impl Fn(usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    if devices <= 1 {
-        return map(items, workers, work);
+    if devices * workers <= 1 || items.len() <= 1 {
+        return items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| work(index, item))
+            .collect();
     }
     let mut queues = vec![Vec::new(); devices];
     for (index, item) in items.iter().enumerate() {
         queues[device_of(item)].push(index);
     }
+    let queues: Vec<(Vec<usize>, AtomicUsize)> = queues
+        .into_iter()
+        .map(|queue| (queue, AtomicUsize::new(0)))
+        .collect();
     let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    let (results_of, work) = (&results, &work);
     std::thread::scope(|scope| {
-        for queue in &queues {
-            scope.spawn(move || {
-                let done = map(queue, workers, |_, &index| work(index, &items[index]));
-                for (&index, result) in queue.iter().zip(done) {
-                    *results_of[index]
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
+        let threads = queues.iter().flat_map(|queue| {
+            let threads = workers.min(queue.0.len());
+            std::iter::repeat_n(queue, threads)
+        });
+        let (results, work) = (&results, &work);
+        let threads: Vec<_> = threads
+            .map(|(queue, next)| {
+                scope.spawn(move || {
+                    while let Some(&index) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = work(index, &items[index]);
+                        *results[index]
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner) = Some(result);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            // The scope alone would say no more than that a thread panicked.
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
         }
     });
+    // No thread panicked, so every place is filled.
     results
         .into_iter()
         .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -103,6 +97,17 @@ mod tests {
             });
             assert_eq!(doubled, (0..200).step_by(2).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_text_of_a_panic_comes_through() {
+        let panic = std::panic::catch_unwind(|| {
+            map(&[1, 2, 3], 2, |_, item| {
+                assert_ne!(*item, 2, "two is not allowed")
+            })
+        });
+        let text = panic.unwrap_err().downcast::<String>().unwrap();
+        assert!(text.contains("two is not allowed"));
     }
 
     #[test]

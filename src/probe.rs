@@ -294,7 +294,7 @@ impl WorstCase {
         let mut done = 0;
         let mut report = UpdateReport::default();
         let phase = meter.measure(|| {
-            report = learner.step(&generation, 0.0, [step as u64, 0], &mut |groups| {
+            report = learner.step(&generation, 0, 0.0, [step as u64, 0], &mut |groups| {
                 done += groups;
                 let all = self.prompts.len();
                 progress(&format!("training: {done} of {all} prompts"))
@@ -321,6 +321,7 @@ impl WorstCase {
                 .map(|row| if row % 2 == 0 { 1.0 } else { -1.0 })
                 .collect(),
             is_counted: vec![true; rows],
+            slices: 1,
             groups_per_micro_batch: experiment.batch().prompts_per_micro_batch(),
             old_log_probs: None,
             reference_log_probs: None,

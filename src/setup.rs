@@ -14,7 +14,9 @@ use crate::experiment::{
     BertScoreSection, ComputeDtype, DataSection, Dtype, Experiment, LongPrompts,
 };
 use crate::metric::{MetricSettings, Metrics, ReasonScorer};
-use crate::model::{Llama, LoadProgress, LoraConfig, Projection, WeightFormat};
+use crate::model::{
+    Adapter, Llama, LoadProgress, LoraConfig, Projection, WeightFormat, load_adapter,
+};
 use crate::rollout::{Prompt, SamplingParameters};
 use crate::score::Labels;
 use crate::text::answer::split_label;
@@ -149,6 +151,48 @@ pub fn lora_config(experiment: &Experiment) -> Result<LoraConfig> {
         lora_dropout: lora.lora_dropout,
         target_modules: Projection::parse_targets(&lora.target_modules.names())?,
     })
+}
+
+/// The adapter that training starts from: a fresh one, or that of `lora.init_adapter`.
+///
+/// # Errors
+/// The folder cannot be used, or its adapter is not the one that `[lora]` describes.
+pub fn initial_adapter(experiment: &Experiment, model: &Llama) -> Result<Adapter> {
+    let config = lora_config(experiment)?;
+    let Some(folder) = &experiment.lora.init_adapter else {
+        return Ok(Adapter::new(
+            config,
+            &model.config,
+            experiment.run.seed,
+            &model.compute,
+        ));
+    };
+    let mut adapter = load_adapter(folder, &model.config, &model.compute)?;
+    let modules = |config: &LoraConfig| -> BTreeSet<&'static str> {
+        config
+            .target_modules
+            .iter()
+            .map(|module| module.name())
+            .collect()
+    };
+    let found = &adapter.config;
+    if (found.r, found.lora_alpha) != (config.r, config.lora_alpha)
+        || modules(found) != modules(&config)
+    {
+        bail!(
+            "lora.init_adapter = {}: its adapter has r = {}, lora_alpha = {}, target_modules = {:?}, and [lora] says \
+             r = {}, lora_alpha = {}, target_modules = {:?}; write the adapter's own there",
+            folder.display(),
+            found.r,
+            found.lora_alpha,
+            modules(found),
+            config.r,
+            config.lora_alpha,
+            modules(&config)
+        );
+    }
+    adapter.config = config;
+    Ok(adapter)
 }
 
 /// How `[rollout]` samples.

@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
         Case { name: "halves of a group", rows_per_part: Some(4), ..plain() },
         Case { name: "six parts", batch: (3, 8, 1), rows_per_part: Some(4), rank: 32, ..plain() },
         Case { name: "NF4", format: WeightFormat::Nf4 { double_quant: false }, layers: 6, ..plain() },
-        Case { name: "NF4, small", format: WeightFormat::Nf4 { double_quant: true }, layers: 6, batch: (1, 2, 1), prompt: 12, completion: 8, hidden: 640, inner: 2560, heads: (10, 2, 64), vocabulary: 1024, ..plain() },
+        Case { name: "NF4, small", format: WeightFormat::Nf4 { double_quant: true }, layers: 12, batch: (1, 2, 1), prompt: 12, completion: 8, hidden: 640, inner: 2560, heads: (10, 2, 64), vocabulary: 1024, ..plain() },
         Case { name: "MLP in chunks", hidden: 64, inner: 24_576, heads: (4, 2, 16), layers: 1, batch: (1, 16, 1), completion: 256, vocabulary: 1024, ..plain() },
         Case { name: "attention in blocks", hidden: 64, inner: 256, heads: (16, 4, 8), layers: 1, batch: (1, 16, 1), completion: 512, prompt: 64, vocabulary: 1024, ..plain() },
         Case { name: "prompt in blocks", hidden: 64, inner: 256, heads: (16, 4, 8), layers: 1, batch: (1, 2, 1), completion: 16, prompt: 2304, vocabulary: 1024, ..plain() },
@@ -235,6 +235,7 @@ impl Case {
         let mut learner = Learner {
             models: vec![&model],
             optimizer: AdamW::new(adam, &adapter.parameters()),
+            reference: None,
             adapter,
             loss: LossSettings {
                 loss_type: LossType::Dapo,
@@ -246,6 +247,7 @@ impl Case {
                 use_bias_correction_kl: true,
                 max_completion_length: self.completion,
                 gradient_accumulation_steps: self.batch.2,
+                ..LossSettings::default()
             },
             temperature: 1.0,
             max_grad_norm: 1.0,
@@ -300,12 +302,13 @@ impl Case {
             advantages: (0..groups * size).map(|i| i as f64 - 2.5).collect(),
             is_counted: vec![true; groups * size],
             groups_per_micro_batch: self.batch.0,
+            slices: 1,
             old_log_probs: None,
             reference_log_probs: None,
         };
         let training = peak_of(|| {
             let report = learner
-                .step(&generation, 1e-4, [1, 0], &mut |_| Ok(()))
+                .step(&generation, 0, 1e-4, [1, 0], &mut |_| Ok(()))
                 .unwrap();
             assert!(report.is_applied);
         });

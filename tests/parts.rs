@@ -41,6 +41,7 @@ fn learner<'m>(models: Vec<&'m Llama>, accumulation: usize, lora_dropout: f64) -
     Learner {
         models,
         optimizer: AdamW::new(adam, &adapter.parameters()),
+        reference: None,
         adapter,
         loss: LossSettings {
             loss_type: LossType::Grpo,
@@ -52,6 +53,7 @@ fn learner<'m>(models: Vec<&'m Llama>, accumulation: usize, lora_dropout: f64) -
             use_bias_correction_kl: true,
             max_completion_length: 8,
             gradient_accumulation_steps: accumulation,
+            ..LossSettings::default()
         },
         temperature: 0.9,
         max_grad_norm: 1.0,
@@ -99,6 +101,7 @@ impl Texts {
                 .collect(),
             is_counted: (0..PROMPTS * GROUP).map(|i| i % 7 != 3).collect(),
             groups_per_micro_batch,
+            slices: 1,
             old_log_probs: None,
             reference_log_probs: None,
         }
@@ -112,7 +115,7 @@ fn values(adapter: &Adapter) -> Vec<f32> {
 /// A step; its report and the adapter after it.
 fn step(mut learner: Learner, generation: &Generation) -> (UpdateReport, Vec<f32>) {
     let report = learner
-        .step(generation, 1e-2, [1, 0], &mut |_| Ok(()))
+        .step(generation, 0, 1e-2, [1, 0], &mut |_| Ok(()))
         .unwrap();
     assert!(report.is_applied);
     let after = values(&learner.adapter);
@@ -172,7 +175,7 @@ fn a_lack_of_memory_makes_parts_smaller_and_nothing_else() {
                 .0
                 .out_of_memory
                 .iter()
-                .map(|shrunk| shrunk.rows_per_part)
+                .map(|shrunk| shrunk.rows)
                 .collect();
             assert_eq!(found, sizes);
             assert_same(
@@ -185,7 +188,7 @@ fn a_lack_of_memory_makes_parts_smaller_and_nothing_else() {
     let mut none = tiny();
     none.compute.fails_above_rows = Some(0);
     let error = learner(vec![&none], 2, 0.0)
-        .step(&generation, 1e-2, [1, 0], &mut |_| Ok(()))
+        .step(&generation, 0, 1e-2, [1, 0], &mut |_| Ok(()))
         .unwrap_err();
     assert!(error.to_string().contains("single completion"), "{error}");
 }

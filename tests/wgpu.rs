@@ -309,6 +309,7 @@ fn learner<'m>(model: &'m Llama, limits: Limits) -> Learner<'m> {
     Learner {
         models: vec![model],
         optimizer: AdamW::new(adam, &adapter.parameters()),
+        reference: None,
         adapter,
         loss: LossSettings {
             loss_type: LossType::Grpo,
@@ -320,6 +321,7 @@ fn learner<'m>(model: &'m Llama, limits: Limits) -> Learner<'m> {
             use_bias_correction_kl: true,
             max_completion_length: 8,
             gradient_accumulation_steps: 2,
+            ..LossSettings::default()
         },
         temperature: 0.9,
         max_grad_norm: 1.0,
@@ -350,7 +352,7 @@ fn trained(model: &Llama, limits: Limits) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
     let (mut numbers, mut log_probs) = (Vec::new(), Vec::new());
     for iteration in 0..2 {
         let report = learner
-            .step(&generation, 1e-3, [1, iteration], &mut |_| Ok(()))
+            .step(&generation, 0, 1e-3, [1, iteration], &mut |_| Ok(()))
             .unwrap();
         assert!(report.is_applied && report.out_of_memory.is_empty());
         numbers.extend([report.loss, report.grad_norm]);

@@ -255,5 +255,6 @@ fn written_batch(path: &Path, overrides: &[String]) -> Option<BatchArithmetic> {
         unit: written("grpo", "batch_unit")
             .and_then(|word| BatchUnit::from_word(&word))
             .unwrap_or(usual.unit),
+        slices: 1,
     })
 }

@@ -30,6 +30,8 @@ pub struct BatchArithmetic {
     pub d: usize,
     /// What B counts.
     pub unit: BatchUnit,
+    /// S÷A, the optimizer steps that share one generation of completions, each with its own prompts.
+    pub slices: usize,
 }
 
 /// What the length of a run follows from, besides the batch.
@@ -76,18 +78,24 @@ impl BatchArithmetic {
         in_micro_batch.saturating_mul(self.a).saturating_mul(self.d)
     }
 
+    /// Prompts that are completed together: those of a step, or of as many as share a generation.
+    pub fn prompts_per_generation(&self) -> usize {
+        self.prompts_per_step().saturating_mul(self.slices)
+    }
+
     /// Whole batches of prompts in an epoch. Each is one optimizer step, or μ with
     /// `num_iterations` above 1.
     pub fn steps_per_epoch(&self, num_prompts: usize) -> usize {
         num_prompts
-            .checked_div(self.prompts_per_step())
+            .checked_div(self.prompts_per_generation())
             .unwrap_or(0)
+            .saturating_mul(self.slices)
     }
 
-    /// Prompts left at an epoch's end that do not fill a step, so that no step sees them.
+    /// Prompts left at an epoch's end that do not fill a generation, so that no step sees them.
     pub fn dropped_prompts(&self, num_prompts: usize) -> usize {
         num_prompts
-            .checked_rem(self.prompts_per_step())
+            .checked_rem(self.prompts_per_generation())
             .unwrap_or(num_prompts)
     }
 
@@ -207,7 +215,9 @@ impl BatchArithmetic {
     }
 
     fn row(&self, in_force: bool) -> String {
-        let Self { b, g, a, d, unit } = *self;
+        let Self {
+            b, g, a, d, unit, ..
+        } = *self;
         let mark = if in_force { " (in force)" } else { "" };
         // A row that is not in force is shown for comparison; its fault hinders nobody.
         if let Some(fault) = self.fault() {
@@ -231,13 +241,9 @@ impl BatchArithmetic {
 
     fn epoch_line(&self, num_prompts: usize, horizon: &Horizon) -> String {
         let batches = self.steps_per_epoch(num_prompts);
-        let per_step = self.prompts_per_step();
         let dropped = self.dropped_prompts(num_prompts);
-        if batches == 0 {
-            return format!(
-                "{num_prompts} prompts do not fill one step of {per_step}: \
-                 no step can be taken; lower B, A or D"
-            );
+        if let Some(fault) = self.too_few(num_prompts) {
+            return format!("{fault}: no step can be taken; lower B, A or D");
         }
         let iterations = horizon.num_iterations;
         let steps = batches.saturating_mul(iterations);
@@ -261,7 +267,32 @@ impl BatchArithmetic {
             ),
             None => format!("{} epochs = {total} steps in all", horizon.epochs),
         };
-        format!("{num_prompts} prompts ÷ {per_step}: {per_epoch}, {tail}; {length}")
+        let division = self.division();
+        format!("{num_prompts} prompts {division}: {per_epoch}, {tail}; {length}")
+    }
+
+    /// That prompts fill no generation, where they don't.
+    pub fn too_few(&self, num_prompts: usize) -> Option<String> {
+        let unit = match self.slices {
+            0 | 1 => "step",
+            _ => "generation",
+        };
+        (self.steps_per_epoch(num_prompts) == 0).then(|| {
+            format!(
+                "{num_prompts} prompts do not fill one {unit} of {}",
+                self.prompts_per_generation()
+            )
+        })
+    }
+
+    /// What makes steps of a number of prompts: `÷ 4`, or `÷ (4×2) × 2` where two steps share a
+    /// generation.
+    pub fn division(&self) -> String {
+        let per_step = self.prompts_per_step();
+        match self.slices {
+            0 | 1 => format!("÷ {per_step}"),
+            slices => format!("÷ ({per_step}×{slices}) × {slices}"),
+        }
     }
 }
 
@@ -287,7 +318,14 @@ mod tests {
     use super::*;
 
     fn batch(b: usize, g: usize, a: usize, d: usize, unit: BatchUnit) -> BatchArithmetic {
-        BatchArithmetic { b, g, a, d, unit }
+        BatchArithmetic {
+            b,
+            g,
+            a,
+            d,
+            unit,
+            slices: 1,
+        }
     }
 
     #[test]

@@ -75,6 +75,26 @@ choice! {
         DrGrpo = "dr_grpo",
         /// Sum over tokens divided by the tokens of the whole step (arXiv 2503.14476).
         Dapo = "dapo",
+        /// Mean over sequences of the sum over tokens, for sequence-level ratios (arXiv 2602.05261).
+        Luspo = "luspo",
+        /// Log-probabilities weighted by a ratio that is clipped and not differentiated, averaged as
+        /// `dapo` (arXiv 2506.13585).
+        Cispo = "cispo",
+        /// A soft gate in place of the clip, averaged as `grpo` (arXiv 2511.20347).
+        Sapo = "sapo",
+        /// Log-probabilities weighted by a smooth function of the sequence's ratio, averaged as `dapo`
+        /// (arXiv 2602.10693).
+        Vespo = "vespo",
+    }
+}
+
+choice! {
+    /// `grpo.multi_objective_aggregation`: where rewards are normalised.
+    pub enum MultiObjectiveAggregation {
+        /// The total within its group.
+        SumThenNormalize = "sum_then_normalize",
+        /// Each reward within its group, then their weighted sum within the batch (GDPO, arXiv 2601.05242).
+        NormalizeThenSum = "normalize_then_sum",
     }
 }
 

@@ -27,6 +27,10 @@ impl Experiment {
         for (key, path) in files {
             check_file(&mut faults, key, path.map(|path| path.as_path()));
         }
+        if let Some(adapter) = &self.lora.init_adapter {
+            let parts = ["adapter_config.json", "adapter_model.safetensors"];
+            check_folder(&mut faults, "lora.init_adapter", adapter, &parts);
+        }
         self.check_encoder(&mut faults);
         if self.reward.rouge_tokenizer == RougeTokenizer::Mecab
             && let Some(dictionary) = &self.reward.mecab_dict

@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 pub use batch::{BatchArithmetic, BatchUnit, Horizon};
 pub use choices::{
     ComputeDtype, DeviceChoice, Dtype, ImportanceSamplingLevel, LongPrompts, LossType,
-    LrSchedulerType, QuantType, Reporter, RougeTokenizer, SaveStrategy, ScaleRewards, SftInit,
-    TargetModule, TargetModules, UnknownDevice,
+    LrSchedulerType, MultiObjectiveAggregation, QuantType, Reporter, RougeTokenizer, SaveStrategy,
+    ScaleRewards, SftInit, TargetModule, TargetModules, UnknownDevice,
 };
 pub use edit::{Document, EditError};
 pub use fault::{ExperimentError, Fault, Place};
@@ -169,6 +169,12 @@ impl Experiment {
             a: self.grpo.gradient_accumulation_steps,
             d: self.model.num_devices,
             unit: self.grpo.batch_unit,
+            slices: self.grpo.steps_per_generation.map_or(1, |steps| {
+                steps
+                    .checked_div(self.grpo.gradient_accumulation_steps)
+                    .unwrap_or(1)
+                    .max(1)
+            }),
         }
     }
 

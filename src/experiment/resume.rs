@@ -20,8 +20,13 @@ pub const SAFE_ON_RESUME: [&str; 11] = [
 ];
 
 /// Keys that share a step: a micro-batch may wait for another or go through a device of its own, so
-/// that what a step computes follows from their product.
-const MICRO_BATCHES: [&str; 2] = ["model.num_devices", "grpo.gradient_accumulation_steps"];
+/// that what a step computes follows from the product of the first two. The third counts
+/// micro-batches of one device.
+const MICRO_BATCHES: [&str; 3] = [
+    "model.num_devices",
+    "grpo.gradient_accumulation_steps",
+    "grpo.steps_per_generation",
+];
 
 /// A key whose value differs between two experiments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +89,8 @@ impl Experiment {
             let accumulation = experiment.grpo.gradient_accumulation_steps;
             accumulation.saturating_mul(experiment.model.num_devices)
         };
-        let as_many = micro_batches(before) == micro_batches(after);
+        let as_many = micro_batches(before) == micro_batches(after)
+            && before.batch().slices == after.batch().slices;
         let mut differences = Self::differences(before, after);
         differences.retain(|difference| {
             let is_shared = MICRO_BATCHES.contains(&difference.key.as_str());

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::batch::BatchUnit;
 use super::choices::{
     ComputeDtype, DeviceChoice, Dtype, ImportanceSamplingLevel, LongPrompts, LossType,
-    LrSchedulerType, QuantType, Reporter, RougeTokenizer, SaveStrategy, ScaleRewards, SftInit,
-    TargetModule, TargetModules,
+    LrSchedulerType, MultiObjectiveAggregation, QuantType, Reporter, RougeTokenizer, SaveStrategy,
+    ScaleRewards, SftInit, TargetModule, TargetModules,
 };
 use super::schema::{self, Node, Problem, Setting, section};
 
@@ -57,6 +57,9 @@ section! {
         ]),
         /// Scale by `lora_alpha / sqrt(r)`; not supported.
         pub use_rslora: bool = false,
+        /// A PEFT folder to go on from, of the same r, lora_alpha and target_modules; it is then the
+        /// reference policy too. Without it, a fresh adapter.
+        pub init_adapter: Option<PathBuf> = None,
     }
 }
 
@@ -140,20 +143,43 @@ section! {
         pub use_bias_correction_kl: bool = true,
         /// The ratio is clipped from below at 1 - epsilon.
         pub epsilon: f64 = 0.2,
-        /// The ratio is clipped from above at 1 + epsilon_high; without it, 1 + epsilon.
+        /// The ratio is clipped from above at 1 + epsilon_high (without it, 1 + epsilon); with
+        /// loss_type = "cispo" at epsilon_high itself.
         pub epsilon_high: Option<f64> = None,
         /// An upper bound of the ratio where the advantage is negative (two-sided clipping).
         pub delta: Option<f64> = None,
-        /// How the per-token terms become one number.
+        /// The term of a token, and how the terms become one number.
         pub loss_type: LossType = LossType::Dapo,
         /// Whether the ratio is one a token or one a sequence.
         pub importance_sampling_level: ImportanceSamplingLevel = ImportanceSamplingLevel::Token,
         /// μ, the optimizer steps taken on each batch of completions.
         pub num_iterations: usize = 1,
+        /// S, the micro-batches of one generation, a multiple of A: more than A sample completions for
+        /// several optimizer steps at once. Without it, A.
+        pub steps_per_generation: Option<usize> = None,
         /// What centred rewards are divided by.
         pub scale_rewards: ScaleRewards = ScaleRewards::Group,
+        /// Where the rewards are normalised: their sum, or each before it is summed (GDPO).
+        pub multi_objective_aggregation: MultiObjectiveAggregation = MultiObjectiveAggregation::SumThenNormalize,
         /// Leave completions that did not end out of the loss.
         pub mask_truncated_completions: bool = false,
+        /// The part of the tokens, those of the highest entropy, that moves the policy; 1 is all.
+        pub top_entropy_quantile: f64 = 1.0,
+        /// Completions worse than their group that the policy has moved away from by more than this,
+        /// in nats a token, move it no further.
+        pub off_policy_mask_threshold: Option<f64> = None,
+        /// Steepness of the gate of loss_type = "sapo" where the advantage is positive.
+        pub sapo_temperature_pos: f64 = 1.0,
+        /// The same where it is not.
+        pub sapo_temperature_neg: f64 = 1.05,
+        /// The power in the weight of loss_type = "vespo" where the advantage is not negative.
+        pub vespo_k_pos: f64 = 2.0,
+        /// The decay in that weight.
+        pub vespo_lambda_pos: f64 = 3.0,
+        /// The power where the advantage is negative.
+        pub vespo_k_neg: f64 = 3.0,
+        /// The decay where it is negative.
+        pub vespo_lambda_neg: f64 = 2.0,
     }
 }
 
@@ -190,13 +216,17 @@ section! {
         pub mecab_dict: Option<PathBuf> = None,
         /// The endings that part the answer from the reason.
         pub answer_endings: Vec<String> = vec!["가 옳다".to_owned(), "이 옳다".to_owned()],
+        /// The last tokens before rollout.max_completion_length, over which the reward `overlong` goes
+        /// from 0 to -1 (DAPO); 0 leaves that reward out.
+        pub soft_punish_cache: usize = 0,
         /// Rewards computed by programs that speak JSON lines.
         pub commands: Vec<RewardCommand> = Vec::new(),
     }
 }
 
 /// The names that a formula can use without a command.
-pub const BUILT_IN_REWARDS: [&str; 4] = ["format", "exact_match", "rouge1", "bertscore"];
+pub const BUILT_IN_REWARDS: [&str; 5] =
+    ["format", "exact_match", "rouge1", "bertscore", "overlong"];
 
 /// One entry of `[[reward.commands]]`: a program that scores completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::BatchUnit;
-use super::choices::{DeviceChoice, LrSchedulerType, RougeTokenizer, SaveStrategy};
+use super::choices::{DeviceChoice, LossType, LrSchedulerType, RougeTokenizer, SaveStrategy};
 use super::sections::{BUILT_IN_REWARDS, RewardCommand};
 use super::{Experiment, Fault};
 
@@ -218,6 +218,18 @@ impl Rules<'_> {
         self.at_least_one("grpo.num_train_epochs", grpo.num_train_epochs);
         self.steps("grpo.max_steps", grpo.max_steps);
         self.at_least_one("grpo.num_iterations", grpo.num_iterations);
+        if let Some(steps) = grpo.steps_per_generation {
+            let accumulation = grpo.gradient_accumulation_steps;
+            self.require_together(
+                &["grpo.steps_per_generation", "grpo.gradient_accumulation_steps"],
+                steps > 0 && accumulation > 0 && steps.is_multiple_of(accumulation),
+                format!(
+                    "S = {steps} micro-batches of a generation are not a multiple of A = {accumulation}, so an \
+                     optimizer step would begin in one generation and end in another"
+                ),
+                "write a multiple of A, or remove steps_per_generation",
+            );
+        }
     }
 
     fn steps(&mut self, key: &str, max_steps: i64) {
@@ -268,6 +280,27 @@ impl Rules<'_> {
         if let Some(epsilon_high) = grpo.epsilon_high {
             self.above_zero("grpo.epsilon_high", epsilon_high);
         }
+        self.require_together(
+            &["grpo.loss_type", "grpo.epsilon_high"],
+            grpo.loss_type != LossType::Cispo || grpo.epsilon_high.is_some(),
+            "cispo clips the ratio at epsilon_high itself, and without it epsilon would clip almost all",
+            "set grpo.epsilon_high = 5.0, as its authors do",
+        );
+        self.require(
+            "grpo.top_entropy_quantile",
+            grpo.top_entropy_quantile > 0.0 && grpo.top_entropy_quantile <= 1.0,
+            "is out of range",
+            "write a number above 0 and up to 1; 0.2 keeps the fifth of the tokens with the highest entropy",
+        );
+        if let Some(threshold) = grpo.off_policy_mask_threshold {
+            self.above_zero("grpo.off_policy_mask_threshold", threshold);
+        }
+        self.above_zero("grpo.sapo_temperature_pos", grpo.sapo_temperature_pos);
+        self.above_zero("grpo.sapo_temperature_neg", grpo.sapo_temperature_neg);
+        self.not_negative("grpo.vespo_k_pos", grpo.vespo_k_pos);
+        self.not_negative("grpo.vespo_lambda_pos", grpo.vespo_lambda_pos);
+        self.not_negative("grpo.vespo_k_neg", grpo.vespo_k_neg);
+        self.not_negative("grpo.vespo_lambda_neg", grpo.vespo_lambda_neg);
         if let Some(delta) = grpo.delta {
             self.require(
                 "grpo.delta",

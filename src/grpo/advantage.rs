@@ -1,6 +1,7 @@
 //! From rewards to advantages: what a completion is worth beside its group.
 
 use crate::experiment::ScaleRewards;
+use crate::reward::Reward;
 
 /// Added to a standard deviation before it divides, as in TRL.
 const STD_EPSILON: f64 = 1e-4;
@@ -42,6 +43,43 @@ pub fn advantages(rewards: &[f64], group_size: usize, scale: ScaleRewards) -> Ad
         }));
     }
     result
+}
+
+/// Advantages where each reward is normalised within its group before they are summed (GDPO, TRL's
+/// `normalize_then_sum`): every reward has its say in the sum whatever its spread. What is not
+/// weighted takes no part; a completion without any weighted reward gets advantage 0.
+///
+/// # Shapes
+/// `rewards: [groups·group_size]`, group after group → the same; `weights` as [`Reward::values`]
+pub fn advantages_of_each(rewards: &[Reward], weights: &[f64], group_size: usize) -> Advantages {
+    let group_size = group_size.max(1);
+    let mut sums = vec![f64::NAN; rewards.len()];
+    for (index, weight) in weights.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+        let values: Vec<f64> = rewards
+            .iter()
+            .map(|reward| reward.values[index].unwrap_or(f64::NAN))
+            .collect();
+        for (group, sums) in values.chunks(group_size).zip(sums.chunks_mut(group_size)) {
+            let (mean, std) = mean_and_std(group);
+            for (value, sum) in group.iter().zip(sums).filter(|(value, _)| !value.is_nan()) {
+                let normalised = weight * (value - mean) / (std + STD_EPSILON);
+                *sum = if sum.is_nan() { 0.0 } else { *sum } + normalised;
+            }
+        }
+    }
+    let (mean, std) = mean_and_std(&sums);
+    let totals: Vec<f64> = rewards.iter().map(|reward| reward.total).collect();
+    let groups = totals.chunks(group_size).map(mean_and_std);
+    let (group_means, group_stds) = groups.unzip();
+    Advantages {
+        values: sums
+            .into_iter()
+            .map(|sum| (sum - mean) / (std + STD_EPSILON))
+            .map(|advantage| if advantage.is_nan() { 0.0 } else { advantage })
+            .collect(),
+        group_means,
+        group_stds,
+    }
 }
 
 /// Mean and standard deviation (n − 1) of the numbers among `values`; NaN when

@@ -1,21 +1,20 @@
 //! The clipped policy loss and its gradient with respect to each
 //! log-probability, as pure arithmetic over ragged rows.
 //!
-//! Reference: TRL 1.16 `GRPOTrainer._compute_loss`; Shao et al. 2024 (GRPO),
-//! Liu et al. 2025 (Dr. GRPO), Yu et al. 2025 (DAPO), Zheng et al. 2025 (GSPO).
+//! Reference: TRL 1.16 `GRPOTrainer._compute_loss`; the papers are named at [`LossType`].
 
-use crate::experiment::{ImportanceSamplingLevel, LossType};
+use crate::experiment::{Experiment, ImportanceSamplingLevel, LossType};
 
 /// Constants of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossSettings {
-    /// How token terms are averaged.
+    /// The term of a token, and how the terms are averaged.
     pub loss_type: LossType,
     /// Whether ratios are per token or per sequence.
     pub importance_sampling_level: ImportanceSamplingLevel,
     /// Ratios below `1 − epsilon` are clipped.
     pub epsilon: f64,
-    /// Ratios above `1 + epsilon_high` are clipped.
+    /// Ratios above `1 + epsilon_high` are clipped; in `cispo`, those above `epsilon_high` itself.
     pub epsilon_high: f64,
     /// Upper bound of the unclipped ratio (two-sided clipping).
     pub delta: Option<f64>,
@@ -27,6 +26,75 @@ pub struct LossSettings {
     pub max_completion_length: usize,
     /// Micro-batches per optimizer step (A).
     pub gradient_accumulation_steps: usize,
+    /// Steepness of `sapo`'s gate where the advantage is positive, and where it is not.
+    pub sapo_temperatures: BySign<f64>,
+    /// `vespo`'s weighting where the advantage is not negative, and where it is.
+    pub vespo: BySign<GammaWeighting>,
+    /// Only this part of a micro-batch's tokens, those of the highest entropy, moves the policy.
+    pub top_entropy_quantile: f64,
+    /// Completions with a negative advantage that the policy has since moved away from by more than
+    /// this, in nats a token, do not move it further.
+    pub off_policy_mask_threshold: Option<f64>,
+}
+
+/// A constant that depends on the advantage's sign.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BySign<T> {
+    /// For completions better than their group.
+    pub positive: T,
+    /// For the others.
+    pub negative: T,
+}
+
+/// `φ(w) = exp(λ)·w^k·exp(−λ·w)`, which is 1 at w = 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GammaWeighting {
+    /// The power.
+    pub k: f64,
+    /// The rate of decay.
+    pub lambda: f64,
+}
+
+impl LossSettings {
+    /// What `[grpo]` asks for.
+    pub fn new(experiment: &Experiment) -> Self {
+        let grpo = &experiment.grpo;
+        Self {
+            loss_type: grpo.loss_type,
+            importance_sampling_level: grpo.importance_sampling_level,
+            epsilon: grpo.epsilon,
+            epsilon_high: grpo.epsilon_high.unwrap_or(grpo.epsilon),
+            delta: grpo.delta,
+            beta: grpo.beta,
+            use_bias_correction_kl: grpo.use_bias_correction_kl,
+            max_completion_length: experiment.rollout.max_completion_length,
+            gradient_accumulation_steps: grpo.gradient_accumulation_steps
+                * experiment.model.num_devices,
+            sapo_temperatures: BySign {
+                positive: grpo.sapo_temperature_pos,
+                negative: grpo.sapo_temperature_neg,
+            },
+            vespo: BySign {
+                positive: GammaWeighting {
+                    k: grpo.vespo_k_pos,
+                    lambda: grpo.vespo_lambda_pos,
+                },
+                negative: GammaWeighting {
+                    k: grpo.vespo_k_neg,
+                    lambda: grpo.vespo_lambda_neg,
+                },
+            },
+            top_entropy_quantile: grpo.top_entropy_quantile,
+            off_policy_mask_threshold: grpo.off_policy_mask_threshold,
+        }
+    }
+}
+
+impl Default for LossSettings {
+    /// Those of an experiment that says nothing of it, which are TRL's.
+    fn default() -> Self {
+        Self::new(&Experiment::default())
+    }
 }
 
 /// The completions of one micro-batch; rows are completions, entries tokens.
@@ -37,12 +105,15 @@ pub struct LossInput<'a> {
     pub old_log_probs: Option<&'a [Vec<f32>]>,
     /// Log-probabilities under the reference policy; wanted when `beta` is not 0.
     pub reference_log_probs: Option<&'a [Vec<f32>]>,
+    /// Entropies of the policy at each token, in nats; looked at where `top_entropy_quantile` is
+    /// below 1.
+    pub entropies: &'a [Vec<f32>],
     /// One per row.
     pub advantages: &'a [f64],
     /// Rows that count; a row left out counts as having no tokens.
     pub is_counted: &'a [bool],
     /// Counted tokens of the whole optimizer step, the divisor of `dapo`.
-    pub step_tokens: usize,
+    pub step_tokens: f64,
 }
 
 /// The loss of a micro-batch as its share of the step's loss.
@@ -69,6 +140,14 @@ pub struct LossStatistics {
     pub clipped_low: f64,
     /// Ratios clipped from above with a positive advantage.
     pub clipped_high: f64,
+    /// The smallest part of a row's ratios that was clipped from below; `None` before the first row.
+    pub clipped_low_min: Option<f64>,
+    /// The largest part of a row's ratios that was clipped from above.
+    pub clipped_high_max: Option<f64>,
+    /// Counted rows.
+    pub rows: f64,
+    /// Sum over rows of `vespo`'s φ.
+    pub phi: f64,
 }
 
 /// The loss of one micro-batch and its gradient.
@@ -83,19 +162,30 @@ pub fn policy_loss(input: &LossInput, settings: &LossSettings) -> LossOutput {
             .collect(),
         ..Default::default()
     };
+    let entropy_threshold = entropy_threshold(input, settings);
     for row in counted(input) {
-        let length = input.log_probs[row].len();
-        if length == 0 {
+        let tokens = input.log_probs[row].len();
+        if tokens == 0 {
             continue;
         }
-        let weight = token_weight(
+        let accumulation = settings.gradient_accumulation_steps as f64;
+        let weight = match settings.loss_type {
+            LossType::Grpo | LossType::Sapo => 1.0 / (tokens as f64 * rows as f64 * accumulation),
+            LossType::Bnpo => 1.0 / (micro_batch_tokens as f64 * accumulation),
+            LossType::DrGrpo => {
+                1.0 / ((rows * settings.max_completion_length) as f64 * accumulation)
+            }
+            LossType::Dapo | LossType::Cispo | LossType::Vespo => 1.0 / input.step_tokens.max(1.0),
+            LossType::Luspo => 1.0 / (rows as f64 * accumulation),
+        };
+        Row {
+            input,
             settings,
-            length,
-            rows,
-            micro_batch_tokens,
-            input.step_tokens,
-        );
-        row_loss(input, settings, row, weight, &mut output);
+            row,
+            weight,
+            entropy_threshold,
+        }
+        .add_to(&mut output);
     }
     output
 }
@@ -104,78 +194,181 @@ fn counted<'a>(input: &'a LossInput) -> impl Iterator<Item = usize> + 'a {
     (0..input.log_probs.len()).filter(|&row| input.is_counted[row])
 }
 
-/// What a token's term is multiplied by in the step's loss.
-fn token_weight(
-    settings: &LossSettings,
-    row_tokens: usize,
-    rows: usize,
-    micro_batch_tokens: usize,
-    step_tokens: usize,
-) -> f64 {
-    let accumulation = settings.gradient_accumulation_steps as f64;
-    match settings.loss_type {
-        LossType::Grpo => 1.0 / (row_tokens as f64 * rows as f64 * accumulation),
-        LossType::Bnpo => 1.0 / (micro_batch_tokens as f64 * accumulation),
-        LossType::DrGrpo => 1.0 / ((rows * settings.max_completion_length) as f64 * accumulation),
-        LossType::Dapo => 1.0 / step_tokens.max(1) as f64,
+/// The entropy from which on a token moves the policy, in nats: torch's `quantile`, in f32 as there.
+fn entropy_threshold(input: &LossInput, settings: &LossSettings) -> Option<f32> {
+    if settings.top_entropy_quantile >= 1.0 {
+        return None;
     }
+    let rows = counted(input).flat_map(|row| &input.entropies[row]);
+    let mut entropies: Vec<f32> = rows.copied().collect();
+    entropies.sort_by(f32::total_cmp);
+    let last = entropies.len().checked_sub(1)?;
+    let place = (1.0 - settings.top_entropy_quantile) as f32 * last as f32;
+    let (below, above) = (
+        entropies[place.floor() as usize],
+        entropies[(place.ceil() as usize).min(last)],
+    );
+    Some(below + (above - below) * place.fract())
 }
 
-fn row_loss(
-    input: &LossInput,
-    settings: &LossSettings,
+/// One completion of a micro-batch.
+struct Row<'a> {
+    input: &'a LossInput<'a>,
+    settings: &'a LossSettings,
     row: usize,
+    /// What a token's term is multiplied by in the step's loss.
     weight: f64,
-    output: &mut LossOutput,
-) {
-    let log_probs = &input.log_probs[row];
-    let length = log_probs.len() as f64;
-    let old = |t: usize| f64::from(input.old_log_probs.map_or(log_probs[t], |old| old[row][t]));
-    let advantage = input.advantages[row];
-    let is_sequence = settings.importance_sampling_level == ImportanceSamplingLevel::Sequence;
-    let sequence_ratio = is_sequence.then(|| {
-        let sum: f64 = (0..log_probs.len())
-            .map(|t| f64::from(log_probs[t]) - old(t))
-            .sum();
-        (sum / length).exp()
-    });
-    // Derivative of the row's loss with respect to the sequence ratio.
-    let mut of_sequence_ratio = 0.0;
-    for (t, &log_prob) in log_probs.iter().enumerate() {
-        let log_prob = f64::from(log_prob);
-        let ratio = sequence_ratio.unwrap_or_else(|| (log_prob - old(t)).exp());
-        let (mut term, mut of_ratio) = clipped_term(ratio, advantage, settings);
-        let mut of_log_prob = 0.0;
-        if let Some(reference) = input.reference_log_probs.filter(|_| settings.beta != 0.0) {
-            let gap = f64::from(reference[row][t]) - log_prob;
-            let divergence = gap.exp() - gap - 1.0;
-            let correction = if settings.use_bias_correction_kl {
-                ratio
-            } else {
-                1.0
-            };
-            term += settings.beta * divergence * correction;
-            of_log_prob += settings.beta * (1.0 - gap.exp()) * correction;
-            if settings.use_bias_correction_kl {
-                of_ratio += settings.beta * divergence;
+    entropy_threshold: Option<f32>,
+}
+
+/// A token's term of the loss, with its slopes.
+#[derive(Clone, Copy, Default)]
+struct Term {
+    value: f64,
+    of_ratio: f64,
+    of_log_prob: f64,
+}
+
+impl Row<'_> {
+    fn add_to(&self, output: &mut LossOutput) {
+        let Self {
+            input,
+            settings,
+            row,
+            weight,
+            ..
+        } = *self;
+        let log_probs = &input.log_probs[row];
+        let length = log_probs.len() as f64;
+        let is_sequence = settings.importance_sampling_level == ImportanceSamplingLevel::Sequence;
+        let sequence_ratio = is_sequence.then(|| {
+            let sum: f64 = (0..log_probs.len()).map(|t| self.log_ratio(t)).sum();
+            (sum / length).exp()
+        });
+        let phi = match settings.loss_type {
+            LossType::Vespo => self.phi(),
+            _ => 0.0,
+        };
+        let is_masked = self.is_off_policy();
+        // Derivative of the row's loss with respect to the sequence ratio.
+        let mut of_sequence_ratio = 0.0;
+        let mut clips = Clips::default();
+        for (t, &log_prob) in log_probs.iter().enumerate() {
+            let log_prob = f64::from(log_prob);
+            let ratio = sequence_ratio.unwrap_or_else(|| self.log_ratio(t).exp());
+            let mut term = Term::default();
+            if !is_masked && self.is_uncertain(t) {
+                term = self.policy_term(ratio, log_prob, phi);
             }
-            output.statistics.kl += divergence * correction;
-        }
-        output.loss += weight * term;
-        match sequence_ratio {
-            Some(_) => of_sequence_ratio += weight * of_ratio,
-            None => {
-                of_log_prob += of_ratio * ratio;
-                count_clip(ratio, advantage, settings, &mut output.statistics);
+            if let Some(reference) = input.reference_log_probs.filter(|_| settings.beta != 0.0) {
+                let gap = f64::from(reference[row][t]) - log_prob;
+                let divergence = gap.exp() - gap - 1.0;
+                let correction = match settings.use_bias_correction_kl {
+                    true => ratio,
+                    false => 1.0,
+                };
+                term.value += settings.beta * divergence * correction;
+                term.of_log_prob += settings.beta * (1.0 - gap.exp()) * correction;
+                if settings.use_bias_correction_kl {
+                    term.of_ratio += settings.beta * divergence;
+                }
+                output.statistics.kl += divergence * correction;
             }
+            output.loss += weight * term.value;
+            match sequence_ratio {
+                Some(_) => of_sequence_ratio += weight * term.of_ratio,
+                None => {
+                    term.of_log_prob += term.of_ratio * ratio;
+                    clips.count(ratio, input.advantages[row], settings);
+                }
+            }
+            output.gradient[row][t] = (weight * term.of_log_prob) as f32;
         }
-        output.gradient[row][t] = (weight * of_log_prob) as f32;
+        if let Some(ratio) = sequence_ratio {
+            clips.count(ratio, input.advantages[row], settings);
+            let shared = (of_sequence_ratio * ratio / length) as f32;
+            output.gradient[row].iter_mut().for_each(|g| *g += shared);
+        }
+        output.statistics.tokens += length;
+        output.statistics.rows += 1.0;
+        output.statistics.phi += phi;
+        clips.add_to(&mut output.statistics);
     }
-    output.statistics.tokens += length;
-    if let Some(ratio) = sequence_ratio {
-        count_clip(ratio, advantage, settings, &mut output.statistics);
-        let shared = (of_sequence_ratio * ratio / length) as f32;
-        output.gradient[row].iter_mut().for_each(|g| *g += shared);
+
+    fn log_ratio(&self, t: usize) -> f64 {
+        let log_prob = self.input.log_probs[self.row][t];
+        let old = self.input.old_log_probs;
+        f64::from(log_prob) - f64::from(old.map_or(log_prob, |old| old[self.row][t]))
+    }
+
+    /// The term that moves the policy.
+    fn policy_term(&self, ratio: f64, log_prob: f64, phi: f64) -> Term {
+        let (settings, advantage) = (self.settings, self.input.advantages[self.row]);
+        // A weight that is a constant to the gradient, times the log-probability.
+        let weighted = |weight: f64| Term {
+            value: -weight * advantage * log_prob,
+            of_ratio: 0.0,
+            of_log_prob: -weight * advantage,
+        };
+        match settings.loss_type {
+            LossType::Cispo => weighted(ratio.min(settings.epsilon_high)),
+            LossType::Vespo => weighted(phi),
+            LossType::Sapo => {
+                let temperature = match advantage > 0.0 {
+                    true => settings.sapo_temperatures.positive,
+                    false => settings.sapo_temperatures.negative,
+                };
+                let gate = 1.0 / (1.0 + (-temperature * (ratio - 1.0)).exp());
+                Term {
+                    value: -gate * 4.0 / temperature * advantage,
+                    of_ratio: -gate * (1.0 - gate) * 4.0 * advantage,
+                    of_log_prob: 0.0,
+                }
+            }
+            LossType::Grpo
+            | LossType::Bnpo
+            | LossType::DrGrpo
+            | LossType::Dapo
+            | LossType::Luspo => {
+                let (value, of_ratio) = clipped_term(ratio, advantage, settings);
+                Term {
+                    value,
+                    of_ratio,
+                    of_log_prob: 0.0,
+                }
+            }
+        }
+    }
+
+    /// Whether a token is among those of the highest entropy.
+    fn is_uncertain(&self, t: usize) -> bool {
+        self.entropy_threshold
+            .is_none_or(|threshold| self.input.entropies[self.row][t] >= threshold)
+    }
+
+    /// Whether the policy has moved away from a completion that was worse than its group
+    /// (DeepSeek-V3.2's off-policy sequence mask).
+    fn is_off_policy(&self) -> bool {
+        let Some(threshold) = self.settings.off_policy_mask_threshold else {
+            return false;
+        };
+        let tokens = self.input.log_probs[self.row].len();
+        let moved: f64 = (0..tokens).map(|t| -self.log_ratio(t)).sum();
+        self.input.advantages[self.row] < 0.0 && moved / tokens as f64 > threshold
+    }
+
+    /// `vespo`'s weight of a completion, from the ratio of its whole probability.
+    fn phi(&self) -> f64 {
+        let GammaWeighting { k, lambda } = match self.input.advantages[self.row] >= 0.0 {
+            true => self.settings.vespo.positive,
+            false => self.settings.vespo.negative,
+        };
+        let lambda = lambda.max(1e-4);
+        let log_ratios = (0..self.input.log_probs[self.row].len()).map(|t| self.log_ratio(t));
+        let sum: f64 = log_ratios.map(|ratio| ratio.clamp(-20.0, 20.0)).sum();
+        let log_w = sum.clamp(1e-8_f64.ln(), 20.0);
+        let phi = (lambda + k * log_w - lambda * log_w.exp()).exp();
+        if phi.is_finite() { phi } else { 0.0 }
     }
 }
 
@@ -204,13 +397,35 @@ fn clipped_term(ratio: f64, advantage: f64, settings: &LossSettings) -> (f64, f6
     (-value, -slope)
 }
 
-fn count_clip(
-    ratio: f64,
-    advantage: f64,
-    settings: &LossSettings,
-    statistics: &mut LossStatistics,
-) {
-    statistics.ratios += 1.0;
-    statistics.clipped_low += f64::from(ratio < 1.0 - settings.epsilon && advantage < 0.0);
-    statistics.clipped_high += f64::from(ratio > 1.0 + settings.epsilon_high && advantage > 0.0);
+/// Ratios of one completion that were clipped.
+#[derive(Default)]
+struct Clips {
+    ratios: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Clips {
+    fn count(&mut self, ratio: f64, advantage: f64, settings: &LossSettings) {
+        let (low, high) = match settings.loss_type {
+            LossType::Cispo => (f64::NEG_INFINITY, settings.epsilon_high),
+            _ => (1.0 - settings.epsilon, 1.0 + settings.epsilon_high),
+        };
+        self.ratios += 1.0;
+        self.low += f64::from(ratio < low && advantage < 0.0);
+        self.high += f64::from(ratio > high && advantage > 0.0);
+    }
+
+    fn add_to(self, statistics: &mut LossStatistics) {
+        statistics.ratios += self.ratios;
+        statistics.clipped_low += self.low;
+        statistics.clipped_high += self.high;
+        let (low, high) = (self.low / self.ratios, self.high / self.ratios);
+        let smallest = statistics.clipped_low_min.map_or(low, |old| old.min(low));
+        let largest = statistics
+            .clipped_high_max
+            .map_or(high, |old| old.max(high));
+        statistics.clipped_low_min = Some(smallest);
+        statistics.clipped_high_max = Some(largest);
+    }
 }

@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::activity::DevicePeaks;
 use super::advantage::{Advantages, mean_and_std};
+use super::loss::LossSettings;
 use super::update::MicroBatchReport;
+use crate::experiment::LossType;
 use crate::reward::Reward;
 use crate::rollout::{Completion, FinishReason};
 use crate::run::resident_memory;
@@ -100,7 +102,7 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
 /// Metrics of one optimizer step over a generation: means over its micro-batches' means.
 pub fn update_metrics(
     micro_batches: &[MicroBatchReport],
-    has_reference: bool,
+    settings: &LossSettings,
 ) -> Map<String, Value> {
     let mean = |value: &dyn Fn(&MicroBatchReport) -> f64| {
         let sum: f64 = micro_batches.iter().map(value).sum();
@@ -110,21 +112,38 @@ pub fn update_metrics(
     let per_ratio = |sum: f64, report: &MicroBatchReport| sum / report.statistics.ratios.max(1.0);
     let mut metrics = Map::new();
     metrics.insert("entropy".into(), mean(&|m| per_token(m.entropy, m)));
-    if has_reference {
+    if settings.beta != 0.0 {
         metrics.insert("kl".into(), mean(&|m| per_token(m.statistics.kl, m)));
     }
-    metrics.insert(
-        "clip_ratio/low_mean".into(),
-        mean(&|m| per_ratio(m.statistics.clipped_low, m)),
-    );
-    metrics.insert(
-        "clip_ratio/high_mean".into(),
-        mean(&|m| per_ratio(m.statistics.clipped_high, m)),
-    );
-    metrics.insert(
-        "clip_ratio/region_mean".into(),
-        mean(&|m| per_ratio(m.statistics.clipped_low + m.statistics.clipped_high, m)),
-    );
+    let mut insert = |name: &str, value: Value| {
+        metrics.insert(name.to_owned(), value);
+    };
+    match settings.loss_type {
+        LossType::Sapo => {}
+        LossType::Cispo => insert(
+            "cispo_clip_ratio",
+            mean(&|m| per_ratio(m.statistics.clipped_high, m)),
+        ),
+        LossType::Vespo => insert(
+            "vespo/phi_seq_mean",
+            mean(&|m| m.statistics.phi / m.statistics.rows.max(1.0)),
+        ),
+        LossType::Grpo | LossType::Bnpo | LossType::DrGrpo | LossType::Dapo | LossType::Luspo => {
+            let low = |m: &MicroBatchReport| per_ratio(m.statistics.clipped_low, m);
+            let high = |m: &MicroBatchReport| per_ratio(m.statistics.clipped_high, m);
+            insert("clip_ratio/low_mean", mean(&low));
+            insert(
+                "clip_ratio/low_min",
+                mean(&|m| m.statistics.clipped_low_min.unwrap_or(0.0)),
+            );
+            insert("clip_ratio/high_mean", mean(&high));
+            insert(
+                "clip_ratio/high_max",
+                mean(&|m| m.statistics.clipped_high_max.unwrap_or(0.0)),
+            );
+            insert("clip_ratio/region_mean", mean(&|m| low(m) + high(m)));
+        }
+    }
     metrics
 }
 

@@ -7,13 +7,17 @@
 mod activity;
 pub mod advantage;
 pub mod checkpoint;
+mod gather;
+pub mod generation;
 mod journal;
 pub mod loss;
 pub mod metrics;
 pub mod observe;
 pub mod order;
 pub mod parts;
+mod pass;
 pub mod prepared;
+mod sampled;
 mod save_points;
 pub mod schedule;
 mod telemetry;

@@ -2,7 +2,9 @@
 //! time, and on which device each does.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use crate::device::OutOfMemory;
 use crate::model::{Adapter, Llama};
 use crate::parallel;
 
@@ -30,22 +32,44 @@ impl<'a> Fleet<'a> {
 
     /// Does `work` on every part, on the device that the part belongs to; answers in the order of
     /// the parts.
+    ///
+    /// # Errors
+    /// A device ran out of memory. Parts that had not begun by then are left out.
     pub fn map<R: Send>(
         &self,
         parts: &[Part],
         work: impl Fn(&Llama, &Adapter, usize, &Part) -> R + Sync,
-    ) -> Vec<R> {
+    ) -> Result<Vec<R>, OutOfMemory> {
         let devices = self.models.len();
-        parallel::map_on_devices(
+        let failed = OnceLock::new();
+        let done = parallel::map_on_devices(
             parts,
-            |part| part.device,
+            |part| part.micro_batch,
             devices,
             parallel::workers(&self.models[0].compute).div_ceil(devices),
             |index, part| {
-                let device = part.device;
-                work(self.models[device], &self.adapters[device], index, part)
+                if failed.get().is_some() {
+                    return None;
+                }
+                let (model, adapter) = (
+                    self.models[part.micro_batch],
+                    &self.adapters[part.micro_batch],
+                );
+                let work = || work(model, adapter, index, part);
+                match model.compute.attempt(part.rows(), work) {
+                    Ok(done) => Some(done),
+                    Err(error) => {
+                        // The first to fail is the one to tell of.
+                        let _ = failed.set(error);
+                        None
+                    }
+                }
             },
-        )
+        );
+        match failed.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(done.into_iter().flatten().collect()),
+        }
     }
 
     /// Parts that are under way at a time.
@@ -58,10 +82,8 @@ impl<'a> Fleet<'a> {
 /// Some completions of a micro-batch: those of several prompts, or some of one prompt's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Which of the micro-batches that are under way together.
+    /// Which of the micro-batches that are under way together; each has a device of its own.
     pub micro_batch: usize,
-    /// The device it goes through.
-    pub device: usize,
     /// Prompts, counted in the step.
     pub prompts: Range<usize>,
     /// Completions of each of those prompts.
@@ -78,13 +100,31 @@ impl Part {
     pub fn first_row(&self, group_size: usize) -> usize {
         self.prompts.start * group_size + self.samples.start
     }
+
+    /// The values of its completions, of `rows` that begin with `first_prompt`'s completions.
+    pub(super) fn of_rows(
+        &self,
+        rows: &[Vec<f32>],
+        first_prompt: usize,
+        group_size: usize,
+    ) -> Vec<f32> {
+        let first = |prompt: usize| (prompt - first_prompt) * group_size;
+        self.prompts
+            .clone()
+            .flat_map(|prompt| {
+                &rows[first(prompt) + self.samples.start..first(prompt) + self.samples.end]
+            })
+            .flatten()
+            .copied()
+            .collect()
+    }
 }
 
 /// Cuts micro-batches that are under way together, each on a device of its own, into parts of at
 /// most `rows` completions: whole groups where one fits, else pieces of a group.
 pub fn parts(micro_batches: &[Range<usize>], group_size: usize, rows: usize) -> Vec<Part> {
     let mut parts = Vec::new();
-    for (device, prompts) in micro_batches.iter().enumerate() {
+    for (micro_batch, prompts) in micro_batches.iter().enumerate() {
         let group_size = group_size.max(1);
         let (groups, samples) = match rows / group_size {
             0 => (1, rows.max(1)),
@@ -97,8 +137,7 @@ pub fn parts(micro_batches: &[Range<usize>], group_size: usize, rows: usize) -> 
             while first < group_size {
                 let last = (first + samples).min(group_size);
                 parts.push(Part {
-                    micro_batch: device,
-                    device,
+                    micro_batch,
                     prompts: start..end,
                     samples: first..last,
                 });
@@ -121,7 +160,7 @@ mod tests {
                 let mut seen = vec![0; 7 * group_size];
                 for part in parts(&[0..3, 3..7], group_size, rows) {
                     assert!(part.rows() <= rows.max(1));
-                    assert_eq!(part.device, usize::from(part.prompts.start >= 3));
+                    assert_eq!(part.micro_batch, usize::from(part.prompts.start >= 3));
                     for prompt in part.prompts.clone() {
                         for sample in part.samples.clone() {
                             seen[prompt * group_size + sample] += 1;

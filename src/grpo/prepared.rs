@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::dataset::{load_records, question_type_warnings, require_answers};
 use crate::device::Compute;
-use crate::experiment::{DataSection, Experiment, LongPrompts};
+use crate::experiment::{DataSection, Experiment, LongPrompts, MultiObjectiveAggregation};
 use crate::memory::{self, Bytes, Inputs, Shapes, Sizes, Verdict};
 use crate::model::LoadProgress;
 use crate::reward::RewardSet;
-use crate::run::{file_fingerprint, model_fingerprint};
+use crate::run::{Card, file_fingerprint, model_fingerprint};
 use crate::score::Labels;
 use crate::setup::{self, Policy, Questions, questions};
 use crate::text::Tokenizer;
@@ -88,17 +88,28 @@ impl Prepared {
         }
         let rewards = RewardSet::new(
             &experiment.reward,
+            experiment.rollout.max_completion_length,
             setup::metrics(experiment, &labels, compute)?,
         )?;
+        if experiment.grpo.multi_objective_aggregation
+            == MultiObjectiveAggregation::NormalizeThenSum
+            && rewards.weights().is_none()
+        {
+            bail!(
+                "grpo.multi_objective_aggregation = \"normalize_then_sum\" needs the weight of each reward, and \
+                 reward.formula = \"{}\" is no weighted sum; write one, or \"sum_then_normalize\"",
+                experiment.reward.formula
+            );
+        }
         // Prompts first: what is wrong with them shows before the weights are read.
         let model_dir = &experiment.model.path;
         let tokenizer = Tokenizer::from_model_dir(model_dir)?;
         let builder = setup::prompt_builder(model_dir, data, experiment.run.seed)?;
         let train = questions(&train_records, &builder, &tokenizer, data).context("data.train")?;
-        let per_step = experiment.batch().prompts_per_step();
-        if train.kept.len() < per_step {
+        let needed = experiment.batch().prompts_per_generation();
+        if train.kept.len() < needed {
             bail!(
-                "data.train has {} prompt(s), one optimizer step takes {per_step}; lower \
+                "data.train has {} prompt(s), one generation takes {needed}; lower \
                  grpo.per_device_train_batch_size{} or grpo.gradient_accumulation_steps",
                 train.kept.len(),
                 match experiment.model.num_devices {
@@ -193,6 +204,9 @@ impl Prepared {
                 all.push((key.to_string(), file_fingerprint(path)?));
             }
         }
+        if let Some(path) = &self.experiment.lora.init_adapter {
+            all.push(("lora.init_adapter".to_string(), model_fingerprint(path)?));
+        }
         if let Some(path) = &self.experiment.bertscore.model {
             all.push(("bertscore.model".to_string(), model_fingerprint(path)?));
         }
@@ -200,7 +214,7 @@ impl Prepared {
     }
 }
 
-/// What the plan of memory, held against `memory.budget_gib`, comes to.
+/// What the plan of memory comes to, held against `memory.budget_gib`, else what is free on the card.
 struct Planned {
     sizes: Sizes,
     sizes_in_words: Option<String>,
@@ -220,9 +234,12 @@ impl Planned {
                 predicted_bytes: None,
             });
         };
-        let budget = memory::capacity(experiment, None, None);
-        let plan = memory::plan(&inputs, budget.map(|budget| budget.0));
-        if let Verdict::TooLarge { missing, phase } = plan.verdict() {
+        let capacity = memory::capacity(experiment, None, free_on_card(compute));
+        let plan = memory::plan(&inputs, capacity.map(|capacity| capacity.0));
+        // Without a budget a plan that is a little too careful must not stop a run that would fit.
+        if let (Some(_), Verdict::TooLarge { missing, phase }) =
+            (experiment.memory.budget_gib, plan.verdict())
+        {
             bail!(
                 "memory.budget_gib = {}: {} lacks {} even in the smallest parts; raise it, or see moim plan for \
                  what would fit",
@@ -237,6 +254,12 @@ impl Planned {
             predicted_bytes: Some(plan.fullest().1),
         })
     }
+}
+
+/// Memory of a CUDA device that nobody uses, where its driver tells.
+fn free_on_card(compute: &Compute) -> Option<Bytes> {
+    let card = Card::open(&compute.name)?.ok()?.sample()?;
+    Some(Bytes(card.total?.checked_sub(card.used?)?))
 }
 
 fn prompt_warnings(key: &str, questions: &Questions, limit: usize) -> Vec<String> {

@@ -31,12 +31,12 @@ impl Trainer<'_> {
         } else {
             SavePoint::Step(step)
         };
-        let iterations = self.work.experiment.grpo.num_iterations;
+        let steps = self.steps_per_generation();
         let is_due = match run.save_strategy {
             SaveStrategy::Epoch => at_epoch_end,
             // The first end of a generation at or after each multiple of save_steps.
             SaveStrategy::Steps => {
-                step / run.save_steps > (step - iterations.min(step)) / run.save_steps
+                step / run.save_steps > (step - steps.min(step)) / run.save_steps
             }
             SaveStrategy::No => false,
         };
@@ -104,12 +104,11 @@ impl Trainer<'_> {
             &answered.answers,
             clock.elapsed().as_secs_f64(),
         )?;
-        if let Some(shrunk) = answered.out_of_memory {
+        if let Some(shrunk) = &answered.out_of_memory {
             self.answered_together = self.answered_together.min(shrunk.rows);
-            let step = self.state.step;
-            self.tell_out_of_memory("inference", step, shrunk.rows, &shrunk.message)?;
         }
-        Ok(())
+        let shrunk = answered.out_of_memory.as_slice();
+        self.tell_out_of_memory("inference", self.state.step, shrunk)
     }
 
     /// Puts a save point back and answers the evaluation set if that had not been done.

@@ -1,5 +1,4 @@
-//! The recipe of GRPO on one device, top to bottom: rollout, rewards,
-//! advantages, updates, save points, validation.
+//! The recipe of GRPO, top to bottom: rollout, rewards, advantages, updates, save points, validation.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::advantage::{Advantages, advantages};
+use super::advantage::{advantages, advantages_of_each};
 use super::checkpoint::TrainerState;
 use super::metrics::{
     PhaseSeconds, StepReport, generation_metrics, memory_metrics, time_metrics, update_metrics,
@@ -15,13 +14,16 @@ use super::metrics::{
 use super::observe::{Observer, Phase, Stopped};
 use super::order::PromptOrder;
 use super::parts::Fleet;
+use super::sampled::{Sampled, Scored, sampling_difference};
 use super::schedule::Schedule;
-use super::update::{Generation, Learner};
+use super::update::{Generation, Learner, Policy};
 use super::workplace::Workplace;
+use crate::device::Shrunk;
+use crate::experiment::MultiObjectiveAggregation;
 use crate::health::{Alarm, Severity};
 use crate::inference::decode_completion;
 use crate::model::{Adapter, Llama};
-use crate::reward::{Reward, RewardSample};
+use crate::reward::RewardSample;
 use crate::rollout::{Completion, FinishReason, Prompt, RolloutSettings, generate_on};
 use crate::run::{CompletionRecord, SavePoint};
 use crate::setup::{self, Question};
@@ -64,7 +66,7 @@ impl<'a> Trainer<'a> {
         let prompts = work.train.kept.len();
         let order = PromptOrder {
             prompts,
-            prompts_per_generation: batch.prompts_per_step(),
+            prompts_per_generation: batch.prompts_per_generation(),
             shuffle: experiment.data.shuffle_dataset,
             seed: experiment.run.seed,
         };
@@ -120,7 +122,8 @@ impl<'a> Trainer<'a> {
         let is_answered = resume_from.is_some() && self.work.run.answers(untouched).exists();
         let before_training = self.work.experiment.inference.before_training;
         if self.state.step == 0 && before_training && !is_answered {
-            self.evaluate(untouched, None)?;
+            let adapter = learner.reference.clone();
+            self.evaluate(untouched, adapter.as_ref())?;
         }
 
         while self.state.step < self.total_steps {
@@ -141,7 +144,7 @@ impl<'a> Trainer<'a> {
     /// One generation of completions and the optimizer steps on it. Interrupted
     /// before its first step it leaves no trace, so going on repeats it exactly.
     fn generation(&mut self, learner: &mut Learner) -> Result<()> {
-        let generation = self.state.step / self.work.experiment.grpo.num_iterations;
+        let generation = self.state.step / self.steps_per_generation();
         let prompts = self.order.prompts_of(generation);
         let questions: Vec<Question> = prompts
             .into_iter()
@@ -195,11 +198,11 @@ impl<'a> Trainer<'a> {
             observer.phase(Phase::Rollout, progress.finished, progress.total, &detail);
             work.check_interruption(observer)
         })?;
-        if let Some(shrunk) = rollout.out_of_memory {
+        if let Some(shrunk) = &rollout.out_of_memory {
             self.rollout_rows = self.rollout_rows.min(shrunk.rows);
-            let step = self.state.step + 1;
-            self.tell_out_of_memory("sampling", step, shrunk.rows, &shrunk.message)?;
         }
+        let shrunk = rollout.out_of_memory.as_slice();
+        self.tell_out_of_memory("sampling", self.state.step + 1, shrunk)?;
         let completions: Vec<Completion> = rollout.groups.into_iter().flatten().collect();
         let texts = completions
             .iter()
@@ -223,8 +226,9 @@ impl<'a> Trainer<'a> {
         let samples: Vec<RewardSample> = sampled
             .texts
             .iter()
+            .zip(&sampled.completions)
             .enumerate()
-            .map(|(i, text)| {
+            .map(|(i, (text, completion))| {
                 let question = &sampled.questions[i / grpo.num_generations];
                 RewardSample {
                     id: &question.record.id,
@@ -232,6 +236,7 @@ impl<'a> Trainer<'a> {
                     completion: text,
                     label: question.record.answer.as_deref().unwrap_or_default(),
                     question_type: question.record.question_type.name(),
+                    tokens: completion.tokens.len(),
                     step: self.state.step as u64 + 1,
                 }
             })
@@ -239,7 +244,15 @@ impl<'a> Trainer<'a> {
         let rewards = self.work.rewards.evaluate(&samples)?;
         let totals: Vec<f64> = rewards.iter().map(|reward| reward.total).collect();
         let grpo = &self.work.experiment.grpo;
-        let advantages = advantages(&totals, grpo.num_generations, grpo.scale_rewards);
+        let advantages = match (
+            grpo.multi_objective_aggregation,
+            self.work.rewards.weights(),
+        ) {
+            (MultiObjectiveAggregation::NormalizeThenSum, Some(weights)) => {
+                advantages_of_each(&rewards, &weights, grpo.num_generations)
+            }
+            _ => advantages(&totals, grpo.num_generations, grpo.scale_rewards),
+        };
         Ok(Scored {
             rewards,
             totals,
@@ -248,10 +261,10 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// The optimizer steps on a generation, one for each of μ iterations.
+    /// The optimizer steps on a generation: one on each slice of it, in each of μ iterations.
     fn learn(&mut self, learner: &mut Learner, sampled: &Sampled, scored: &Scored) -> Result<()> {
         let experiment = self.work.experiment.clone();
-        let grpo = &experiment.grpo;
+        let (grpo, batch) = (&experiment.grpo, experiment.batch());
         let first_step = self.state.step as u64;
         let mut clock = Instant::now();
         let mut generation = Generation {
@@ -265,28 +278,19 @@ impl<'a> Trainer<'a> {
                         || completion.finish_reason == FinishReason::Stop
                 })
                 .collect(),
-            groups_per_micro_batch: experiment.batch().prompts_per_micro_batch(),
+            groups_per_micro_batch: batch.prompts_per_micro_batch(),
+            slices: batch.slices,
             old_log_probs: None,
             reference_log_probs: None,
         };
-        let total = generation.groups.len();
         if grpo.beta != 0.0 {
-            let mut done = 0;
-            let rows_before = learner.limits.rows_per_part;
-            let (work, observer) = (&mut *self.work, &mut *self.observer);
-            observer.phase(Phase::Reference, 0, total, "");
-            generation.reference_log_probs =
-                Some(learner.reference_log_probs(&generation, &mut |groups| {
-                    done += groups;
-                    observer.phase(Phase::Reference, done, total, "");
-                    work.check_interruption(observer)
-                })?);
-            if let Some(rows) = learner.limits.rows_per_part
-                && rows_before != Some(rows)
-            {
-                let pass = "in the reference policy's pass";
-                self.tell_out_of_memory("training", self.state.step + 1, rows, pass)?;
-            }
+            let rows = self.log_probs(learner, &generation, Policy::Reference)?;
+            generation.reference_log_probs = Some(rows);
+        }
+        if batch.slices > 1 {
+            // The later slices wait while the policy moves on.
+            let rows = self.log_probs(learner, &generation, Policy::Current)?;
+            generation.old_log_probs = Some(rows);
         }
         let mut metrics = generation_metrics(&StepReport {
             reward_names: self.work.rewards.names(),
@@ -296,31 +300,28 @@ impl<'a> Trainer<'a> {
             completions: &sampled.completions,
         });
         // grpo.max_steps may end the run within a generation.
-        let iterations = grpo.num_iterations.min(self.total_steps - self.state.step);
-        for iteration in 0..iterations {
+        let steps = self
+            .steps_per_generation()
+            .min(self.total_steps - self.state.step);
+        for index in 0..steps {
+            let (iteration, slice) = (index / batch.slices, index % batch.slices);
             let learning_rate = self.schedule.learning_rate(self.state.step);
             let mut done = 0;
+            let total = generation.slice(slice).len();
             let (work, observer) = (&mut *self.work, &mut *self.observer);
             observer.phase(Phase::Backward, 0, total, "");
-            let report = learner.step(
-                &generation,
-                learning_rate,
-                [first_step, iteration as u64],
-                &mut |groups| {
-                    done += groups;
-                    observer.phase(Phase::Backward, done, total, "");
-                    // Once the first update is made, the generation is finished before stopping.
-                    if iteration == 0 {
-                        work.check_interruption(observer)
-                    } else {
-                        Ok(())
-                    }
-                },
-            )?;
-            for shrunk in &report.out_of_memory {
-                let (rows, step) = (shrunk.rows_per_part, self.state.step + 1);
-                self.tell_out_of_memory("training", step, rows, &shrunk.message)?;
-            }
+            let place = [first_step, iteration as u64];
+            let report = learner.step(&generation, slice, learning_rate, place, &mut |groups| {
+                done += groups;
+                observer.phase(Phase::Backward, done, total, "");
+                // Once the first update is made, the generation is finished before stopping.
+                if index == 0 {
+                    work.check_interruption(observer)
+                } else {
+                    Ok(())
+                }
+            })?;
+            self.tell_out_of_memory("training", self.state.step + 1, &report.out_of_memory)?;
             self.state.step += 1;
             self.state.updates = learner.optimizer.updates;
             let mut seconds = PhaseSeconds {
@@ -328,25 +329,47 @@ impl<'a> Trainer<'a> {
                 ..PhaseSeconds::default()
             };
             let mut generated = 0;
-            if iteration == 0 {
-                // Later iterations reuse the completions: their rollout took no time.
+            if index == 0 {
+                // Later steps reuse the completions: their rollout took no time.
                 (seconds.rollout, seconds.reward) = (sampled.seconds, scored.seconds);
                 generated = sampled.completion_tokens();
                 self.state.num_tokens += (sampled.prompt_tokens() + generated) as u64;
                 metrics.extend(sampling_difference(&sampled.completions, &report.log_probs));
-                generation.old_log_probs = (iterations > 1).then(|| report.log_probs.clone());
             }
             clock = Instant::now();
             if report.is_applied {
                 self.state.dropped_in_a_row = 0;
+                // Until the first update the policy is the one that sampled.
+                if generation.old_log_probs.is_none() && index + 1 < steps {
+                    generation.old_log_probs = Some(report.log_probs);
+                }
             } else {
                 self.drop_step(report.loss, report.grad_norm)?;
             }
-            metrics.extend(update_metrics(&report.micro_batches, grpo.beta != 0.0));
+            metrics.extend(update_metrics(&report.micro_batches, &learner.loss));
             metrics.extend(time_metrics(&seconds, generated, report.tokens));
             self.report_step(&metrics, report.loss, report.grad_norm, learning_rate)?;
         }
         Ok(())
+    }
+
+    /// Log-probabilities of all completions of a generation under a policy that does not move.
+    fn log_probs(
+        &mut self,
+        learner: &mut Learner,
+        generation: &Generation,
+        policy: Policy,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (total, mut done) = (generation.groups.len(), 0);
+        let (work, observer) = (&mut *self.work, &mut *self.observer);
+        observer.phase(Phase::Reference, 0, total, "");
+        let log_probs = learner.log_probs(generation, policy, &mut |groups| {
+            done += groups;
+            observer.phase(Phase::Reference, done, total, "");
+            work.check_interruption(observer)
+        })?;
+        self.tell_out_of_memory("training", self.state.step + 1, &log_probs.out_of_memory)?;
+        Ok(log_probs.rows)
     }
 
     fn report_step(
@@ -375,38 +398,47 @@ impl<'a> Trainer<'a> {
     }
 
     pub(super) fn steps_per_epoch(&self) -> usize {
-        self.order.generations_per_epoch() * self.work.experiment.grpo.num_iterations
+        self.order.generations_per_epoch() * self.steps_per_generation()
+    }
+
+    /// Optimizer steps on each generation.
+    pub(super) fn steps_per_generation(&self) -> usize {
+        let experiment = &self.work.experiment;
+        experiment.batch().slices * experiment.grpo.num_iterations
     }
 
     pub(super) fn elapsed(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
-    /// What did not fit was done again in smaller parts, with the same result.
+    /// What did not fit was done again in smaller parts, with the same result but for rounding.
     pub(super) fn tell_out_of_memory(
         &mut self,
         phase: &str,
         step: usize,
-        rows: usize,
-        message: &str,
+        shrunk: &[Shrunk],
     ) -> Result<()> {
         let smaller = match phase {
             "inference" => "a smaller inference.batch_size",
+            "sampling" => "a smaller rollout.max_completion_length",
             _ => {
                 "a smaller grpo.per_device_train_batch_size with more grpo.gradient_accumulation_steps"
             }
         };
-        let alarm = Alarm {
-            code: "out_of_memory",
-            severity: Severity::Warning,
-            message: format!(
-                "{phase} ran out of device memory ({message}) and was taken again, {rows} completions at a time from \
-                 now on; the result is the same (healthy: everything fits at first, which memory.budget_gib or \
-                 {smaller} brings about)"
-            ),
-            step,
-        };
-        self.work.journal.raise(self.observer, &alarm)
+        for Shrunk { rows, message } in shrunk {
+            let alarm = Alarm {
+                code: "out_of_memory",
+                severity: Severity::Warning,
+                message: format!(
+                    "{phase} ran out of device memory ({message}) and was taken again, {rows} completions at a time \
+                     from now on; the result is the same up to rounding (healthy: everything fits at first, which \
+                     memory.budget_gib or {smaller} brings about)"
+                ),
+                step,
+            };
+            self.work.journal.raise(self.observer, &alarm)?;
+        }
+        Ok(())
     }
 
     /// A step whose loss or gradient is not a number changes nothing; several in a row end the run.
@@ -463,54 +495,6 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// What a rollout brought.
-struct Sampled {
-    questions: Vec<Question>,
-    /// Group after group.
-    completions: Vec<Completion>,
-    /// Their texts.
-    texts: Vec<String>,
-    seconds: f64,
-}
-
-impl Sampled {
-    fn groups(&self, group_size: usize) -> Vec<(&[u32], Vec<&[u32]>)> {
-        self.questions
-            .iter()
-            .zip(self.completions.chunks(group_size))
-            .map(|(question, group)| {
-                let rows = group
-                    .iter()
-                    .map(|completion| completion.tokens.as_slice())
-                    .collect();
-                (question.prompt.tokens.as_slice(), rows)
-            })
-            .collect()
-    }
-
-    fn prompt_tokens(&self) -> usize {
-        self.questions
-            .iter()
-            .map(|question| question.prompt.tokens.len())
-            .sum()
-    }
-
-    fn completion_tokens(&self) -> usize {
-        self.completions
-            .iter()
-            .map(|completion| completion.tokens.len())
-            .sum()
-    }
-}
-
-/// What completions are worth, in their order.
-struct Scored {
-    rewards: Vec<Reward>,
-    totals: Vec<f64>,
-    advantages: Advantages,
-    seconds: f64,
-}
-
 /// A number as JSON; what is not finite becomes a null that keeps its key.
 pub(super) fn number(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
@@ -521,22 +505,4 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => Map::new(),
     }
-}
-
-/// How far log-probabilities of the training pass are from those of sampling:
-/// two computations of the same quantity, apart by rounding alone.
-fn sampling_difference(completions: &[Completion], log_probs: &[Vec<f32>]) -> Map<String, Value> {
-    let (mut sum, mut largest, mut tokens) = (0.0, 0.0_f64, 0usize);
-    for (completion, trained) in completions.iter().zip(log_probs) {
-        for (a, b) in completion.log_probs.iter().zip(trained) {
-            let difference = f64::from((a - b).abs());
-            sum += difference;
-            largest = largest.max(difference);
-            tokens += 1;
-        }
-    }
-    object(json!({
-        "sampling/sampling_logp_difference/mean": number(sum / tokens.max(1) as f64),
-        "sampling/sampling_logp_difference/max": number(largest),
-    }))
 }

@@ -18,11 +18,11 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 
-use crate::nf4::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
+use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 
 /// Up to so many rows of `x` a GPU takes the fused kernel.
 ///
-/// Not measured, no GPU was at hand. The fused kernel spends about 6 + rows instructions a weight, the dense copy
+/// Reckoned, not measured. The fused kernel spends about 6 + rows instructions a weight, the dense copy
 /// moves 4.5 bytes a weight and then runs on tensor cores; on paper they meet between 25 rows (H100) and beyond 64
 /// (cards with less bandwidth for their arithmetic).
 pub const GPU_FUSED_ROWS: usize = 32;
@@ -30,31 +30,11 @@ pub const GPU_FUSED_ROWS: usize = 32;
 /// Up to so many rows of `x` the CPU decodes row by row beside the product.
 pub const CPU_FUSED_ROWS: usize = 16;
 
-/// Values of the 16 codes (bitsandbytes, `functional.py`, `get_4bit_type("nf4")`), as bits of f32.
-const CODEBOOK_BITS: [u32; 16] = [
-    0xbf80_0000,
-    0xbf32_39b1,
-    0xbf06_6b30,
-    0xbeca_32a0,
-    0xbe91_a24d,
-    0xbe3d_353f,
-    0xbdba_7871,
-    0x0000_0000,
-    0x3da2_faff,
-    0x3e24_cae3,
-    0x3e7c_04dd,
-    0x3ead_033a,
-    0x3ee1_a4b8,
-    0x3f10_07ab,
-    0x3f39_13b3,
-    0x3f80_0000,
-];
-
 /// Two codes, both 7, whose value is 0: what fills the last word.
 const ZERO_PAIR: u8 = 0x77;
 
 /// Length of the codebook, the first part of the table on the device.
-const CODES: usize = CODEBOOK_BITS.len();
+const CODES: usize = CODEBOOK.len();
 
 /// Weights in a packed word of 32 bits.
 const WORD: usize = 8;
@@ -158,12 +138,11 @@ pub struct Nf4Tensor {
 }
 
 impl Nf4Tensor {
-    /// Copies a matrix to a device. `map` has the values of the 256 codes of double quantisation and is
-    /// not looked at where scales are plain.
+    /// Copies a matrix to a device.
     ///
     /// # Panics
     /// When the arrays of `matrix` have not the lengths that its rows and columns ask for.
-    pub fn new(matrix: &Nf4Matrix, map: &[f32; 256], device: &Device) -> Self {
+    pub fn new(matrix: &Nf4Matrix, device: &Device) -> Self {
         let weights = matrix.rows * matrix.columns;
         let blocks = weights.div_ceil(BLOCK);
         assert_eq!(
@@ -171,7 +150,7 @@ impl Nf4Tensor {
             weights.div_ceil(2),
             "packed bytes of an NF4 matrix"
         );
-        let mut table: Vec<f32> = codebook().to_vec();
+        let mut table: Vec<f32> = CODEBOOK.to_vec();
         let (scales, codes, double, offset) = match &matrix.scales {
             Scales::Plain(scales) => {
                 assert_eq!(scales.len(), blocks, "scales of an NF4 matrix");
@@ -188,7 +167,7 @@ impl Nf4Tensor {
                     blocks.div_ceil(NESTED_BLOCK),
                     "nested scales of an NF4 matrix"
                 );
-                table.extend_from_slice(map);
+                table.extend_from_slice(dynamic_map());
                 (nested.clone(), words(codes, 0), true, *offset)
             }
         };
@@ -272,10 +251,6 @@ impl Nf4Tensor {
             path,
         ))
     }
-}
-
-fn codebook() -> [f32; CODES] {
-    CODEBOOK_BITS.map(f32::from_bits)
 }
 
 /// Bytes as little-endian words, the last one filled with `fill`.

@@ -90,6 +90,8 @@ pub struct Inputs {
     pub lora_targets: Vec<TargetModule>,
     /// Whether inputs of the adapter are dropped while training, which makes each a copy of its own.
     pub has_dropout: bool,
+    /// Whether training goes on from an adapter, which stays as the reference policy.
+    pub has_reference: bool,
     /// Bytes of a weight or an activation: 4, or 2 in bfloat16.
     pub value_bytes: u64,
     /// How the base model's linear layers are kept.
@@ -155,6 +157,7 @@ impl Inputs {
                 },
                 false => WeightFormat::Dense,
             },
+            has_reference: experiment.lora.init_adapter.is_some(),
             is_cpu,
             workers: if is_cpu { shapes.cores.max(1) } else { 1 },
             offloads_layer_inputs: experiment.memory.offload_layer_inputs,

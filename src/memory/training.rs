@@ -75,7 +75,7 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
     // Hidden states that predict a token, and their gradient.
     let predicting =
         tokens.of_completions() * inputs.decoder.hidden_size as f64 * inputs.value_bytes as f64;
-    let work = at_once * (backward_bytes(inputs, tokens) + 2.0 * predicting);
+    let work = at_once * backward_bytes(inputs, tokens);
     let keys = match inputs.has_dropout {
         true => tokens.all() * DROPOUT_KEY_BYTES,
         false => 0.0,
@@ -101,7 +101,11 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
     let top = |parts_with_inputs: f64, gradients: f64| {
         resting("backward pass of the last layer", inputs)
             .with(Component::Gradients, gradients + one_layer)
-            .with(Component::LayerInputs, inputs_of(parts_with_inputs))
+            // The output of the last layer is gone from the parts that are worked on.
+            .with(
+                Component::LayerInputs,
+                inputs_of(parts_with_inputs) - at_once * input,
+            )
             .with(Component::LayerWork, parts_with_inputs * layout + work)
     };
     let first = top(kept, earlier);
@@ -112,14 +116,18 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
         false => at_once,
     };
     let later = top(left, earlier + done);
-    // Inputs go as the layers are done, but for the one at work and the output of the last.
+    // Inputs go as the layers are done, but for the one at work.
     let bottom = resting("backward pass of the first layer", inputs)
         .with(Component::Gradients, earlier + done + at_once * adapter)
-        .with(Component::LayerInputs, at_once * 2.0 * input)
+        .with(Component::LayerInputs, at_once * input)
         .with(Component::LayerWork, at_once * layout + work);
+    // What was before the update stays until what comes after it is known to exist.
+    let update = resting("update of the adapter", inputs)
+        .with(Component::Adapter, adapter)
+        .with(Component::Optimizer, 2.0 * adapter);
     let moments = match parts.number > parts.at_once {
-        true => vec![head, first, later, bottom],
-        false => vec![head, first, bottom],
+        true => vec![head, first, later, bottom, update],
+        false => vec![head, first, bottom, update],
     };
     Moment::peak(
         moments

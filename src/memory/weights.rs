@@ -157,9 +157,10 @@ pub(super) fn encoder_work_bytes(inputs: &Inputs) -> f64 {
 pub(super) fn resting(name: &'static str, inputs: &Inputs) -> Moment {
     let adapter = adapter_bytes(inputs);
     let encoder = inputs.encoder.as_ref();
+    let adapters = if inputs.has_reference { 2.0 } else { 1.0 };
     Moment::new(name)
         .with(Component::Weights, base_bytes(inputs))
-        .with(Component::Adapter, adapter)
+        .with(Component::Adapter, adapters * adapter)
         .with(Component::Optimizer, 2.0 * adapter)
         .with(
             Component::Encoder,

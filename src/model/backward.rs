@@ -30,9 +30,10 @@ impl Llama {
         adapter: &Adapter,
         dropout: Option<&Dropout>,
     ) -> Vec<Tensor<2>> {
-        let (mut gradient, _) = self.backward_norm(&tape.output, &top, false);
+        let Tape { inputs, output } = tape;
+        let (mut gradient, _) = self.backward_norm(output, top, false);
         let mut per_layer = Vec::with_capacity(self.layers.len());
-        for (i, input) in tape.inputs.into_iter().enumerate().rev() {
+        for (i, input) in inputs.into_iter().enumerate().rev() {
             let leaves: Vec<Tensor<2>> = adapter.layers[i]
                 .parameters()
                 .into_iter()
@@ -67,9 +68,10 @@ impl Llama {
         top: TopGradient,
         head: Tensor<2>,
     ) -> Vec<Tensor<2>> {
-        let (mut gradient, norm) = self.backward_norm(&tape.output, &top, true);
+        let Tape { inputs, output } = tape;
+        let (mut gradient, norm) = self.backward_norm(output, top, true);
         let mut per_layer = Vec::with_capacity(self.layers.len());
-        for (i, input) in tape.inputs.into_iter().enumerate().rev() {
+        for (i, input) in inputs.into_iter().enumerate().rev() {
             let leaves: Vec<Tensor<2>> = self.layers[i]
                 .parameters()
                 .into_iter()
@@ -106,8 +108,8 @@ impl Llama {
     /// asked for, of the norm's weight.
     fn backward_norm(
         &self,
-        output: &Tensor<2>,
-        top: &TopGradient,
+        output: Tensor<2>,
+        top: TopGradient,
         of_weight: bool,
     ) -> (Tensor<2>, Tensor<2>) {
         let x = leaf(
@@ -121,7 +123,7 @@ impl Llama {
             self.norm.clone()
         };
         let normed = rms_norm(x.clone(), &weight, self.config.rms_norm_eps);
-        let mut gradients = (normed * top.hidden.clone()).sum().backward();
+        let mut gradients = (normed * top.hidden).sum().backward();
         let of_picked = taken(&x, &mut gradients);
         // A prompt's last token predicts the first token of each completion, so contributions add up.
         let of_output = output.zeros_like().select_assign(

@@ -14,9 +14,7 @@ use super::rope::RopeTable;
 use super::weights::WeightFiles;
 use crate::device::Compute;
 use crate::kernel::nf4::Nf4Tensor;
-use crate::nf4::{
-    CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, cache_folder, dynamic_map, is_nf4,
-};
+use crate::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, cache_folder, is_nf4};
 use crate::run::model_fingerprint;
 
 /// In which form a model is loaded.
@@ -316,7 +314,7 @@ impl<'f> Quantized<'f> {
 }
 
 pub(super) fn on_device(matrix: &Nf4Matrix, compute: &Compute) -> Linear {
-    Linear::Nf4(Nf4Tensor::new(matrix, dynamic_map(), &compute.device))
+    Linear::Nf4(Nf4Tensor::new(matrix, &compute.device))
 }
 
 fn check_shape(name: &str, matrix: &Nf4Matrix, (rows, columns): (usize, usize)) -> Result<()> {

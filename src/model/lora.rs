@@ -290,6 +290,12 @@ impl Adapter {
         self.with_parameters(copied.map(|factor| factor.to_device(device)).collect())
     }
 
+    /// A copy in another type, for passes that have no gradient.
+    pub fn in_dtype(&self, dtype: DType) -> Self {
+        let copied = self.parameters().into_iter();
+        self.with_parameters(copied.map(|factor| as_dtype(factor, dtype)).collect())
+    }
+
     /// The same adapter with other values, in the order of [`Adapter::parameters`].
     pub fn with_parameters(&self, values: Vec<Tensor<2>>) -> Self {
         let mut values = values.into_iter();

@@ -321,6 +321,7 @@ mod tests {
                 completion: "\"답\"이 옳다.\n이유",
                 label: "\"답\"이 옳다.",
                 question_type: "선택형",
+                tokens: 0,
                 step: 3,
             };
             count

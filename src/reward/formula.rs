@@ -124,12 +124,50 @@ impl Formula {
         Ok(())
     }
 
-    /// The formula's value, or `None` if any name it uses has none.
+    /// The formula's value, or `None` if values that it needs are missing.
     ///
-    /// A missing value is never taken for 0, not even where it is multiplied
-    /// by 0. Division by 0 gives an infinity or NaN, as it does for `f64`.
+    /// In a weighted sum the term of a missing value is left out, as TRL does where a reward function
+    /// answers `None`, and one value has to be there. Any other formula needs all of its values.
+    /// Division by 0 gives an infinity or NaN, as it does for `f64`.
     pub fn evaluate(&self, value_of: &dyn Fn(&str) -> Option<f64>) -> Option<f64> {
+        let is_there = |name: &String| value_of(name).is_some();
+        if self.root.degree() == Some(1) && self.names.iter().any(is_there) {
+            return evaluate(&self.root, &|name| Some(value_of(name).unwrap_or(0.0)));
+        }
         evaluate(&self.root, value_of)
+    }
+
+    /// What each name is multiplied by where the formula is a weighted sum (with a constant or
+    /// without), in the order of [`Formula::names`]; `None` where it is not.
+    pub fn weights(&self) -> Option<Vec<f64>> {
+        self.root.degree()?;
+        let at = |one: &str| evaluate(&self.root, &|name| Some(f64::from(name == one)));
+        let constant = at("")?;
+        self.names
+            .iter()
+            .map(|name| Some(at(name)? - constant))
+            .collect()
+    }
+}
+
+impl Node {
+    /// 0 for a constant, 1 for a weighted sum of names; `None` for anything else.
+    fn degree(&self) -> Option<u8> {
+        match self {
+            Self::Number(_) => Some(0),
+            Self::Name(_) => Some(1),
+            Self::Negative(inner) => inner.degree(),
+            Self::Binary(operator, left, right) => {
+                match (operator, left.degree()?, right.degree()?) {
+                    (Operator::Add | Operator::Subtract, left, right) => Some(left.max(right)),
+                    (Operator::Multiply, left, right) => {
+                        (left + right <= 1).then_some(left + right)
+                    }
+                    (Operator::Divide, left, 0) => Some(left),
+                    (Operator::Divide, _, _) => None,
+                }
+            }
+        }
     }
 }
 
@@ -372,10 +410,35 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_makes_the_whole_missing() {
-        let formula = Formula::parse("a + 0*b").unwrap();
-        assert_eq!(formula.evaluate(&|name| (name == "a").then_some(1.0)), None);
-        assert_eq!(formula.evaluate(&|_| Some(1.0)), Some(1.0));
+    fn a_missing_value_is_left_out_of_a_weighted_sum_and_makes_anything_else_missing() {
+        let only_a = |name: &str| (name == "a").then_some(2.0);
+        for (text, value) in [
+            ("a + 3*b", Some(2.0)),
+            ("(b - a)/4 + 1", Some(0.5)),
+            ("a*b", None),
+            ("a/b", None),
+            ("b", None),
+            ("7", Some(7.0)),
+        ] {
+            assert_eq!(
+                Formula::parse(text).unwrap().evaluate(&only_a),
+                value,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn weights_are_those_of_a_sum() {
+        let weights = |text: &str| Formula::parse(text).unwrap().weights();
+        assert_eq!(
+            weights("(a + b + (c + 3*d)/2)/4"),
+            Some(vec![0.25, 0.25, 0.125, 0.375])
+        );
+        assert_eq!(weights("1 - -(2*b) + b"), Some(vec![3.0]));
+        assert_eq!(weights("a*b"), None);
+        assert_eq!(weights("1/a"), None);
+        assert_eq!(weights("(a + 1)*(2/4)"), Some(vec![0.5]));
     }
 
     #[test]

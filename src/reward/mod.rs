@@ -25,6 +25,9 @@ pub const TOTAL: &str = "reward";
 /// The metric that is there only if an encoder is configured.
 const BERTSCORE: &str = "bertscore";
 
+/// The reward that is there only where `reward.soft_punish_cache` gives it room.
+const OVERLONG: &str = "overlong";
+
 /// What an answer looks like that deserves nothing.
 const BAD_ANSWER: &str = "asdf 1234 ???";
 
@@ -41,6 +44,8 @@ pub struct RewardSample<'a> {
     pub label: &'a str,
     /// The record's question type, as written in the data.
     pub question_type: &'a str,
+    /// Length of the completion, in tokens.
+    pub tokens: usize,
     /// The optimizer step the completion is for.
     pub step: u64,
 }
@@ -48,9 +53,9 @@ pub struct RewardSample<'a> {
 /// The reward of one completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reward {
-    /// The formula's value; NaN if a value that it uses is missing. Such a
-    /// completion is left out of its group's statistics, as TRL does where
-    /// every reward function gives `None`.
+    /// The formula's value; NaN if values that it needs are missing (see
+    /// [`Formula::evaluate`]). Such a completion is left out of its group's
+    /// statistics, as TRL does where every reward function gives `None`.
     pub total: f64,
     /// The values in the order of [`RewardSet::names`]; `None` where a command
     /// answered `null`.
@@ -72,6 +77,7 @@ pub struct RewardCheck {
 #[derive(Debug)]
 pub struct RewardSet {
     metrics: Metrics,
+    overlong: Overlong,
     commands: Vec<CommandReward>,
     formula: Formula,
     names: Vec<String>,
@@ -80,18 +86,24 @@ pub struct RewardSet {
 }
 
 impl RewardSet {
-    /// Reads the formula and starts the commands.
+    /// Reads the formula and starts the commands. Completions have at most
+    /// `max_completion_length` tokens.
     ///
     /// # Errors
     /// If the formula is not well-formed or uses a name that nothing gives a
     /// value (`bertscore` without an encoder among them), if a command's name
     /// or time-out is not usable, or if a command cannot be started.
-    pub fn new(section: &RewardSection, metrics: Metrics) -> Result<Self> {
+    pub fn new(
+        section: &RewardSection,
+        max_completion_length: usize,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let formula = Formula::parse(&section.formula)
             .map_err(|error| anyhow::Error::new(error).context("reward.formula"))?;
         let mut names: Vec<String> = BUILT_IN_REWARDS
             .iter()
             .filter(|name| **name != BERTSCORE || metrics.has_reason_scorer())
+            .filter(|name| **name != OVERLONG || section.soft_punish_cache > 0)
             .map(|name| (*name).to_owned())
             .collect();
         let built_in = names.len();
@@ -105,6 +117,13 @@ impl RewardSet {
                  bertscore.model to the folder of a BERT, RoBERTa or XLM-R encoder, or set a \
                  formula without it, for example \
                  \"(exact_match + (format + 3*rouge1)/2)/3\"",
+                section.formula
+            );
+        }
+        if section.soft_punish_cache == 0 && formula.names().iter().any(|name| name == OVERLONG) {
+            bail!(
+                "reward.formula = \"{}\" uses overlong, and reward.soft_punish_cache = 0 leaves no room for it: set \
+                 it to the tokens before rollout.max_completion_length over which the reward goes down",
                 section.formula
             );
         }
@@ -125,6 +144,10 @@ impl RewardSet {
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             metrics,
+            overlong: Overlong {
+                cache: section.soft_punish_cache,
+                max_completion_length,
+            },
             commands,
             formula,
             names,
@@ -145,6 +168,15 @@ impl RewardSet {
             .iter()
             .filter(|name| !used.contains(name))
             .map(String::as_str)
+    }
+
+    /// What each value is multiplied by in the total, in the order of [`Reward::values`]; `None`
+    /// where the formula is no weighted sum.
+    pub fn weights(&self) -> Option<Vec<f64>> {
+        let (names, weights) = (self.formula.names(), self.formula.weights()?);
+        let of = |name: &String| names.iter().position(|used| used == name);
+        let weight = |name| of(name).map_or(0.0, |at| weights[at]);
+        Some(self.names.iter().map(weight).collect())
     }
 
     /// The formula of the total.
@@ -189,7 +221,10 @@ impl RewardSet {
             .map(|(at, (sample, score))| {
                 let metrics = self.names[..self.built_in]
                     .iter()
-                    .map(|name| built_in(name, score));
+                    .map(|name| match name.as_str() {
+                        OVERLONG => Some(self.overlong.punishment(sample.tokens)),
+                        metric => built_in(metric, score),
+                    });
                 let values = metrics
                     .chain(answers.iter().map(|answers| answers[at]))
                     .collect();
@@ -220,6 +255,8 @@ impl RewardSet {
             .names
             .iter()
             .zip(good.values.iter().zip(&bad.values))
+            // It looks at the length alone.
+            .filter(|(name, _)| *name != OVERLONG)
             .map(|(name, (good, bad))| RewardCheck {
                 name: name.clone(),
                 good: *good,
@@ -266,6 +303,26 @@ impl RewardSet {
             .filter_map(|(name, value)| value.map(|value| format!("{name} = {value}")))
             .collect::<Vec<_>>()
             .join(", ")
+    }
+}
+
+/// The punishment of completions that come near the longest length (DAPO, arXiv 2503.14476), as TRL's
+/// `get_soft_overlong_punishment`.
+#[derive(Clone, Copy, Debug)]
+struct Overlong {
+    /// Tokens over which it grows.
+    cache: usize,
+    max_completion_length: usize,
+}
+
+impl Overlong {
+    /// 0 up to the cache, then down to −1 at the longest length, and −1 beyond.
+    fn punishment(self, tokens: usize) -> f64 {
+        let free = self.max_completion_length.saturating_sub(self.cache);
+        if tokens > self.max_completion_length {
+            return -1.0;
+        }
+        -(tokens.saturating_sub(free) as f64 / self.cache.max(1) as f64)
     }
 }
 
@@ -367,18 +424,19 @@ mod tests {
             completion,
             label: LABEL,
             question_type: "선택형",
+            tokens: 0,
             step: 3,
         }
     }
 
     fn refusal(section: &RewardSection, has_encoder: bool) -> String {
-        let error = RewardSet::new(section, metrics(has_encoder)).unwrap_err();
+        let error = RewardSet::new(section, 8, metrics(has_encoder)).unwrap_err();
         format!("{error:#}")
     }
 
     #[test]
     fn the_default_formula_over_the_four_metrics() {
-        let mut rewards = RewardSet::new(&RewardSection::default(), metrics(true)).unwrap();
+        let mut rewards = RewardSet::new(&RewardSection::default(), 8, metrics(true)).unwrap();
         assert_eq!(
             rewards.names(),
             ["format", "exact_match", "rouge1", "bertscore"]
@@ -397,7 +455,7 @@ mod tests {
     fn bertscore_without_an_encoder_is_refused_with_the_way_out() {
         let message = refusal(&RewardSection::default(), false);
         assert!(message.contains("set bertscore.model"), "{message}");
-        let rewards = RewardSet::new(&section("exact_match"), metrics(false)).unwrap();
+        let rewards = RewardSet::new(&section("exact_match"), 8, metrics(false)).unwrap();
         assert_eq!(rewards.names(), ["format", "exact_match", "rouge1"]);
         let monitored: Vec<&str> = rewards.monitor_only().collect();
         assert_eq!(monitored, ["format", "rouge1"]);
@@ -408,19 +466,60 @@ mod tests {
         let script = r#"read a; read b
             echo '{"index":1,"reward":null}'; echo '{"index":0,"reward":2}'; cat >/dev/null"#;
         let section = with_command("exact_match + length", "length", script);
-        let mut rewards = RewardSet::new(&section, metrics(false)).unwrap();
+        let mut rewards = RewardSet::new(&section, 8, metrics(false)).unwrap();
         let evaluated = rewards.evaluate(&[sample(LABEL), sample(LABEL)]).unwrap();
         assert_eq!(evaluated[0].total, 3.0);
         assert_eq!(evaluated[0].values.last(), Some(&Some(2.0)));
-        assert!(evaluated[1].total.is_nan(), "null makes the total missing");
+        assert_eq!(evaluated[1].total, 1.0, "null is left out of the sum");
         assert_eq!(evaluated[1].values.last(), Some(&None));
+    }
+
+    #[test]
+    fn a_completion_that_nothing_judges_has_no_reward() {
+        let script = r#"read a; echo '{"index":0,"reward":null}'; cat >/dev/null"#;
+        for formula in ["2*length", "exact_match*length"] {
+            let section = with_command(formula, "length", script);
+            let mut rewards = RewardSet::new(&section, 8, metrics(false)).unwrap();
+            assert!(
+                rewards.evaluate(&[sample(LABEL)]).unwrap()[0]
+                    .total
+                    .is_nan()
+            );
+        }
+    }
+
+    /// The values of TRL's `get_soft_overlong_punishment`.
+    #[test]
+    fn long_completions_are_punished_as_by_trl() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/grpo/losses.json");
+        let golden: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let golden = &golden["overlong"];
+        let overlong = Overlong {
+            cache: golden["soft_punish_cache"].as_u64().unwrap() as usize,
+            max_completion_length: golden["max_completion_length"].as_u64().unwrap() as usize,
+        };
+        let lengths = golden["lengths"].as_array().unwrap();
+        for (length, expected) in lengths.iter().zip(golden["rewards"].as_array().unwrap()) {
+            let found = overlong.punishment(length.as_u64().unwrap() as usize);
+            assert!(
+                (found - expected.as_f64().unwrap()).abs() < 1e-7,
+                "{length}: {found}"
+            );
+        }
+        let message = refusal(&section("exact_match + overlong"), false);
+        assert!(
+            message.contains("reward.soft_punish_cache = 0"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_command_outside_the_formula_is_monitored_and_its_null_harms_nothing() {
         let script = r#"read a; echo '{"index":0,"reward":null}'; cat >/dev/null"#;
         let section = with_command("exact_match", "length", script);
-        let mut rewards = RewardSet::new(&section, metrics(false)).unwrap();
+        let mut rewards = RewardSet::new(&section, 8, metrics(false)).unwrap();
         assert!(rewards.monitor_only().any(|name| name == "length"));
         assert_eq!(rewards.evaluate(&[sample(LABEL)]).unwrap()[0].total, 1.0);
     }
@@ -428,7 +527,7 @@ mod tests {
     #[test]
     fn a_command_that_fails_fails_the_batch() {
         let section = with_command("exact_match", "length", "exit 1");
-        let mut rewards = RewardSet::new(&section, metrics(false)).unwrap();
+        let mut rewards = RewardSet::new(&section, 8, metrics(false)).unwrap();
         let message = rewards.evaluate(&[sample(LABEL)]).unwrap_err().to_string();
         assert!(message.contains("reward command `length`"), "{message}");
     }
@@ -454,7 +553,7 @@ mod tests {
         }
         let mut section = with_command("exact_match", "length", "cat");
         section.commands[0].timeout_seconds = 1e18;
-        assert!(RewardSet::new(&section, metrics(false)).is_ok());
+        assert!(RewardSet::new(&section, 8, metrics(false)).is_ok());
     }
 
     #[test]
@@ -470,7 +569,8 @@ mod tests {
 
     #[test]
     fn division_by_zero_names_the_item_and_its_values() {
-        let mut rewards = RewardSet::new(&section("format/exact_match"), metrics(false)).unwrap();
+        let mut rewards =
+            RewardSet::new(&section("format/exact_match"), 8, metrics(false)).unwrap();
         let message = rewards
             .evaluate(&[sample("\"돼요\"가 옳다.")])
             .unwrap_err()
@@ -489,7 +589,7 @@ mod tests {
 
     #[test]
     fn the_check_tells_a_good_answer_from_a_bad_one() {
-        let mut rewards = RewardSet::new(&RewardSection::default(), metrics(true)).unwrap();
+        let mut rewards = RewardSet::new(&RewardSection::default(), 8, metrics(true)).unwrap();
         let checks = rewards.check(&sample("")).unwrap();
         let names: Vec<&str> = checks.iter().map(|check| &*check.name).collect();
         assert_eq!(

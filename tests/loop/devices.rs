@@ -24,12 +24,26 @@ fn events(folder: &Folder) -> Vec<Value> {
     events
 }
 
+/// Two optimizer steps a generation, whatever the accumulation.
+const SHARED: &str = "grpo.steps_per_generation=2A";
+
 fn trained(settings: &[&str], accumulation: usize, devices: usize) -> Folder {
     let folder = Folder::new();
+    let shared = format!("grpo.steps_per_generation={}", 2 * accumulation);
+    let settings: Vec<&str> = settings
+        .iter()
+        .map(|setting| {
+            if *setting == SHARED {
+                shared.as_str()
+            } else {
+                setting
+            }
+        })
+        .collect();
     let a = format!("grpo.gradient_accumulation_steps={accumulation}");
     let d = format!("model.num_devices={devices}");
     folder
-        .train(&[settings, &[&a, &d]].concat())
+        .train(&[&settings[..], &[&a, &d]].concat())
         .expect(0, &[&format!("×{accumulation}×{devices} = ")]);
     folder
 }
@@ -49,11 +63,13 @@ fn several_devices_are_one_with_as_much_more_accumulation_to_the_byte() {
         "grpo.batch_unit=prompts",
         "grpo.loss_type=grpo",
     ];
-    let cases: [(&str, Vec<&str>, (usize, usize)); 4] = [
+    let shared = [SHARED, "grpo.loss_type=vespo"];
+    let cases: [(&str, Vec<&str>, (usize, usize)); 5] = [
         ("plain", two.to_vec(), (1, 2)),
         ("everything", [&EVERYTHING[..], &one].concat(), (2, 2)),
         ("three", [&EVERYTHING[..], &one].concat(), (1, 3)),
         ("prompts", by_prompts.to_vec(), (2, 2)),
+        ("shared", [&shared[..], &one].concat(), (1, 2)),
     ];
     for (name, settings, (accumulation, devices)) in cases {
         println!("{name}");

@@ -275,6 +275,43 @@ fn everything_at_once_resumes_to_the_same_bytes_in_both_batch_units() {
     }
 }
 
+/// Two slices of a generation, each twice; what follows from the old policy and from entropies too.
+const SHARED_GENERATION: [&str; 8] = [
+    "grpo.per_device_train_batch_size=4",
+    "grpo.steps_per_generation=2",
+    "grpo.num_iterations=2",
+    "grpo.loss_type=cispo",
+    "grpo.epsilon_high=1.2",
+    "grpo.top_entropy_quantile=0.5",
+    "grpo.multi_objective_aggregation=normalize_then_sum",
+    "reward.soft_punish_cache=4",
+];
+
+#[test]
+fn steps_that_share_a_generation_resume_to_the_same_bytes() {
+    let whole = Folder::new();
+    whole.train(&SHARED_GENERATION).expect(0, &["÷ (1×2) × 2"]);
+    let all: Vec<usize> = (1..=32).collect();
+    assert_eq!(whole.of_events("step", "step"), all);
+    let clipped = whole.of_events("step", "cispo_clip_ratio");
+    assert_eq!(clipped.len(), 32);
+    // A generation is four steps; its first one is on the policy that sampled.
+    assert_eq!(clipped[4].as_f64(), Some(0.0));
+    assert!(!whole.of_events("step", "rewards/overlong/mean")[0].is_null());
+    for steps in [3, 4, 6, 17] {
+        let folder = Folder::new();
+        let mut trainer = folder.start(&SHARED_GENERATION);
+        trainer.wait_until("steps", |folder| {
+            folder.of_events("step", "step").len() >= steps
+        });
+        trainer.kill();
+        folder.resume().expect(0, &[]);
+        println!("killed after {steps} steps");
+        folder.expect_outcome_of(&whole);
+        assert_eq!(folder.of_events("step", "step"), all);
+    }
+}
+
 #[test]
 fn save_points_at_steps_are_answered_pruned_and_resumed_from() {
     let settings = [

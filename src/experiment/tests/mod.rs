@@ -163,7 +163,7 @@ num_few_shot = 2
             "line 3, column 10: model.device = \"gpu\": unknown device; write \"auto\", \"cpu\", \"cuda\", \"cuda:N\" or \"wgpu\"",
             "line 5, column 1: grpo.num_generation: unknown key; did you mean num_generations?",
             "line 6, column 19: grpo.num_generations = \"8\": is a string; write a whole number of at least 0, without quotes",
-            "line 7, column 13: grpo.loss_type = \"dappo\": not one of the allowed values; did you mean \"dapo\"? Allowed: \"grpo\", \"bnpo\", \"dr_grpo\", \"dapo\"",
+            "line 7, column 13: grpo.loss_type = \"dappo\": not one of the allowed values; did you mean \"dapo\"? Allowed: \"grpo\", \"bnpo\", \"dr_grpo\", \"dapo\", \"luspo\", \"cispo\", \"sapo\", \"vespo\"",
             "line 8, column 1: grpo.temperature: unknown key; did you mean rollout.temperature or inference.temperature?",
             "line 9, column 1: grpo.epsilon = 1.5: is out of range; write a number between 0 and 1, e.g. 0.2",
             "line 10, column 2: [rolout]: unknown; did you mean [rollout]?",

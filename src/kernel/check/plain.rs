@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::Output;
-use super::cases::Attended;
+use super::cases::tokens::Attended;
 use crate::kernel::softmax::AttentionMask;
 use crate::nf4::Nf4Matrix;
 

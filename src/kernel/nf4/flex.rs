@@ -7,8 +7,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
 
-use super::{CODES, CPU_FUSED_ROWS, Nf4Backend, Nf4Layout, Nf4Path, WORD, codebook, simd};
-use crate::nf4::{BLOCK, NESTED_BLOCK};
+use super::{CODES, CPU_FUSED_ROWS, Nf4Backend, Nf4Layout, Nf4Path, WORD, simd};
+use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK};
 
 /// Weights that one task decodes, whole blocks: enough to be worth a task, little enough to share out.
 const WEIGHTS_PER_TASK: usize = 1 << 16;
@@ -122,7 +122,7 @@ fn with_packed<R>(
         scales: scales.storage(),
         codes: codes.storage(),
         map: &table.storage::<f32>()[CODES..],
-        codebook: codebook(),
+        codebook: CODEBOOK,
         layout,
     })
 }

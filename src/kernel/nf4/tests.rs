@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
-use super::{CODEBOOK_BITS, CPU_FUSED_ROWS, GPU_FUSED_ROWS, Nf4Path, Nf4Tensor};
-use crate::nf4::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
+use super::{CPU_FUSED_ROWS, GPU_FUSED_ROWS, Nf4Path, Nf4Tensor};
+use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 
 /// A generator for numbers of tests, uniform in `[-1, 1)`.
 struct Numbers(u64);
@@ -22,11 +22,6 @@ impl Numbers {
     fn many(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
-}
-
-/// Not the real map of scales, but as uneven.
-fn map() -> [f32; 256] {
-    std::array::from_fn(|code| ((code as f32 - 127.0) / 128.0).powi(3))
 }
 
 fn matrix(rows: usize, columns: usize, double: bool) -> Nf4Matrix {
@@ -65,9 +60,9 @@ fn decoded(matrix: &Nf4Matrix) -> Vec<f32> {
                     codes,
                     nested,
                     offset,
-                } => map()[codes[block] as usize] * nested[block / NESTED_BLOCK] + offset,
+                } => dynamic_map()[codes[block] as usize] * nested[block / NESTED_BLOCK] + offset,
             };
-            f32::from_bits(CODEBOOK_BITS[code as usize]) * scale
+            CODEBOOK[code as usize] * scale
         })
         .collect()
 }
@@ -119,7 +114,7 @@ fn check_dequantize(device: &Device) {
     for (rows, columns) in SHAPES {
         for double in [false, true] {
             let matrix = matrix(rows, columns, double);
-            let weight = Nf4Tensor::new(&matrix, &map(), device);
+            let weight = Nf4Tensor::new(&matrix, device);
             assert_eq!(weight.dims(), [rows, columns]);
             let (found, expected) = (values(weight.dequantize(DType::F32)), decoded(&matrix));
             let worst = found
@@ -150,7 +145,7 @@ fn check_linear(
     for &(rows, columns) in shapes {
         for double in [false, true] {
             let matrix = matrix(rows, columns, double);
-            let weight = Nf4Tensor::new(&matrix, &map(), device);
+            let weight = Nf4Tensor::new(&matrix, device);
             for &count in counts {
                 // A few bits each, so that f16 holds them as they are.
                 let x: Vec<f32> = Numbers(7)
@@ -180,7 +175,7 @@ fn check_linear(
 fn check_gradient(device: &Device, counts: &[usize], shapes: &[(usize, usize)], tolerance: f32) {
     for &(rows, columns) in shapes {
         let matrix = matrix(rows, columns, true);
-        let weight = Nf4Tensor::new(&matrix, &map(), device);
+        let weight = Nf4Tensor::new(&matrix, device);
         let dense: Tensor<2> =
             Tensor::from_data(TensorData::new(decoded(&matrix), [rows, columns]), device);
         for &count in counts {
@@ -232,7 +227,7 @@ fn the_gradient_is_that_with_the_dense_weight() {
 #[test]
 fn a_row_has_the_same_bits_in_any_batch() {
     let (rows, columns) = (301, 576);
-    let weight = Nf4Tensor::new(&matrix(rows, columns, true), &map(), &Device::flex());
+    let weight = Nf4Tensor::new(&matrix(rows, columns, true), &Device::flex());
     let x: Tensor<2> = Tensor::from_data(
         TensorData::new(Numbers(5).many(16 * columns), [16, columns]),
         &Device::flex(),
@@ -246,7 +241,7 @@ fn a_row_has_the_same_bits_in_any_batch() {
 
 #[test]
 fn rows_that_are_cut_from_a_larger_tensor_are_read_where_they_are() {
-    let weight = Nf4Tensor::new(&matrix(16, 64, false), &map(), &Device::flex());
+    let weight = Nf4Tensor::new(&matrix(16, 64, false), &Device::flex());
     let x: Tensor<2> = Tensor::random([64, 9], Distribution::Default, &Device::flex()).transpose();
     let (cut, whole) = (x.clone().narrow(0, 2, 3), values(weight.linear(x)));
     assert_eq!(values(weight.linear(cut)), whole[2 * 16..5 * 16]);
@@ -254,7 +249,7 @@ fn rows_that_are_cut_from_a_larger_tensor_are_read_where_they_are() {
 
 #[test]
 fn memory_is_about_half_a_byte_a_weight() {
-    let weight = Nf4Tensor::new(&matrix(512, 512, true), &map(), &Device::flex());
+    let weight = Nf4Tensor::new(&matrix(512, 512, true), &Device::flex());
     let blocks = 512 * 512 / BLOCK;
     assert_eq!(
         weight.bytes(),

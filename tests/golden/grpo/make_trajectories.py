@@ -13,9 +13,9 @@ What is ours:
 - the completions are fixed and come in through TRL's own hook `rollout_func`; the rewards are fixed;
 - TRL shuffles the rows of a generation batch before it cuts it into micro-batches
   (`shuffle_sequence_dict`); here that is the identity, so micro-batch i holds the rows in order;
-- the adapter is created by TRL through PEFT (so that the reference is the adapter switched off; a
-  ready-made PeftModel would get a second adapter "ref" as reference) and then filled with the values
-  of initial_adapter/, where B is not zero;
+- the adapter is created by TRL through PEFT (so that the reference is the adapter switched off) and
+  then filled with the values of initial_adapter/, where B is not zero; where a case is `continued` it comes
+  as a ready-made PeftModel, which gets a second adapter "ref" as reference;
 - `_compute_loss` is wrapped only to write down what it was given and what it returned.
 
 Keys of trajectories.json. `prompts`, `completions` [prompt][generation], `rewards` [prompt][generation],
@@ -45,7 +45,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import trl.trainer.grpo_trainer as grpo_trainer
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -102,6 +102,20 @@ CASES = {
     ),
     "h_dapo_mask_truncated": dict(loss_type="dapo", mask_truncated_completions=True),
     "i_grpo_kl_two_iterations": dict(loss_type="grpo", beta=0.1, num_iterations=2, scale_rewards="none"),
+    "j_cispo_two_iterations": dict(loss_type="cispo", epsilon_high=1.05, num_iterations=2),
+    "k_sapo_two_iterations_batch": dict(loss_type="sapo", num_iterations=2, scale_rewards="batch"),
+    "l_vespo_two_iterations": dict(loss_type="vespo", num_iterations=2),
+    "m_luspo_sequence_two_iterations": dict(
+        loss_type="luspo", importance_sampling_level="sequence", num_iterations=2, learning_rate=2e-3
+    ),
+    "n_dapo_entropy": dict(loss_type="dapo", top_entropy_quantile=0.5, num_iterations=2),
+    # One prompt a step: the second step of a generation trains on what the policy before the first sampled.
+    "o_dapo_steps_per_generation": dict(loss_type="dapo", per_device_train_batch_size=4, steps_per_generation=2),
+    "p_grpo_steps_per_generation_two_iterations": dict(
+        loss_type="grpo", per_device_train_batch_size=4, steps_per_generation=2, num_iterations=2
+    ),
+    # Training goes on from an adapter that is there: TRL keeps a copy of it as the reference policy.
+    "q_grpo_kl_continued": dict(loss_type="grpo", beta=0.2, continued=True),
 }
 
 
@@ -185,6 +199,7 @@ class RecordingTrainer(GRPOTrainer):
 
 def run(name, prompts, completions, attention):
     settings = {**COMMON, **CASES[name]}
+    options = {key: value for key, value in settings.items() if key != "continued"}
     with tempfile.TemporaryDirectory() as output:
         arguments = GRPOConfig(
             output_dir=output,
@@ -199,7 +214,7 @@ def run(name, prompts, completions, attention):
             shuffle_dataset=False,
             disable_tqdm=True,
             seed=42,
-            **settings,
+            **options,
         )
         by_text = {" ".join(f"t{token}" for token in prompt): index for index, prompt in enumerate(prompts)}
 
@@ -218,13 +233,18 @@ def run(name, prompts, completions, attention):
 
         torch.manual_seed(0)
         model = base_model(attention)
+        vocab_size = model.config.vocab_size
+        peft_config = LoraConfig(task_type="CAUSAL_LM", **LORA)
+        if settings.get("continued"):
+            model = PeftModel.from_pretrained(model, HERE / "initial_adapter", is_trainable=True)
+            peft_config = None
         trainer = RecordingTrainer(
             model=model,
             args=arguments,
             reward_funcs=fixed_reward,
             train_dataset=Dataset.from_dict({"prompt": list(by_text)}),
-            processing_class=tokenizer(model.config.vocab_size),
-            peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA),
+            processing_class=tokenizer(vocab_size),
+            peft_config=peft_config,
             rollout_func=rollout,
         )
         set_peft_model_state_dict(trainer.model, load_file(HERE / "initial_adapter" / "adapter_model.safetensors"))

@@ -31,7 +31,9 @@ pub enum LineKind {
 
 /// B, G, A and D, and what B counts.
 pub fn head(experiment: &Experiment) -> String {
-    let BatchArithmetic { b, g, a, d, unit } = experiment.batch();
+    let BatchArithmetic {
+        b, g, a, d, unit, ..
+    } = experiment.batch();
     format!("B {b}  G {g}  A {a}  D {d}  B in {unit}")
 }
 
@@ -59,7 +61,9 @@ fn line(kind: LineKind, text: String) -> BatchLine {
 
 /// A convention worked out.
 fn row(batch: &BatchArithmetic, in_force: bool) -> BatchLine {
-    let BatchArithmetic { b, g, a, d, unit } = *batch;
+    let BatchArithmetic {
+        b, g, a, d, unit, ..
+    } = *batch;
     match (batch.fault(), in_force) {
         (Some(fault), true) => return line(LineKind::Broken, format!("{unit}: {fault}")),
         (Some(fault), false) => {
@@ -131,12 +135,9 @@ fn worked_out(
     prompts: usize,
     horizon: &Horizon,
 ) -> Result<String, String> {
-    let per_step = batch.prompts_per_step();
     let batches = batch.steps_per_epoch(prompts);
-    if batches == 0 {
-        return Err(format!(
-            "{prompts} prompts do not fill one step of {per_step}: lower B, A or D"
-        ));
+    if let Some(fault) = batch.too_few(prompts) {
+        return Err(format!("{fault}: lower B, A or D"));
     }
     let iterations = horizon.num_iterations;
     let steps = batches.saturating_mul(iterations);
@@ -151,7 +152,8 @@ fn worked_out(
         None => format!("{} epochs = {total} steps", horizon.epochs),
     };
     Ok(format!(
-        "{prompts} prompts ÷ {per_step} = {per_epoch}, {dropped} dropped; {whole}"
+        "{prompts} prompts {} = {per_epoch}, {dropped} dropped; {whole}",
+        batch.division()
     ))
 }
 

@@ -1,0 +1,197 @@
+//! What a layer does between its products.
+
+use burn::tensor::Tensor;
+
+use super::super::{Case, Comparison, Inputs, bits, plain};
+use super::{EPS, values};
+use crate::kernel::dropout::dropout;
+use crate::kernel::rms_norm::rms_norm;
+use crate::kernel::softmax::{AttentionMask, masked_softmax, softmax_backward};
+use crate::kernel::swiglu::swiglu;
+
+pub(super) fn norm(inputs: &Inputs, rows: usize, width: usize) -> Case {
+    let (x, weight) = (
+        inputs.noise([rows, width], 7, 3.0),
+        inputs.noise([1, width], 8, 1.0),
+    );
+    let expected = (x.clone(), weight.clone());
+    Case {
+        kernel: "rms_norm",
+        shape: format!("{rows}×{width}"),
+        bytes: 2 * rows * width * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| vec![rms_norm(x.clone(), &weight, EPS).into()]),
+        plain: Box::new(move |_| {
+            let (x, weight) = expected.clone();
+            values(vec![plain::rms_norm(x, weight, EPS).into()])
+        }),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn norm_gradient(inputs: &Inputs, rows: usize, width: usize) -> Case {
+    let (x, weight) = (
+        inputs.noise([rows, width], 7, 3.0),
+        inputs.noise([1, width], 8, 1.0),
+    );
+    let gradient = inputs.noise([rows, width], 9, 1.0);
+    let run = move |norm: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+        let [x, weight] = [&x, &weight].map(|t| t.clone().autodiff().require_grad());
+        let y = norm(x.clone(), weight.clone());
+        plain::gradients(y, &gradient, &[x, weight])
+    };
+    let expected = run.clone();
+    Case {
+        kernel: "rms_norm, gradients",
+        shape: format!("{rows}×{width}"),
+        bytes: 3 * rows * width * inputs.size(),
+        tolerance: inputs.tolerance(2e-5),
+        has_reference: true,
+        run: Box::new(move |_| run(&|x, weight| rms_norm(x, &weight, EPS))),
+        plain: Box::new(move |_| values(expected(&|x, weight| plain::rms_norm(x, weight, EPS)))),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn gated(inputs: &Inputs, rows: usize, width: usize) -> Case {
+    let (gate, up) = (
+        inputs.noise([rows, width], 10, 8.0),
+        inputs.noise([rows, width], 11, 2.0),
+    );
+    let expected = (gate.clone(), up.clone());
+    Case {
+        kernel: "swiglu",
+        shape: format!("{rows}×{width}"),
+        bytes: 3 * rows * width * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| vec![swiglu(gate.clone(), up.clone()).into()]),
+        plain: Box::new(move |_| {
+            let (gate, up) = expected.clone();
+            values(vec![plain::swiglu(gate, up).into()])
+        }),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn gated_gradient(inputs: &Inputs, rows: usize, width: usize) -> Case {
+    let (gate, up) = (
+        inputs.noise([rows, width], 10, 8.0),
+        inputs.noise([rows, width], 11, 2.0),
+    );
+    let gradient = inputs.noise([rows, width], 12, 1.0);
+    let run = move |swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+        let [gate, up] = [&gate, &up].map(|t| t.clone().autodiff().require_grad());
+        plain::gradients(swiglu(gate.clone(), up.clone()), &gradient, &[gate, up])
+    };
+    let expected = run.clone();
+    Case {
+        kernel: "swiglu, gradients",
+        shape: format!("{rows}×{width}"),
+        bytes: 5 * rows * width * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| run(swiglu)),
+        plain: Box::new(move |_| values(expected(plain::swiglu))),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn dropped(inputs: &Inputs, rows: usize, width: usize) -> Case {
+    const SALT: u32 = 77;
+    const RATE: f64 = 0.3;
+    let x = inputs.noise([rows, width], 13, 1.0);
+    let words: Vec<u32> = (0..rows as u32 * 2).map(|i| bits(i, 14)).collect();
+    let keys = inputs.int_tensor(
+        words.iter().map(|word| word.cast_signed()).collect(),
+        [rows, 2],
+    );
+    let given = x.clone();
+    Case {
+        kernel: "dropout",
+        shape: format!("{rows}×{width}"),
+        bytes: 2 * rows * width * inputs.size(),
+        // A value that is dropped on one side alone is an error of about 1.
+        tolerance: inputs.tolerance(1e-6),
+        has_reference: true,
+        run: Box::new(move |_| vec![dropout(x.clone(), keys.clone(), SALT, RATE).into()]),
+        plain: Box::new(move |_| {
+            let x = super::super::values(given.clone());
+            Comparison::Values(vec![plain::dropout(&x, &words, width, SALT, RATE)])
+        }),
+        is_always_plain: false,
+    }
+}
+
+/// Scores of `batch` prompts and key heads, `rows` queries of which `width` follow one another.
+pub(super) fn mask(
+    [batch, rows]: [usize; 2],
+    prefix: usize,
+    width: usize,
+) -> (AttentionMask, Vec<i32>, [usize; 3]) {
+    // Two heads share a prefix; of it some columns are padding.
+    let heads = 2;
+    let mask = match prefix {
+        0 => AttentionMask::causal(width),
+        _ => AttentionMask::after_prefix(prefix, heads, width, width),
+    };
+    let lengths = (0..batch / heads)
+        .map(|i| (prefix - i % prefix.max(1)) as i32)
+        .collect();
+    let rows = rows.next_multiple_of(width);
+    (mask, lengths, [batch, rows, prefix + width])
+}
+
+pub(super) fn softmax(inputs: &Inputs, batch: [usize; 2], prefix: usize, width: usize) -> Case {
+    let scale = 0.3;
+    let (mask, lengths, shape) = mask(batch, prefix, width);
+    let scores = inputs.noise(shape, 15, 10.0);
+    let prefixes = inputs.int_tensor(lengths.clone(), [lengths.len()]);
+    let prefixes = (prefix > 0).then_some(prefixes);
+    let given = scores.clone();
+    Case {
+        kernel: "masked_softmax",
+        shape: format!("{}×{}×{}", shape[0], shape[1], shape[2]),
+        bytes: 2 * shape.iter().product::<usize>() * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| {
+            vec![masked_softmax(scores.clone(), scale, mask, prefixes.as_ref()).into()]
+        }),
+        plain: Box::new(move |_| {
+            let scores = super::super::values(given.clone());
+            Comparison::Values(vec![plain::softmax(&scores, shape, scale, mask, &lengths)])
+        }),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn softmax_gradient(
+    inputs: &Inputs,
+    batch: [usize; 2],
+    prefix: usize,
+    width: usize,
+) -> Case {
+    let scale = 0.3;
+    let (_, _, shape) = mask(batch, prefix, width);
+    let weights = inputs.noise(shape, 16, 0.1);
+    let gradient = inputs.noise(shape, 17, 1.0);
+    let given = (weights.clone(), gradient.clone());
+    Case {
+        kernel: "softmax_backward",
+        shape: format!("{}×{}×{}", shape[0], shape[1], shape[2]),
+        bytes: 3 * shape.iter().product::<usize>() * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| {
+            vec![softmax_backward(gradient.clone(), weights.clone(), scale).into()]
+        }),
+        plain: Box::new(move |_| {
+            let (weights, gradient) = given.clone();
+            let sum = (gradient.clone() * weights.clone()).sum_dim(2);
+            values(vec![((gradient - sum) * weights * scale).into()])
+        }),
+        is_always_plain: false,
+    }
+}

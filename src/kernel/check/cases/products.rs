@@ -1,0 +1,136 @@
+//! Products with a weight, dense or in NF4.
+
+use rayon::prelude::*;
+
+use super::super::{Case, Comparison, Inputs, bits, noise, plain};
+use super::{HIDDEN, REFERENCE_ROWS, values};
+use crate::kernel::linear::few_rows_linear;
+use crate::kernel::nf4::{Nf4Path, Nf4Tensor};
+use crate::nf4::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
+
+/// A weight of random bits.
+pub(super) fn matrix(rows: usize, columns: usize, double: bool, seed: u32) -> Nf4Matrix {
+    let (weights, blocks) = (rows * columns, (rows * columns).div_ceil(BLOCK));
+    let byte = |i: usize, seed: u32| (bits(i as u32, seed) >> 8) as u8;
+    let scales = match double {
+        true => Scales::Double {
+            codes: (0..blocks).map(|i| byte(i, seed + 1)).collect(),
+            nested: noise(blocks.div_ceil(NESTED_BLOCK), seed + 2, 0.01)
+                .into_iter()
+                .map(|x| x + 0.03)
+                .collect(),
+            offset: 0.07,
+        },
+        false => Scales::Plain(
+            noise(blocks, seed, 0.05)
+                .into_iter()
+                .map(|x| x + 0.1)
+                .collect(),
+        ),
+    };
+    let mut packed: Vec<u8> = (0..weights.div_ceil(2))
+        .into_par_iter()
+        .map(|i| byte(i, seed))
+        .collect();
+    if weights % 2 == 1
+        && let Some(last) = packed.last_mut()
+    {
+        *last = *last & 0xf0 | 7;
+    }
+    Nf4Matrix {
+        rows,
+        columns,
+        packed,
+        scales,
+    }
+}
+
+pub(super) fn dequantize(inputs: &Inputs, out: usize, columns: usize, double: bool) -> Case {
+    let matrix = matrix(out, columns, double, 1);
+    let weight = Nf4Tensor::new(&matrix, &inputs.compute.device);
+    let dtype = inputs.compute.dtype;
+    Case {
+        kernel: "nf4 dequantize",
+        shape: format!("{out}×{columns}"),
+        bytes: weight.bytes() + out * columns * inputs.size(),
+        tolerance: inputs.tolerance(1e-6),
+        has_reference: true,
+        run: Box::new(move |_| vec![weight.dequantize(dtype).into()]),
+        plain: Box::new(move |_| Comparison::Values(vec![matrix.dequantize()])),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn nf4(
+    inputs: &Inputs,
+    [rows, out, columns]: [usize; 3],
+    double: bool,
+    path: Nf4Path,
+) -> Case {
+    let matrix = matrix(out, columns, double, 1);
+    let (device, copies) = (&inputs.compute.device, inputs.copies);
+    let weights: Vec<Nf4Tensor> = (0..copies)
+        .map(|_| Nf4Tensor::new(&matrix, device))
+        .collect();
+    let x = inputs.noise([rows, columns], 3, 1.0);
+    let y = plain::product(x.clone(), &matrix);
+    Case {
+        kernel: match path {
+            Nf4Path::Fused => "nf4 linear, fused",
+            Nf4Path::Dense => "nf4 linear, dense",
+            Nf4Path::Auto => "nf4 linear",
+        },
+        shape: format!("{rows}×{columns} → {out}"),
+        bytes: weights[0].bytes() + rows * (out + columns) * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: rows <= REFERENCE_ROWS || out < HIDDEN / 4,
+        run: Box::new(move |i| vec![weights[i % copies].linear_by(x.clone(), path).into()]),
+        plain: Box::new(move |_| values(vec![y().into()])),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn nf4_gradient(
+    inputs: &Inputs,
+    [rows, out, columns]: [usize; 3],
+    double: bool,
+) -> Case {
+    let matrix = matrix(out, columns, double, 1);
+    let weight = Nf4Tensor::new(&matrix, &inputs.compute.device);
+    let x = inputs.noise([rows, columns], 3, 1.0);
+    let gradient = inputs.noise([rows, out], 4, 1.0);
+    let expected = plain::product_gradient(gradient.clone(), &matrix);
+    Case {
+        kernel: "nf4 linear, gradient",
+        shape: format!("{rows}×{columns} → {out}"),
+        bytes: weight.bytes() + rows * (out + columns) * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| {
+            let x = x.clone().autodiff().require_grad();
+            plain::gradients(weight.linear(x.clone()), &gradient, &[x])
+        }),
+        plain: Box::new(move |_| values(vec![expected().into()])),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn dense(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
+    let weights = inputs.copies_of_noise([out, columns], 5, 0.1);
+    let copies = inputs.copies;
+    let x = inputs.noise([rows, columns], 6, 1.0);
+    let expected = (x.clone(), weights[0].clone());
+    Case {
+        kernel: "linear, dense",
+        shape: format!("{rows}×{columns} → {out}"),
+        bytes: (rows * (out + columns) + out * columns) * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: rows <= REFERENCE_ROWS || out < HIDDEN / 4,
+        run: Box::new(move |i| vec![few_rows_linear(x.clone(), &weights[i % copies]).into()]),
+        plain: Box::new(move |_| {
+            let (x, weight) = expected.clone();
+            values(vec![x.matmul(weight.transpose()).into()])
+        }),
+        is_always_plain: false,
+    }
+}
