@@ -93,6 +93,7 @@ static ALLOCATOR: Counting = Counting;
 #[derive(Clone, Debug)]
 struct Case {
     name: &'static str,
+    model_type: &'static str,
     vocabulary: usize,
     hidden: usize,
     inner: usize,
@@ -116,6 +117,7 @@ impl Default for Case {
     fn default() -> Self {
         Self {
             name: "plain",
+            model_type: "llama",
             vocabulary: 8192,
             hidden: 384,
             inner: 1024,
@@ -148,6 +150,9 @@ fn cases() -> Vec<Case> {
         Case { name: "wide", hidden: 640, inner: 2560, heads: (10, 2, 64), layers: 2, ..plain() },
         Case { name: "one key head a query", heads: (12, 12, 32), ..plain() },
         Case { name: "all linear, r = 64", targets: TargetModules::all_linear(), rank: 64, ..plain() },
+        Case { name: "biases", model_type: "qwen2", ..plain() },
+        Case { name: "norms of heads", model_type: "qwen3", ..plain() },
+        Case { name: "norms of wide heads", model_type: "qwen3", heads: (12, 4, 64), targets: TargetModules::all_linear(), ..plain() },
         Case { name: "only queries", targets: TargetModules::new(&[TargetModule::QProj]), ..plain() },
         Case { name: "dropout", dropout: 0.1, ..plain() },
         Case { name: "accumulation", batch: (1, 8, 3), rank: 32, ..plain() },
@@ -167,7 +172,7 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn config(&self) -> LlamaConfig {
         LlamaConfig::from_json(&serde_json::json!({
-            "model_type": "llama", "vocab_size": self.vocabulary, "hidden_size": self.hidden,
+            "model_type": self.model_type, "vocab_size": self.vocabulary, "hidden_size": self.hidden,
             "intermediate_size": self.inner, "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads.0, "num_key_value_heads": self.heads.1,
             "head_dim": self.heads.2, "tie_word_embeddings": self.is_tied,

@@ -43,8 +43,8 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// Folders of the same form of base: dense, in four bits as stored, in four bits quantised here with
-/// scales in 32 and in 8 bits.
-const BASES: [(&str, WeightFormat); 4] = [
+/// scales in 32 and in 8 bits; with biases on queries, keys and values, and with norms of heads.
+const BASES: [(&str, WeightFormat); 6] = [
     ("model/tiny_llama", WeightFormat::Dense),
     ("nf4/nf4", WeightFormat::Dense),
     (
@@ -54,6 +54,8 @@ const BASES: [(&str, WeightFormat); 4] = [
         },
     ),
     ("nf4/plain", WeightFormat::Nf4 { double_quant: true }),
+    ("model/tiny_qwen2", WeightFormat::Dense),
+    ("model/tiny_qwen3", WeightFormat::Dense),
 ];
 
 fn load((folder, format): (&str, WeightFormat), compute: &Compute) -> Llama {

@@ -97,6 +97,28 @@ section! {
     }
 }
 
+/// Variables of a chat template that are not for `data.chat_template_kwargs`, with what to do instead.
+pub(super) const TEMPLATE_VARIABLES: [(&str, &str); 9] = [
+    (
+        "messages",
+        "messages are made of the questions and data.system_prompt",
+    ),
+    ("tools", "prompts here have no tools"),
+    ("documents", "prompts here have no documents"),
+    (
+        "add_generation_prompt",
+        "a prompt ends where the answer begins, always",
+    ),
+    ("continue_final_message", "prompts here end with a question"),
+    ("chat_template", "write data.chat_template"),
+    (
+        "date_string",
+        "write data.date_string, which strftime_now follows too",
+    ),
+    ("strftime_now", "write data.date_string to pin the date"),
+    ("raise_exception", "it is a function of the template"),
+];
+
 impl DataSection {
     /// The file with the right answers: `labels`, else `eval`.
     pub fn labels_path(&self) -> &Path {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::BatchUnit;
 use super::choices::{DeviceChoice, LossType, LrSchedulerType, RougeTokenizer, SaveStrategy};
-use super::sections::{BUILT_IN_REWARDS, RewardCommand};
+use super::sections::{BUILT_IN_REWARDS, RewardCommand, TEMPLATE_VARIABLES};
 use super::{Experiment, Fault};
 
 /// Every broken rule. Rules that involve a key of `refused` are left out: its value could not be
@@ -177,6 +177,14 @@ impl Rules<'_> {
             "needs records to draw examples from",
             "write few_shot = \"data/…/train.json\" under [data], or num_few_shot = 0",
         );
+        for (name, instead) in TEMPLATE_VARIABLES {
+            self.require(
+                "data.chat_template_kwargs",
+                !data.chat_template_kwargs.contains_key(name),
+                format!("names {name}, which is not free for a template"),
+                format!("leave it out: {instead}"),
+            );
+        }
     }
 
     fn batch(&mut self) {

@@ -183,6 +183,23 @@ pub(super) fn input_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     tokens.all() * inputs.decoder.hidden_size as f64 * inputs.value_bytes as f64
 }
 
+/// Values of a token that the norms of heads keep for their gradients: queries and keys as they were,
+/// and an f32 for each head. A bias keeps nothing.
+fn before_head_norms(inputs: &Inputs) -> f64 {
+    let Widths {
+        queries,
+        keys,
+        heads,
+        key_heads,
+        ..
+    } = Widths::of(inputs);
+    let roots = (heads + key_heads) * F32 / inputs.value_bytes as f64;
+    match inputs.decoder.family.has_qk_norm() {
+        true => queries + keys + roots,
+        false => 0.0,
+    }
+}
+
 /// Bytes that a layer holds while it is computed again and differentiated, with the gradient of its
 /// output and without its input.
 pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
@@ -211,7 +228,8 @@ pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
 
     // Queries, keys and values under autodiff, from the beginning to the end.
     let heads = [QProj, KProj, VProj];
-    let tracked = all * (queries + 2.0 * keys + kept(&heads, hidden) + rank(&heads));
+    let normed = before_head_norms(inputs);
+    let tracked = all * (queries + 2.0 * keys + normed + kept(&heads, hidden) + rank(&heads));
 
     let (chunk, has_several) = chunk(inputs, tokens);
     let rest = [OProj, GateProj, UpProj, DownProj];

@@ -73,7 +73,7 @@ impl Llama {
         let mut per_layer = Vec::with_capacity(self.layers.len());
         for (i, input) in inputs.into_iter().enumerate().rev() {
             let leaves: Vec<Tensor<2>> = self.layers[i]
-                .parameters()
+                .parameters(self.config.family)
                 .into_iter()
                 .map(|(_, tensor)| leaf(tensor))
                 .collect();

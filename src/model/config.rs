@@ -1,11 +1,16 @@
-//! `config.json` of a Hugging Face folder, as far as the Llama family uses it.
+//! `config.json` of a Hugging Face folder, as far as the decoder uses it. What a family leaves out
+//! has the value that transformers gives it, and what would be computed wrongly is refused.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::family::Family;
 use crate::nf4::stored_in_nf4;
+
+#[cfg(test)]
+mod tests;
 
 /// Logits computed at once by the training head; 16 Mi of them are 64 MiB in f32.
 pub const LOGITS_PER_CHUNK: usize = 16 << 20;
@@ -24,9 +29,11 @@ pub const MAX_ROLLOUT_ROWS: usize = 256;
 /// side. A constant, so that results do not depend on the number of cores.
 pub const CPU_ROLLOUT_ROWS: usize = 32;
 
-/// Shape and constants of a Llama-family decoder, under its checkpoint names.
+/// Shape and constants of a decoder, under the names that Llama's checkpoints have for them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
+    /// Which additions to Llama it has, and what its tensors are called.
+    pub family: Family,
     /// Tokens the embedding and the head know.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -107,64 +114,54 @@ impl LlamaConfig {
     /// # Errors
     /// As [`LlamaConfig::from_dir`].
     pub fn from_json(json: &Value) -> Result<Self> {
-        let model_type = json
-            .get("model_type")
-            .and_then(Value::as_str)
-            .unwrap_or("(none)");
-        if model_type != "llama" {
-            bail!(
-                "model_type {model_type:?} is not supported; supported: \"llama\" (Llama 2/3, Midm 2.0, Kanana, HyperCLOVAX-SEED text, SmolLM2)"
-            );
-        }
-        refuse_unsupported(json)?;
-        let hidden_size = positive(json, "hidden_size")?;
-        let num_attention_heads = positive(json, "num_attention_heads")?;
-        let num_key_value_heads =
-            optional_positive(json, "num_key_value_heads")?.unwrap_or(num_attention_heads);
-        let head_dim = match optional_positive(json, "head_dim")? {
-            Some(head_dim) => head_dim,
-            None if hidden_size.is_multiple_of(num_attention_heads) => {
-                hidden_size / num_attention_heads
-            }
-            None => bail!(
-                "hidden_size = {hidden_size} is not a multiple of num_attention_heads = {num_attention_heads} and head_dim is absent"
-            ),
-        };
-        if !num_attention_heads.is_multiple_of(num_key_value_heads) {
-            bail!(
-                "num_attention_heads = {num_attention_heads} is not a multiple of num_key_value_heads = {num_key_value_heads}"
-            );
-        }
-        if !head_dim.is_multiple_of(2) {
-            bail!("head_dim = {head_dim} is odd; rotary embeddings need an even width");
-        }
+        let family = Family::of(json)?;
+        let keys = Keys::of(family);
+        let max_position_embeddings = optional_positive(json, "max_position_embeddings")?
+            .unwrap_or(keys.default_max_position_embeddings);
+        refuse_unsupported(json, family, keys.hidden_act)?;
+        refuse_windows(json, family, max_position_embeddings)?;
         let (rope_theta, rope_scaling) = rope(json)?;
-        Ok(Self {
+        let config = Self {
+            family,
             vocab_size: positive(json, "vocab_size")?,
-            hidden_size,
+            hidden_size: positive(json, "hidden_size")?,
             intermediate_size: positive(json, "intermediate_size")?,
-            num_hidden_layers: positive(json, "num_hidden_layers")?,
-            num_attention_heads,
-            num_key_value_heads,
-            head_dim,
-            rms_norm_eps: json
-                .get("rms_norm_eps")
-                .and_then(Value::as_f64)
-                .unwrap_or(1e-6),
+            num_hidden_layers: positive(json, keys.num_hidden_layers)?,
+            num_attention_heads: positive(json, "num_attention_heads")?,
+            num_key_value_heads: key_value_heads(json, family)?,
+            head_dim: head_dim(json, family)?,
+            rms_norm_eps: rms_norm_eps(json, family, keys.rms_norm_eps)?,
             rope_theta,
             rope_scaling,
-            max_position_embeddings: optional_positive(json, "max_position_embeddings")?
-                .unwrap_or(2048),
+            max_position_embeddings,
             tie_word_embeddings: json
                 .get("tie_word_embeddings")
                 .and_then(Value::as_bool)
-                .unwrap_or(false),
+                .unwrap_or(keys.is_tied_by_default),
             initializer_range: json
                 .get("initializer_range")
                 .and_then(Value::as_f64)
                 .unwrap_or(0.02),
             stored_in_nf4: stored_in_nf4(json)?,
-        })
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if !heads.is_multiple_of(kv_heads) {
+            bail!(
+                "num_attention_heads = {heads} is not a multiple of num_key_value_heads = {kv_heads}"
+            );
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            bail!(
+                "head_dim = {} is odd; rotary embeddings need an even width",
+                self.head_dim
+            );
+        }
+        Ok(())
     }
 
     /// Width of all query heads together.
@@ -187,30 +184,117 @@ impl LlamaConfig {
         (self.head_dim as f64).powf(-0.5)
     }
 
+    /// Parameters that the family adds to a layer: biases, and norms of heads.
+    fn small_parameters(&self) -> usize {
+        let mut count = 0;
+        if self.family.has_qkv_bias() {
+            count += self.query_size() + 2 * self.key_value_size();
+        }
+        if self.family.has_qk_norm() {
+            count += 2 * self.head_dim;
+        }
+        count
+    }
+
     /// Parameters in all, the tied head counted once.
     pub fn parameter_count(&self) -> usize {
         let attention = self.hidden_size * (2 * self.query_size() + 2 * self.key_value_size());
         let mlp = 3 * self.hidden_size * self.intermediate_size;
-        let layer = attention + mlp + 2 * self.hidden_size;
+        let layer = attention + mlp + 2 * self.hidden_size + self.small_parameters();
         let embeddings =
             self.vocab_size * self.hidden_size * if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * layer + embeddings + self.hidden_size
     }
 }
 
+/// Where families name or default a value otherwise.
+struct Keys {
+    num_hidden_layers: &'static str,
+    rms_norm_eps: &'static str,
+    hidden_act: &'static str,
+    is_tied_by_default: bool,
+    default_max_position_embeddings: usize,
+}
+
+impl Keys {
+    fn of(family: Family) -> Self {
+        let llama = Self {
+            num_hidden_layers: "num_hidden_layers",
+            rms_norm_eps: "rms_norm_eps",
+            hidden_act: "hidden_act",
+            is_tied_by_default: false,
+            default_max_position_embeddings: 2048,
+        };
+        match family {
+            Family::Llama => llama,
+            Family::Mistral => Self {
+                default_max_position_embeddings: 131_072,
+                ..llama
+            },
+            Family::Qwen2 | Family::Qwen3 => Self {
+                default_max_position_embeddings: 32_768,
+                ..llama
+            },
+            Family::Exaone => Self {
+                num_hidden_layers: "num_layers",
+                rms_norm_eps: "layer_norm_epsilon",
+                hidden_act: "activation_function",
+                // transformers 4 writes the key only where it differs from its own default, true.
+                is_tied_by_default: true,
+                ..llama
+            },
+        }
+    }
+}
+
+fn rms_norm_eps(json: &Value, family: Family, key: &str) -> Result<f64> {
+    match json.get(key).and_then(Value::as_f64) {
+        Some(epsilon) => Ok(epsilon),
+        // Two releases of its remote code have two defaults.
+        None if family == Family::Exaone => bail!("the number {key:?} is missing"),
+        None => Ok(1e-6),
+    }
+}
+
+fn key_value_heads(json: &Value, family: Family) -> Result<usize> {
+    let heads = positive(json, "num_attention_heads")?;
+    // Absent, it is a number of transformers' own for these: 8 for Mistral, 32 for Qwen.
+    if matches!(family, Family::Mistral | Family::Qwen2 | Family::Qwen3)
+        && json.get("num_key_value_heads").is_none()
+    {
+        bail!("the key \"num_key_value_heads\" is missing");
+    }
+    Ok(optional_positive(json, "num_key_value_heads")?.unwrap_or(heads))
+}
+
+fn head_dim(json: &Value, family: Family) -> Result<usize> {
+    if let Some(head_dim) = optional_positive(json, "head_dim")? {
+        return Ok(head_dim);
+    }
+    // Whatever the other sizes are; transformers' default.
+    if family == Family::Qwen3 {
+        return Ok(128);
+    }
+    let hidden_size = positive(json, "hidden_size")?;
+    let heads = positive(json, "num_attention_heads")?;
+    if !hidden_size.is_multiple_of(heads) {
+        bail!(
+            "hidden_size = {hidden_size} is not a multiple of num_attention_heads = {heads} and head_dim is absent"
+        );
+    }
+    Ok(hidden_size / heads)
+}
+
 /// Features that would be computed wrongly rather than not at all.
-fn refuse_unsupported(json: &Value) -> Result<()> {
+fn refuse_unsupported(json: &Value, family: Family, hidden_act: &str) -> Result<()> {
     let present = |key: &str| {
         json.get(key)
             .is_some_and(|value| !value.is_null() && value != &Value::Bool(false))
     };
-    for key in [
-        "attention_bias",
-        "mlp_bias",
-        "sliding_window",
-        "no_rope_layers",
-    ] {
-        if present(key) {
+    for key in ["attention_bias", "mlp_bias", "no_rope_layers"] {
+        // Qwen2's biases are no choice: transformers does not read the key.
+        let is_read = key != "attention_bias" || family != Family::Qwen2;
+        if is_read && present(key) {
             bail!("{key} = {} is not supported by this decoder", json[key]);
         }
     }
@@ -219,6 +303,7 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
         "residual_multiplier",
         "embedding_multiplier",
         "logits_scaling",
+        "partial_rotary_factor",
     ] {
         if json
             .get(key)
@@ -228,9 +313,47 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
             bail!("{key} = {} is not supported by this decoder", json[key]);
         }
     }
-    match json.get("hidden_act").and_then(Value::as_str) {
+    match json.get(hidden_act).and_then(Value::as_str) {
         None | Some("silu") => Ok(()),
-        Some(other) => bail!("hidden_act = {other:?} is not supported; supported: \"silu\""),
+        Some(other) => bail!("{hidden_act} = {other:?} is not supported; supported: \"silu\""),
+    }
+}
+
+/// Windows of attention that would act; one that is switched off or wider than any text is none.
+fn refuse_windows(json: &Value, family: Family, longest: usize) -> Result<()> {
+    const WAY_OUT: &str = "this decoder attends to the whole text";
+    if let Some(kinds) = json.get("layer_types").and_then(Value::as_array)
+        && let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention")
+    {
+        bail!("layer_types contains {kind}, which is not supported: {WAY_OUT}");
+    }
+    let window = json.get("sliding_window").filter(|it| !it.is_null());
+    match family {
+        Family::Qwen2 | Family::Qwen3 => {
+            let is_used = json.get("use_sliding_window").and_then(Value::as_bool);
+            if is_used == Some(true) {
+                bail!("use_sliding_window = true is not supported: {WAY_OUT}");
+            }
+            Ok(())
+        }
+        _ => {
+            let (window, said) = match (window, json.get("sliding_window")) {
+                (Some(Value::Bool(false)), _) => return Ok(()),
+                (Some(window), _) => (window.as_u64().unwrap_or(0), format!("= {window}")),
+                (None, None) if family == Family::Mistral => (
+                    4096,
+                    "is absent, which transformers takes for 4096; that".to_string(),
+                ),
+                (None, _) => return Ok(()),
+            };
+            if window < longest as u64 {
+                bail!(
+                    "sliding_window {said} is less than max_position_embeddings = {longest} and not \
+                     supported: {WAY_OUT}; a model without a window says null"
+                );
+            }
+            Ok(())
+        }
     }
 }
 
@@ -247,6 +370,11 @@ fn rope(json: &Value) -> Result<(f64, RopeScaling)> {
     let Some(scaling) = scaling else {
         return Ok((theta, RopeScaling::None));
     };
+    if let Some(share) = scaling.get("partial_rotary_factor").and_then(Value::as_f64)
+        && share != 1.0
+    {
+        bail!("partial_rotary_factor = {share} is not supported by this decoder");
+    }
     let number = |key: &str| {
         scaling
             .get(key)
@@ -285,52 +413,5 @@ fn optional_positive(json: &Value, key: &str) -> Result<Option<usize>> {
             Some(number) if number > 0 => Ok(Some(number as usize)),
             _ => bail!("{key} = {value} must be a positive integer"),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn base() -> Value {
-        json!({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16,
-               "num_hidden_layers": 1, "vocab_size": 10})
-    }
-
-    #[test]
-    fn both_rope_spellings_agree() {
-        let mut old = base();
-        old["rope_theta"] = json!(5e5);
-        old["rope_scaling"] = json!({"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 32});
-        let mut new = base();
-        new["rope_parameters"] = json!({"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
-            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32});
-        assert_eq!(
-            LlamaConfig::from_json(&old).unwrap(),
-            LlamaConfig::from_json(&new).unwrap()
-        );
-    }
-
-    #[test]
-    fn what_it_cannot_do_is_refused_by_name() {
-        for (key, value) in [
-            ("model_type", json!("qwen2")),
-            ("attention_bias", json!(true)),
-            ("hidden_act", json!("gelu")),
-            ("rope_scaling", json!({"rope_type": "yarn"})),
-            ("sliding_window", json!(4096)),
-            ("hidden_size", json!(0)),
-        ] {
-            let mut config = base();
-            config[key] = value;
-            let message = format!("{:#}", LlamaConfig::from_json(&config).unwrap_err());
-            assert!(
-                message.contains(key) || message.contains("yarn"),
-                "{key}: {message}"
-            );
-        }
     }
 }

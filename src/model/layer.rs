@@ -10,12 +10,13 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Gradients, Tensor};
 
-use super::attention::{Attention, KeysValues, Prefix};
+use super::attend::{Heads, attend, attend_backward};
 use super::cache::{CompletionCache, KeyValue};
 use super::config::LlamaConfig;
+use super::family::Family;
 use super::layout::LayoutTensors;
 use super::linear::Linear;
-use super::lora::{LayerAdapter, LayerDropout, Projection};
+use super::lora::{LayerAdapter, LayerDropout, Projection, QKV};
 use super::rope::rotate;
 use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::swiglu::swiglu;
@@ -27,8 +28,12 @@ pub struct DecoderLayer {
     pub input_layernorm: Tensor<2>,
     /// RMSNorm before the MLP.
     pub post_attention_layernorm: Tensor<2>,
+    /// RMSNorm of each head of queries and of keys (Qwen3), `[1, head_dim]`.
+    pub qk_norm: Option<[Tensor<2>; 2]>,
     /// Linear layers, indexed by [`Projection`].
     pub projections: [Linear; 7],
+    /// Added to queries, keys and values (Qwen2), `[1, out]`.
+    pub qkv_bias: Option<[Tensor<2>; 3]>,
 }
 
 /// The adapter of a layer and, while training, its dropout.
@@ -48,16 +53,6 @@ impl Adapted<'_> {
             dropout: self.dropout.as_ref().map(|dropout| dropout.of(tokens)),
         }
     }
-}
-
-/// Queries, keys and values of some tokens, rotated.
-struct Heads {
-    /// `[tokens, heads, head_dim]`
-    query: Tensor<3>,
-    /// `[tokens, kv_heads, head_dim]`
-    key: Tensor<3>,
-    /// `[tokens, kv_heads, head_dim]`
-    value: Tensor<3>,
 }
 
 /// Gradients of the tensors that are trained, summed over several backward passes.
@@ -204,7 +199,7 @@ impl DecoderLayer {
         self.finish(x, attended, config, adapted)
     }
 
-    /// Norm, q/k/v projections and rotation.
+    /// Norm, q/k/v projections, the norms of heads and rotation.
     fn heads(
         &self,
         x: &Tensor<2>,
@@ -218,6 +213,13 @@ impl DecoderLayer {
         let query = self.linear(Projection::Q, &normed, adapted);
         let key = self.linear(Projection::K, &normed, adapted);
         let value = self.linear(Projection::V, &normed, adapted);
+        let (query, key) = match &self.qk_norm {
+            Some([of_query, of_key]) => (
+                norm_heads(query, of_query, config.rms_norm_eps),
+                norm_heads(key, of_key, config.rms_norm_eps),
+            ),
+            None => (query, key),
+        };
         let (heads, kv_heads, dim) = (
             config.num_attention_heads,
             config.num_key_value_heads,
@@ -272,6 +274,10 @@ impl DecoderLayer {
     /// `x: [tokens, in]` → `[tokens, out]`
     fn linear(&self, projection: Projection, x: &Tensor<2>, adapted: &Adapted) -> Tensor<2> {
         let base = self.projections[projection as usize].forward(x);
+        let base = match self.bias(projection) {
+            Some(bias) => base + bias.clone(),
+            None => base,
+        };
         match adapted
             .adapter
             .and_then(|adapter| adapter.delta(projection, x, adapted.dropout.as_ref()))
@@ -281,11 +287,20 @@ impl DecoderLayer {
         }
     }
 
+    /// `[1, out]`
+    fn bias(&self, projection: Projection) -> Option<&Tensor<2>> {
+        let place = QKV.iter().position(|&it| it == projection)?;
+        self.qkv_bias.as_ref().map(|biases| &biases[place])
+    }
+
     /// A copy on another device.
     pub fn to_device(&self, device: &Device) -> Self {
+        let moved = |tensor: &Tensor<2>| tensor.clone().to_device(device);
         Self {
-            input_layernorm: self.input_layernorm.clone().to_device(device),
-            post_attention_layernorm: self.post_attention_layernorm.clone().to_device(device),
+            qk_norm: self.qk_norm.as_ref().map(|it| it.each_ref().map(moved)),
+            qkv_bias: self.qkv_bias.as_ref().map(|it| it.each_ref().map(moved)),
+            input_layernorm: moved(&self.input_layernorm),
+            post_attention_layernorm: moved(&self.post_attention_layernorm),
             projections: self
                 .projections
                 .each_ref()
@@ -293,42 +308,46 @@ impl DecoderLayer {
         }
     }
 
-    /// Every tensor of the layer with its name inside the layer, in a fixed order.
-    pub fn parameters(&self) -> Vec<(String, Tensor<2>)> {
-        let mut parameters = vec![
-            (
-                "input_layernorm.weight".to_string(),
-                self.input_layernorm.clone(),
-            ),
-            (
-                "post_attention_layernorm.weight".to_string(),
-                self.post_attention_layernorm.clone(),
-            ),
-        ];
+    /// Every tensor of the layer with the family's name for it inside the layer, in a fixed order.
+    pub fn parameters(&self, family: Family) -> Vec<(String, Tensor<2>)> {
+        let norms = [family.input_layernorm(), family.post_attention_layernorm()];
+        let norms = norms
+            .into_iter()
+            .zip([&self.input_layernorm, &self.post_attention_layernorm]);
+        let of_heads = family.qk_norms().into_iter();
+        let of_heads = of_heads.zip(self.qk_norm.iter().flatten());
+        let mut parameters: Vec<(String, Tensor<2>)> = norms
+            .chain(of_heads)
+            .map(|(name, norm)| (format!("{name}.weight"), norm.clone()))
+            .collect();
         for projection in Projection::ALL {
             let weight = &self.projections[projection as usize];
             parameters.push((
-                format!("{}.weight", projection.path()),
+                format!("{}.weight", family.path(projection)),
                 weight.dense(self.input_layernorm.dtype()),
             ));
+        }
+        for (projection, bias) in QKV.into_iter().zip(self.qkv_bias.iter().flatten()) {
+            parameters.push((format!("{}.bias", family.path(projection)), bias.clone()));
         }
         parameters
     }
 
     /// The layer with other values, in the order of [`DecoderLayer::parameters`].
     pub fn with_parameters(&self, values: &mut impl Iterator<Item = Tensor<2>>) -> Self {
-        let mut next = |old: &Tensor<2>| values.next().unwrap_or_else(|| old.clone());
-        let (input_layernorm, post_attention_layernorm) = (
-            next(&self.input_layernorm),
-            next(&self.post_attention_layernorm),
-        );
+        let mut next = |old: Tensor<2>| values.next().unwrap_or(old);
         Self {
-            input_layernorm,
-            post_attention_layernorm,
+            input_layernorm: next(self.input_layernorm.clone()),
+            post_attention_layernorm: next(self.post_attention_layernorm.clone()),
+            qk_norm: self.qk_norm.clone().map(|norms| norms.map(&mut next)),
             projections: self.projections.clone().map(|old| {
                 let value = values.next();
                 value.map_or(old, Linear::Dense)
             }),
+            qkv_bias: self
+                .qkv_bias
+                .clone()
+                .map(|biases| biases.map(|old| values.next().unwrap_or(old))),
         }
     }
 }
@@ -359,6 +378,14 @@ fn chunks(tensors: &LayoutTensors, config: &LlamaConfig) -> Vec<Range<usize>> {
 }
 
 /// # Shapes
+/// `x: [tokens, heads·head_dim]`, `weight: [1, head_dim]` → as `x`
+fn norm_heads(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
+    let ([tokens, width], [_, dim]) = (x.dims(), weight.dims());
+    let heads = x.reshape([tokens * width / dim, dim]);
+    rms_norm(heads, weight, eps).reshape([tokens, width])
+}
+
+/// # Shapes
 /// `[rows·width, kv_heads, head_dim]` → `[rows·kv_heads, width, head_dim]`
 fn by_head(t: Tensor<3>, rows: usize, width: usize) -> Tensor<3> {
     let [_, heads, dim] = t.dims();
@@ -368,132 +395,4 @@ fn by_head(t: Tensor<3>, rows: usize, width: usize) -> Tensor<3> {
     t.reshape([rows, width, heads, dim])
         .swap_dims(1, 2)
         .reshape([rows * heads, width, dim])
-}
-
-/// The two attentions of a micro-batch: prompts to themselves, completions to their prompt and to
-/// themselves.
-struct Parts<'a> {
-    prompts: Attention<'a>,
-    completions: Attention<'a>,
-    tensors: &'a LayoutTensors,
-}
-
-impl<'a> Parts<'a> {
-    fn new(tensors: &'a LayoutTensors, config: &'a LlamaConfig) -> Self {
-        let layout = &tensors.layout;
-        let of = |group, width| Attention {
-            config,
-            prompts: layout.prompts(),
-            group,
-            width,
-            scores_per_block: tensors.values_per_chunk,
-        };
-        Self {
-            prompts: of(1, layout.prompt_width),
-            completions: of(layout.rows_per_prompt, layout.completion_width),
-            tensors,
-        }
-    }
-
-    fn prefix(&self, prompt: &Heads) -> Prefix {
-        Prefix {
-            tokens: prompt.keys_values(),
-            width: self.tensors.layout.prompt_width,
-            lengths: self.tensors.prompt_lengths.clone(),
-        }
-    }
-
-    /// The prompts' part of a tensor, and the completions' where there are any.
-    fn split<const D: usize>(&self, t: &Tensor<D>) -> (Tensor<D>, Option<Tensor<D>>) {
-        let layout = &self.tensors.layout;
-        let (prompts, completions) = (layout.prompt_tokens(), layout.completion_tokens());
-        if completions == 0 {
-            return (t.clone(), None);
-        }
-        (
-            t.clone().narrow(0, 0, prompts),
-            Some(t.clone().narrow(0, prompts, completions)),
-        )
-    }
-
-    fn split_heads(&self, heads: &Heads) -> (Heads, Option<Heads>) {
-        let (query, completion_query) = self.split(&heads.query);
-        let (key, completion_key) = self.split(&heads.key);
-        let (value, completion_value) = self.split(&heads.value);
-        let completions = match (completion_query, completion_key, completion_value) {
-            (Some(query), Some(key), Some(value)) => Some(Heads { query, key, value }),
-            _ => None,
-        };
-        (Heads { query, key, value }, completions)
-    }
-}
-
-impl Heads {
-    fn keys_values(&self) -> KeysValues {
-        KeysValues {
-            key: self.key.clone(),
-            value: self.value.clone(),
-        }
-    }
-}
-
-/// # Shapes
-/// → `[tokens, heads·head_dim]`
-fn attend(heads: &Heads, tensors: &LayoutTensors, config: &LlamaConfig) -> Tensor<2> {
-    let parts = Parts::new(tensors, config);
-    let (prompt, completion) = parts.split_heads(heads);
-    let of_prompts = parts
-        .prompts
-        .forward(&prompt.query, &prompt.keys_values(), None);
-    let Some(completion) = completion else {
-        return of_prompts;
-    };
-    let prefix = parts.prefix(&prompt);
-    let of_completions =
-        parts
-            .completions
-            .forward(&completion.query, &completion.keys_values(), Some(&prefix));
-    Tensor::cat(vec![of_prompts, of_completions], 0)
-}
-
-/// Gradients of queries, keys and values, from the gradient of what [`attend`] answers.
-fn attend_backward(
-    heads: &Heads,
-    gradient: &Tensor<2>,
-    tensors: &LayoutTensors,
-    config: &LlamaConfig,
-) -> Heads {
-    let parts = Parts::new(tensors, config);
-    let (prompt, completion) = parts.split_heads(heads);
-    let (prompt_gradient, completion_gradient) = parts.split(gradient);
-    let of_prompts =
-        parts
-            .prompts
-            .backward(&prompt.query, &prompt.keys_values(), None, &prompt_gradient);
-    let of_prompts = Heads {
-        query: of_prompts.query,
-        key: of_prompts.own.key,
-        value: of_prompts.own.value,
-    };
-    let (Some(completion), Some(gradient)) = (completion, completion_gradient) else {
-        return of_prompts;
-    };
-    let prefix = parts.prefix(&prompt);
-    let of_completions = parts.completions.backward(
-        &completion.query,
-        &completion.keys_values(),
-        Some(&prefix),
-        &gradient,
-    );
-    let (mut key, mut value) = (of_prompts.key, of_prompts.value);
-    if let Some(prefix) = of_completions.prefix {
-        key = key + prefix.key;
-        value = value + prefix.value;
-    }
-    let join = |prompt: Tensor<3>, completion: Tensor<3>| Tensor::cat(vec![prompt, completion], 0);
-    Heads {
-        query: join(of_prompts.query, of_completions.query),
-        key: join(key, of_completions.own.key),
-        value: join(value, of_completions.own.value),
-    }
 }

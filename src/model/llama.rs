@@ -1,4 +1,4 @@
-//! The Llama family: weights, loading, saving, and the ways through the model.
+//! The decoder: weights, saving, and the ways through the model.
 
 use std::path::Path;
 
@@ -12,12 +12,13 @@ use super::config::LlamaConfig;
 use super::head::{Head, to_data, to_f32};
 use super::layer::{Adapted, DecoderLayer};
 use super::layout::{GroupBatch, Layout, LayoutTensors, indices};
+use super::load::{HEAD, embedding_name, norm_name};
 use super::lora::{Adapter, Dropout};
 use super::rope::RopeTable;
 use crate::device::Compute;
 use crate::kernel::rms_norm::rms_norm;
 
-/// A decoder-only language model of the Llama family.
+/// A decoder-only language model of the Llama kind.
 #[derive(Clone, Debug)]
 pub struct Llama {
     /// Shape and constants.
@@ -46,10 +47,9 @@ impl Llama {
             .into_iter()
             .map(|(name, tensor)| {
                 let [rows, columns] = tensor.dims();
-                let shape = if name.ends_with("norm.weight") {
-                    vec![columns]
-                } else {
-                    vec![rows, columns]
+                let shape = match is_vector(&name) {
+                    true => vec![columns],
+                    false => vec![rows, columns],
                 };
                 let bytes = to_f32(tensor)
                     .into_iter()
@@ -73,23 +73,18 @@ impl Llama {
 
     /// Every tensor under its checkpoint name, in a fixed order.
     pub fn parameters(&self) -> Vec<(String, Tensor<2>)> {
+        let family = self.config.family;
         let mut parameters = vec![
-            (
-                "model.embed_tokens.weight".to_string(),
-                self.embed_tokens.clone(),
-            ),
-            ("model.norm.weight".to_string(), self.norm.clone()),
+            (embedding_name(family), self.embed_tokens.clone()),
+            (norm_name(family), self.norm.clone()),
         ];
         if let Some(head) = &self.lm_head {
-            parameters.push(("lm_head.weight".to_string(), head.clone()));
+            parameters.push((HEAD.to_string(), head.clone()));
         }
         for (i, layer) in self.layers.iter().enumerate() {
-            parameters.extend(
-                layer
-                    .parameters()
-                    .into_iter()
-                    .map(|(name, tensor)| (format!("model.layers.{i}.{name}"), tensor)),
-            );
+            let prefix = family.layer(i);
+            let named = layer.parameters(family).into_iter();
+            parameters.extend(named.map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
         }
         parameters
     }
@@ -236,6 +231,13 @@ impl Llama {
         };
         (decoding, logits)
     }
+}
+
+/// Whether a checkpoint stores the tensor with one dimension: a norm's weight, or a bias.
+fn is_vector(name: &str) -> bool {
+    let (module, tensor) = name.rsplit_once('.').unwrap_or((name, ""));
+    let module = module.rsplit('.').next().unwrap_or(module);
+    tensor == "bias" || module.ends_with("norm") || module.starts_with("ln_")
 }
 
 /// Where a forward pass keeps the inputs of its layers.

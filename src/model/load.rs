@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
 
 use super::config::{LlamaConfig, WeightFormat};
+use super::family::Family;
 use super::layer::DecoderLayer;
 use super::linear::Linear;
 use super::llama::Llama;
-use super::lora::{Projection, f32_tensor, stream, uniform};
+use super::lora::{Projection, QKV, f32_tensor, stream, uniform};
 use super::rope::RopeTable;
 use super::weights::WeightFiles;
 use crate::device::Compute;
@@ -94,11 +95,15 @@ impl Llama {
                 if missing.len() > 8 { ", …" } else { "" }
             );
         }
-        let dense = |name: &str, rows, columns| files.tensor(name, rows, columns, compute);
+        let family = config.family;
+        let dense = |name: &str, kind: Dense| {
+            let (rows, columns) = kind.shape();
+            files.tensor(name, rows, columns, compute)
+        };
         let loaded = match options.format {
             WeightFormat::Nf4 { double_quant } if !config.stored_in_nf4 => {
                 let plan = cache_plan(model_dir, &files, &config, double_quant)?;
-                let mut source = Quantized::open(&files, &plan, options, progress)?;
+                let mut source = Quantized::open(&files, family, &plan, options, progress)?;
                 let model = Self::build(config, compute, dense, |layer, projection, shape| {
                     let matrix = source.matrix(layer, projection, shape, progress)?;
                     Ok(on_device(&matrix, compute))
@@ -107,9 +112,10 @@ impl Llama {
                 model
             }
             _ => Self::build(config, compute, dense, |layer, projection, shape| {
-                let name = weight_name(layer, projection);
+                let name = family.weight(layer, projection);
                 if !is_nf4(&name, |name| files.contains(name)) {
-                    return Ok(Linear::Dense(dense(&name, Some(shape.0), shape.1)?));
+                    let (rows, columns) = shape;
+                    return Ok(Linear::Dense(dense(&name, Dense::Matrix(rows, columns))?));
                 }
                 let matrix = Nf4Matrix::read(&name, |name| files.raw(name).ok())?;
                 check_shape(&name, &matrix, shape)?;
@@ -119,16 +125,17 @@ impl Llama {
         loaded.with_context(|| model_dir.display().to_string())
     }
 
-    /// A model with freshly drawn weights: normal with `initializer_range`, norms one.
+    /// A model with freshly drawn weights: normal with `initializer_range`, norms one, biases zero.
     /// The draws depend on the seed and the tensor's name alone.
     ///
     /// # Errors
     /// None that is known.
     pub fn random(config: LlamaConfig, seed: u64, compute: &Compute) -> Result<Self> {
         let deviation = config.initializer_range;
-        let draw = |name: &str, rows: Option<usize>, columns: usize| {
-            let Some(rows) = rows else {
-                return Ok(Tensor::ones([1, columns], (&compute.device, compute.dtype)));
+        let family = config.family;
+        let draw = |name: &str, kind: Dense| {
+            let Dense::Matrix(rows, columns) = kind else {
+                return Ok(kind.fresh(compute));
             };
             let mut rng = stream(seed, name, &[]);
             let mut normal = || {
@@ -142,52 +149,137 @@ impl Llama {
             Ok(f32_tensor(values, [rows, columns], compute).cast(compute.dtype))
         };
         Self::build(config, compute, draw, |layer, projection, (out, input)| {
-            let weight = draw(&weight_name(layer, projection), Some(out), input)?;
+            let weight = draw(&family.weight(layer, projection), Dense::Matrix(out, input))?;
             Ok(Linear::Dense(weight))
         })
     }
 
-    /// A model of tensors that are asked for one at a time: `dense` by name (`None` for a vector's
-    /// rows), `linear` by layer and projection with `(out, in)`.
+    /// A model of tensors that are asked for one at a time: `dense` by name, `linear` by layer and
+    /// projection with `(out, in)`.
     pub(super) fn build(
         config: LlamaConfig,
         compute: &Compute,
-        mut dense: impl FnMut(&str, Option<usize>, usize) -> Result<Tensor<2>>,
+        mut dense: impl FnMut(&str, Dense) -> Result<Tensor<2>>,
         mut linear: impl FnMut(usize, Projection, (usize, usize)) -> Result<Linear>,
     ) -> Result<Self> {
-        let hidden = config.hidden_size;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for i in 0..config.num_hidden_layers {
-            let mut projection =
-                |projection: Projection| linear(i, projection, projection.shape(&config));
-            let projections = [
-                projection(Projection::Q)?,
-                projection(Projection::K)?,
-                projection(Projection::V)?,
-                projection(Projection::O)?,
-                projection(Projection::Gate)?,
-                projection(Projection::Up)?,
-                projection(Projection::Down)?,
-            ];
-            let norm = |name: &str| format!("model.layers.{i}.{name}.weight");
-            layers.push(DecoderLayer {
-                input_layernorm: dense(&norm("input_layernorm"), None, hidden)?,
-                post_attention_layernorm: dense(&norm("post_attention_layernorm"), None, hidden)?,
-                projections,
-            });
+            layers.push(build_layer(&config, i, &mut dense, &mut linear)?);
         }
+        let (family, hidden) = (config.family, config.hidden_size);
+        let vocabulary = Dense::Matrix(config.vocab_size, hidden);
         Ok(Self {
-            embed_tokens: dense("model.embed_tokens.weight", Some(config.vocab_size), hidden)?,
-            norm: dense("model.norm.weight", None, hidden)?,
+            embed_tokens: dense(&embedding_name(family), vocabulary)?,
+            norm: dense(&norm_name(family), Dense::Norm(hidden))?,
             lm_head: match config.tie_word_embeddings {
                 true => None,
-                false => Some(dense("lm_head.weight", Some(config.vocab_size), hidden)?),
+                false => Some(dense(HEAD, vocabulary)?),
             },
             layers,
             rope: RopeTable::new(&config),
             compute: compute.clone(),
             config,
         })
+    }
+}
+
+fn build_layer(
+    config: &LlamaConfig,
+    i: usize,
+    dense: &mut impl FnMut(&str, Dense) -> Result<Tensor<2>>,
+    linear: &mut impl FnMut(usize, Projection, (usize, usize)) -> Result<Linear>,
+) -> Result<DecoderLayer> {
+    let (family, hidden) = (config.family, config.hidden_size);
+    let layer = family.layer(i);
+    let mut projection = |projection: Projection| linear(i, projection, projection.shape(config));
+    let projections = [
+        projection(Projection::Q)?,
+        projection(Projection::K)?,
+        projection(Projection::V)?,
+        projection(Projection::O)?,
+        projection(Projection::Gate)?,
+        projection(Projection::Up)?,
+        projection(Projection::Down)?,
+    ];
+    let mut norm = |name: &str, width| {
+        let name = format!("{layer}.{name}.weight");
+        dense(&name, Dense::Norm(width))
+    };
+    let input_layernorm = norm(family.input_layernorm(), hidden)?;
+    let post_attention_layernorm = norm(family.post_attention_layernorm(), hidden)?;
+    let [query_norm, key_norm] = family.qk_norms();
+    let qk_norm = match family.has_qk_norm() {
+        true => Some([
+            norm(query_norm, config.head_dim)?,
+            norm(key_norm, config.head_dim)?,
+        ]),
+        false => None,
+    };
+    let mut bias = |projection: Projection| {
+        let name = format!("{layer}.{}.bias", family.path(projection));
+        dense(&name, Dense::Bias(projection.shape(config).0))
+    };
+    let qkv_bias = match family.has_qkv_bias() {
+        true => Some([
+            bias(Projection::Q)?,
+            bias(Projection::K)?,
+            bias(Projection::V)?,
+        ]),
+        false => None,
+    };
+    Ok(DecoderLayer {
+        input_layernorm,
+        post_attention_layernorm,
+        qk_norm,
+        projections,
+        qkv_bias,
+    })
+}
+
+/// The head's tensor, in every family.
+pub(super) const HEAD: &str = "lm_head.weight";
+
+/// The embedding's tensor.
+pub(super) fn embedding_name(family: Family) -> String {
+    format!("{}.weight", family.embed_tokens())
+}
+
+/// The tensor of the norm before the head.
+pub(super) fn norm_name(family: Family) -> String {
+    format!("{}.weight", family.norm())
+}
+
+/// A tensor that is never quantised, and its shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dense {
+    /// Rows and columns.
+    Matrix(usize, usize),
+    /// The weight of a norm.
+    Norm(usize),
+    /// What is added to the output of a linear layer.
+    Bias(usize),
+}
+
+impl Dense {
+    /// Rows and columns; a vector has no rows.
+    fn shape(self) -> (Option<usize>, usize) {
+        match self {
+            Self::Matrix(rows, columns) => (Some(rows), columns),
+            Self::Norm(width) | Self::Bias(width) => (None, width),
+        }
+    }
+
+    /// What training starts from where nothing is drawn: norms of one, biases of zero.
+    ///
+    /// # Shapes
+    /// `[1, width]`
+    pub(super) fn fresh(self, compute: &Compute) -> Tensor<2> {
+        let (rows, columns) = self.shape();
+        let shape = [rows.unwrap_or(1), columns];
+        match self {
+            Self::Norm(_) => Tensor::ones(shape, (&compute.device, compute.dtype)),
+            _ => Tensor::zeros(shape, (&compute.device, compute.dtype)),
+        }
     }
 }
 
@@ -201,7 +293,7 @@ fn cache_plan(
     let mut matrices = Vec::new();
     for layer in 0..config.num_hidden_layers {
         for projection in Projection::ALL {
-            let name = weight_name(layer, projection);
+            let name = config.family.weight(layer, projection);
             let (rows, columns) = projection.shape(config);
             matrices.push(Planned {
                 dtype: files.raw(&name)?.dtype(),
@@ -221,6 +313,7 @@ fn cache_plan(
 /// The linear layers of a dense folder in NF4: from the cache, or quantised now and put there.
 struct Quantized<'f> {
     files: &'f WeightFiles,
+    family: Family,
     double_quant: bool,
     layers: usize,
     cached: Option<CacheFile>,
@@ -230,12 +323,14 @@ struct Quantized<'f> {
 impl<'f> Quantized<'f> {
     fn open(
         files: &'f WeightFiles,
+        family: Family,
         plan: &CachePlan,
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Self> {
         let mut quantized = Self {
             files,
+            family,
             double_quant: plan.double_quant,
             layers: plan.matrices.len() / Projection::ALL.len(),
             cached: None,
@@ -264,7 +359,7 @@ impl<'f> Quantized<'f> {
         shape: (usize, usize),
         progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Nf4Matrix> {
-        let name = weight_name(layer, projection);
+        let name = self.family.weight(layer, projection);
         if let Some(cached) = &self.cached {
             return cached.read(&name);
         }
@@ -328,23 +423,31 @@ fn check_shape(name: &str, matrix: &Nf4Matrix, (rows, columns): (usize, usize)) 
     Ok(())
 }
 
-fn weight_name(layer: usize, projection: Projection) -> String {
-    format!("model.layers.{layer}.{}.weight", projection.path())
-}
-
 /// Names of all tensors a checkpoint of this configuration holds.
 fn tensor_names(config: &LlamaConfig) -> Vec<String> {
-    let mut names = vec![
-        "model.embed_tokens.weight".to_string(),
-        "model.norm.weight".to_string(),
-    ];
+    let family = config.family;
+    let mut names = vec![embedding_name(family), norm_name(family)];
     if !config.tie_word_embeddings {
-        names.push("lm_head.weight".to_string());
+        names.push(HEAD.to_string());
     }
     for i in 0..config.num_hidden_layers {
-        names.push(format!("model.layers.{i}.input_layernorm.weight"));
-        names.push(format!("model.layers.{i}.post_attention_layernorm.weight"));
-        names.extend(Projection::ALL.map(|p| format!("model.layers.{i}.{}.weight", p.path())));
+        let layer = family.layer(i);
+        names.push(format!("{layer}.{}.weight", family.input_layernorm()));
+        names.push(format!(
+            "{layer}.{}.weight",
+            family.post_attention_layernorm()
+        ));
+        if family.has_qk_norm() {
+            names.extend(
+                family
+                    .qk_norms()
+                    .map(|norm| format!("{layer}.{norm}.weight")),
+            );
+        }
+        names.extend(Projection::ALL.map(|it| family.weight(i, it)));
+        if family.has_qkv_bias() {
+            names.extend(QKV.map(|it| format!("{layer}.{}.bias", family.path(it))));
+        }
     }
     names
 }

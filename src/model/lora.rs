@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::config::LlamaConfig;
+use super::family::Family;
 use super::layout::Layout;
 use crate::device::Compute;
 use crate::kernel::dropout::dropout;
@@ -32,6 +33,9 @@ pub enum Projection {
     Down,
 }
 
+/// The linear layers that a family may give biases to.
+pub(super) const QKV: [Projection; 3] = [Projection::Q, Projection::K, Projection::V];
+
 impl Projection {
     /// All of them, in the order of a layer's computation.
     pub const ALL: [Projection; 7] = [
@@ -44,7 +48,7 @@ impl Projection {
         Self::Down,
     ];
 
-    /// `q_proj` and so on.
+    /// The name in Llama's checkpoints, and in an experiment: `q_proj` and so on.
     pub fn name(self) -> &'static str {
         match self {
             Self::Q => "q_proj",
@@ -55,15 +59,6 @@ impl Projection {
             Self::Up => "up_proj",
             Self::Down => "down_proj",
         }
-    }
-
-    /// Path inside a decoder layer: `self_attn.q_proj`, `mlp.up_proj`.
-    pub fn path(self) -> String {
-        let block = match self {
-            Self::Q | Self::K | Self::V | Self::O => "self_attn",
-            Self::Gate | Self::Up | Self::Down => "mlp",
-        };
-        format!("{block}.{}", self.name())
     }
 
     /// `(out, in)` of the weight.
@@ -78,33 +73,40 @@ impl Projection {
         }
     }
 
-    /// Reads PEFT's `target_modules`; `all-linear` is all seven.
+    /// Reads an experiment's `lora.target_modules`, whose names are Llama's whatever the model's
+    /// family; `all-linear` is all seven.
     ///
     /// # Errors
     /// An empty list, or a name that no decoder layer has.
     pub fn parse_targets<S: AsRef<str>>(names: &[S]) -> Result<Vec<Projection>> {
+        Self::parse_modules(names, Family::Llama)
+    }
+
+    /// Reads PEFT's `target_modules`, whose names are those of the family's checkpoints.
+    ///
+    /// # Errors
+    /// As [`Projection::parse_targets`].
+    pub fn parse_modules<S: AsRef<str>>(names: &[S], family: Family) -> Result<Vec<Projection>> {
         let names = || names.iter().map(AsRef::as_ref);
+        let known = || Self::ALL.map(|it| family.module(it)).join(", ");
         if names().any(|name| name == "all-linear") {
             return Ok(Self::ALL.to_vec());
         }
         let mut targets = Vec::new();
         for name in names() {
-            match Self::ALL
-                .into_iter()
-                .find(|projection| projection.name() == name)
-            {
+            match Self::ALL.into_iter().find(|&it| family.module(it) == name) {
                 Some(projection) if !targets.contains(&projection) => targets.push(projection),
                 Some(_) => {}
                 None => bail!(
                     "lora.target_modules contains {name:?}; a decoder layer has {}, or write \"all-linear\"",
-                    Self::ALL.map(Self::name).join(", ")
+                    known()
                 ),
             }
         }
         if targets.is_empty() {
             bail!(
                 "lora.target_modules is empty; name at least one of {}",
-                Self::ALL.map(Self::name).join(", ")
+                known()
             );
         }
         targets.sort();
@@ -221,6 +223,8 @@ impl LayerAdapter {
 pub struct Adapter {
     /// What it is made of.
     pub config: LoraConfig,
+    /// Whose layers it adapts, and after whose names its file is keyed.
+    pub family: Family,
     /// One per decoder layer.
     pub layers: Vec<LayerAdapter>,
 }
@@ -250,7 +254,11 @@ impl Adapter {
                 scaling: config.scaling(),
             });
         }
-        Self { config, layers }
+        Self {
+            config,
+            family: model.family,
+            layers,
+        }
     }
 
     /// An adapter from values given per layer and projection.
@@ -273,7 +281,11 @@ impl Adapter {
                 scaling: config.scaling(),
             });
         }
-        Ok(Self { config, layers })
+        Ok(Self {
+            config,
+            family: model.family,
+            layers,
+        })
     }
 
     /// All factors, layer after layer, in the order the optimizer keeps them.
@@ -306,6 +318,7 @@ impl Adapter {
             .collect();
         Self {
             config: self.config.clone(),
+            family: self.family,
             layers,
         }
     }

@@ -1,14 +1,18 @@
 //! The decoder family: configuration, layers, adapters, loading and the
 //! layer-by-layer backward pass.
 //!
+//! The families differ in little ([`Family`]), so there is one decoder for all of them.
+//!
 //! Weights are plain tensors in the checkpoint's own layout (`[out, in]`) under
 //! the checkpoint's own names. An [`Adapter`] is a value apart from them, so the
 //! policy is the model with it and the reference policy the model without it.
 
+mod attend;
 mod attention;
 mod backward;
 mod cache;
 mod config;
+mod family;
 mod head;
 mod layer;
 mod layout;
@@ -26,6 +30,7 @@ pub use config::{
     CACHE_GROWTH, CPU_ROLLOUT_ROWS, LOGITS_PER_CHUNK, LlamaConfig, MAX_ROLLOUT_ROWS, RopeScaling,
     VALUES_PER_CHUNK, WeightFormat,
 };
+pub use family::Family;
 pub use head::{Head, TokenLogProbs, to_f32};
 pub use layout::{GroupBatch, Layout, LayoutTensors, indices};
 pub use linear::Linear;

@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use super::config::LlamaConfig;
+use super::family::Family;
 use super::head::to_f32;
 use super::lora::{Adapter, LoraConfig, LoraPair, Projection, f32_tensor};
 use super::weights::WeightFiles;
@@ -20,11 +21,9 @@ const CONFIG: &str = "adapter_config.json";
 /// The release of PEFT whose format this is.
 const PEFT_VERSION: &str = "0.21.2";
 
-fn key(layer: usize, projection: Projection, factor: char) -> String {
-    format!(
-        "base_model.model.model.layers.{layer}.{}.lora_{factor}.weight",
-        projection.path()
-    )
+fn key(family: Family, layer: usize, projection: Projection, factor: char) -> String {
+    let (layer, path) = (family.layer(layer), family.path(projection));
+    format!("base_model.model.{layer}.{path}.lora_{factor}.weight")
 }
 
 /// Writes an adapter into `dir` (which must exist) in f32.
@@ -43,7 +42,8 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
                     .iter()
                     .flat_map(|v| v.to_le_bytes())
                     .collect();
-                stored.push((key(i, projection, factor), tensor.dims().to_vec(), bytes));
+                let name = key(adapter.family, i, projection, factor);
+                stored.push((name, tensor.dims().to_vec(), bytes));
             }
         }
     }
@@ -60,6 +60,8 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
         &safetensors::serialize(views, Some(metadata))?,
     )?;
 
+    let targets = adapter.config.target_modules.iter();
+    let target_modules: Vec<&str> = targets.map(|&it| adapter.family.module(it)).collect();
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -67,7 +69,7 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
         "r": adapter.config.r,
         "lora_alpha": adapter.config.lora_alpha,
         "lora_dropout": adapter.config.lora_dropout,
-        "target_modules": adapter.config.target_modules.iter().map(|p| p.name()).collect::<Vec<_>>(),
+        "target_modules": target_modules,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
@@ -104,13 +106,14 @@ pub fn load_adapter(dir: &Path, model: &LlamaConfig, compute: &Compute) -> Resul
     })?;
     let json: Value = serde_json::from_str(&text)
         .with_context(|| format!("{}: not valid JSON", path.display()))?;
-    let config = read_config(&json).with_context(|| path.display().to_string())?;
+    let config = read_config(&json, model.family).with_context(|| path.display().to_string())?;
     let weights = dir.join(WEIGHTS);
     let files = WeightFiles::open_files(vec![weights.clone()])?;
     let adapter = Adapter::from_pairs(config.clone(), model, |layer, projection| {
         let (out, input) = projection.shape(model);
         let read = |factor, rows, columns| -> Result<_> {
-            let values = files.read_f32(&key(layer, projection, factor), &[rows, columns])?;
+            let name = key(model.family, layer, projection, factor);
+            let values = files.read_f32(&name, &[rows, columns])?;
             Ok(f32_tensor(values, [rows, columns], compute))
         };
         Ok(LoraPair {
@@ -132,7 +135,7 @@ pub fn load_adapter(dir: &Path, model: &LlamaConfig, compute: &Compute) -> Resul
     Ok(adapter)
 }
 
-fn read_config(json: &Value) -> Result<LoraConfig> {
+fn read_config(json: &Value, family: Family) -> Result<LoraConfig> {
     match json.get("peft_type").and_then(Value::as_str) {
         Some("LORA") => {}
         other => bail!("peft_type = {other:?}; only \"LORA\" adapters are supported"),
@@ -176,6 +179,6 @@ fn read_config(json: &Value) -> Result<LoraConfig> {
             .get("lora_dropout")
             .and_then(Value::as_f64)
             .unwrap_or(0.0),
-        target_modules: Projection::parse_targets(&targets)?,
+        target_modules: Projection::parse_modules(&targets, family)?,
     })
 }

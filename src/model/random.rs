@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::config::{LlamaConfig, WeightFormat};
 use super::linear::Linear;
 use super::llama::Llama;
-use super::load::on_device;
+use super::load::{Dense, on_device};
 use crate::device::Compute;
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales};
 
@@ -23,7 +23,8 @@ use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales};
 const CHUNK: usize = 1 << 16;
 
 impl Llama {
-    /// A model of noise with the deviation `initializer_range`, norms one: see the file's head.
+    /// A model of noise with the deviation `initializer_range`, norms one, biases zero: see the
+    /// file's head.
     ///
     /// # Errors
     /// None that is known.
@@ -34,17 +35,16 @@ impl Llama {
         format: WeightFormat,
     ) -> Result<Self> {
         let deviation = config.initializer_range;
-        let dense = |name: &str, rows: Option<usize>, columns: usize| {
-            dense(seed, name, (rows, columns), deviation, compute)
-        };
+        let family = config.family;
+        let dense = |name: &str, kind: Dense| dense(seed, name, kind, deviation, compute);
         Self::build(
             config,
             compute,
-            |name, rows, columns| Ok(dense(name, rows, columns)),
+            |name, kind| Ok(dense(name, kind)),
             |layer, projection, (out, input)| {
-                let name = format!("model.layers.{layer}.{}.weight", projection.path());
+                let name = family.weight(layer, projection);
                 Ok(match format {
-                    WeightFormat::Dense => Linear::Dense(dense(&name, Some(out), input)),
+                    WeightFormat::Dense => Linear::Dense(dense(&name, Dense::Matrix(out, input))),
                     WeightFormat::Nf4 { double_quant } => {
                         let matrix = nf4(seed, &name, (out, input), deviation, double_quant);
                         on_device(&matrix, compute)
@@ -55,20 +55,14 @@ impl Llama {
     }
 }
 
-/// A tensor of noise: ones where it has no rows, which is a norm.
+/// A matrix of noise; a norm or a bias as training would start from.
 ///
 /// # Shapes
 /// `[rows, columns]`, or `[1, columns]`
-fn dense(
-    seed: u64,
-    name: &str,
-    (rows, columns): (Option<usize>, usize),
-    deviation: f64,
-    compute: &Compute,
-) -> Tensor<2> {
+fn dense(seed: u64, name: &str, kind: Dense, deviation: f64, compute: &Compute) -> Tensor<2> {
     let options = (&compute.device, compute.dtype);
-    let Some(rows) = rows else {
-        return Tensor::ones([1, columns], options);
+    let Dense::Matrix(rows, columns) = kind else {
+        return kind.fresh(compute);
     };
     let (count, shape) = (rows * columns, [rows, columns]);
     let data = match compute.dtype {

@@ -97,6 +97,16 @@ fn rules_hold_one_by_one() {
             "quantization.bnb_4bit_quant_type",
             "nf4",
         ),
+        (
+            "[data.chat_template_kwargs]\nmessages = []",
+            "data.chat_template_kwargs",
+            "names messages",
+        ),
+        (
+            "[data.chat_template_kwargs]\ndate_string = \"2025-07-04\"",
+            "data.chat_template_kwargs",
+            "data.date_string",
+        ),
         ("[grpo]\nmax_steps = 0", "grpo.max_steps", "-1"),
         ("[grpo]\nlearning_rate = 1e6", "grpo.learning_rate", "1e-6"),
         (

@@ -1,4 +1,5 @@
-"""Makes tiny_llama/, tiny_llama_tied/ and tiny_llama_rope3/ with golden.json in each.
+"""Makes tiny_llama/, tiny_llama_tied/ and tiny_llama_rope3/ with golden.json in each. The other families
+are made by make_families.py.
 
     python tests/golden/model/make_tiny_models.py
 
@@ -52,8 +53,8 @@ def config(**changes):
     return LlamaConfig(**settings)
 
 
-def random_model(settings, seed):
-    model = LlamaForCausalLM(settings).float().eval()
+def random_model(settings, seed, kind=LlamaForCausalLM):
+    model = kind(settings).float().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         # Sorted so that the values do not depend on the order in which modules are declared.
@@ -69,18 +70,18 @@ def save(model, folder, **options):
     model.save_pretrained(folder, **options)
 
 
-def rows(seed):
+def rows(seed, vocab=VOCAB):
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda count: torch.randint(3, VOCAB, (count,), generator=generator).tolist()
+    draw = lambda count: torch.randint(3, vocab, (count,), generator=generator).tolist()
     return [draw(7), draw(13)], [draw(6), draw(9)]
 
 
 @torch.no_grad()
-def golden(folder, seed, note):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+def golden(folder, seed, note, load=AutoModelForCausalLM.from_pretrained, vocab=VOCAB):
+    model = load(folder, dtype=torch.float32, attn_implementation="eager").eval()
     model.generation_config.eos_token_id = None
     model.config.eos_token_id = None
-    inputs, continuations = rows(seed)
+    inputs, continuations = rows(seed, vocab)
     result = {"made_by": "make_tiny_models.py", "note": note, "rows": []}
     for ids, continuation in zip(inputs, continuations):
         logits = model(torch.tensor([ids])).logits[0]

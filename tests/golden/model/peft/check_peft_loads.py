@@ -22,6 +22,7 @@ from peft.utils import get_peft_model_state_dict, load_peft_weights
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import exaone  # noqa: E402
 import golden_json  # noqa: E402
 
 
@@ -30,6 +31,12 @@ def read_rows(text):
         value = json.loads(Path(text).read_text())
         return [row["input_ids"] for row in value["rows"]] if isinstance(value, dict) else value
     return [[int(token) for token in row.split(",")] for row in text.split(";")]
+
+
+def base_model(folder):
+    if json.loads((Path(folder) / "config.json").read_text())["model_type"] == "exaone":
+        return exaone.load(folder)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 @torch.no_grad()
@@ -42,7 +49,7 @@ def main():
     settings = PeftConfig.from_pretrained(adapter)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager").eval()
+        model = base_model(base)
         model = PeftModel.from_pretrained(model, adapter).eval()
     problems += [str(warning.message) for warning in caught if "adapter" in str(warning.message).lower()]
     saved, loaded = load_peft_weights(adapter, device="cpu"), get_peft_model_state_dict(model)
