@@ -27,6 +27,7 @@ pub mod model;
 pub mod nf4;
 pub mod optimizer;
 pub mod parallel;
+pub mod preflight;
 pub mod probe;
 pub mod report;
 pub mod reward;

@@ -1,6 +1,8 @@
 //! Loading what an experiment names: the policy with its text side, the
 //! questions with their prompts, and the metrics.
 
+mod texts;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -12,15 +14,19 @@ use crate::device::Compute;
 use crate::encoder::{BertScoreOptions, BertScorer};
 use crate::experiment::{
     BertScoreSection, ComputeDtype, DataSection, Dtype, Experiment, LongPrompts,
+    MultiObjectiveAggregation,
 };
 use crate::metric::{MetricSettings, Metrics, ReasonScorer};
 use crate::model::{
     Adapter, Llama, LoadProgress, LoraConfig, Projection, WeightFormat, load_adapter,
 };
+use crate::reward::RewardSet;
 use crate::rollout::{Prompt, SamplingParameters};
 use crate::score::Labels;
 use crate::text::answer::split_label;
 use crate::text::{ChatTemplate, RenderOptions, StopSet, Tokenizer};
+
+pub use texts::Texts;
 
 /// A language model with the text side of its folder.
 pub struct Policy {
@@ -369,4 +375,26 @@ pub fn metrics(experiment: &Experiment, labels: &Labels, compute: &Compute) -> R
     )?;
     let scorer = scorer.map(|scorer| Box::new(scorer) as Box<dyn ReasonScorer>);
     Metrics::new(MetricSettings::from(&experiment.reward), scorer)
+}
+
+/// The rewards of an experiment, with the metrics that also score its evaluation set.
+///
+/// # Errors
+/// Those of [`metrics`] and of [`RewardSet::new`].
+pub fn rewards(experiment: &Experiment, labels: &Labels, compute: &Compute) -> Result<RewardSet> {
+    let rewards = RewardSet::new(
+        &experiment.reward,
+        experiment.rollout.max_completion_length,
+        metrics(experiment, labels, compute)?,
+    )?;
+    if experiment.grpo.multi_objective_aggregation == MultiObjectiveAggregation::NormalizeThenSum
+        && rewards.weights().is_none()
+    {
+        bail!(
+            "grpo.multi_objective_aggregation = \"normalize_then_sum\" needs the weight of each reward, and \
+             reward.formula = \"{}\" is no weighted sum; write one, or \"sum_then_normalize\"",
+            experiment.reward.formula
+        );
+    }
+    Ok(rewards)
 }

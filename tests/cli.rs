@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 #[path = "cli/folder.rs"]
 mod folder;
+#[path = "cli/preflight.rs"]
+mod preflight;
 
 use folder::{Answer, EXPERIMENT, Folder, encoder, records};
 

@@ -132,7 +132,7 @@ fn the_events_of_a_run_tell_the_whole_story() {
     assert_eq!(
         names,
         [
-            &["start", "inference", "score"][..],
+            &["start", "preflight", "inference", "score"][..],
             &epoch,
             &epoch,
             &["done"]
@@ -145,7 +145,7 @@ fn the_events_of_a_run_tell_the_whole_story() {
         folder.of_events("inference", "checkpoint"),
         ["epoch_0", "epoch_1", "epoch_2"]
     );
-    let step = &events[3];
+    let step = &events[4];
     for metric in [
         "loss",
         "grad_norm",
@@ -190,7 +190,7 @@ fn only_numbers_are_called_nonfinite() {
 fn with_json_stdout_carries_events_alone() {
     let folder = Folder::new();
     let answer = folder
-        .moim(&["--no-ui", "demo.toml", "--json"])
+        .moim(&["--no-ui", "demo.toml", "--json", "--force"])
         .expect(0, &["Best Final Mean"]);
     let lines: Vec<Value> = answer
         .stdout

@@ -67,6 +67,9 @@ pub struct TrainArguments {
     /// Go on with a run from its latest save point
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+    /// Train in spite of what the checks before the first step find; needs --no-ui on a terminal
+    #[arg(long)]
+    pub force: bool,
     /// Write only warnings and errors to stderr
     #[arg(long, short)]
     pub quiet: bool,
@@ -123,6 +126,11 @@ pub struct PlanArguments {
     /// Write the plan as JSON
     #[arg(long)]
     pub json: bool,
+    /// Also check what a training checks before its first step: prompt, end tokens, lengths, rewards
+    /// (the encoder is loaded and programs are run), data, disk, memory; exits with 2 or 4 where that
+    /// would stop the training
+    #[arg(long)]
+    pub check: bool,
     /// The memory to plan for, e.g. 24GiB [default: memory.budget_gib, else the device's]
     #[arg(long, value_name = "SIZE", value_parser = Bytes::from_str)]
     pub gpu_memory: Option<Bytes>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use moim::experiment::{Experiment, experiment_name};
-use moim::grpo::{self, Ending, Prepared, Workplace};
+use moim::grpo::{self, Ending, Groundwork, Prepared, Workplace};
 use moim::run::RunDir;
 use moim::score::render;
 use moim::setup::Questions;
@@ -15,6 +15,7 @@ use crate::console::{Console, to_stdout};
 use crate::failure::{self, Outcome, exit};
 use crate::lines::{duration, grouped};
 use crate::loading::loading;
+use crate::preflight;
 use crate::progress::Progress;
 use crate::signals::StopSignal;
 
@@ -30,8 +31,14 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
     let (experiment, job) = job(arguments, &console)?;
     let stop = StopSignal::listen(console.clone()).context("cannot listen for signals")?;
     let clock = Instant::now();
+    let mut groundwork = Groundwork::load(&experiment)?;
+    let resumed = match &job {
+        Job::New { .. } => None,
+        Job::Resume { run } => Some(run),
+    };
+    preflight::before_training(&mut groundwork, resumed, arguments.force, &console)?;
     console.note(&format!("loading {}", experiment.model.path.display()));
-    let prepared = Prepared::load(&experiment, &mut loading(&console))?;
+    let prepared = groundwork.with_weights(&mut loading(&console))?;
     for line in header(&prepared) {
         console.note(&line);
     }

@@ -16,6 +16,7 @@ mod loading;
 mod log;
 mod manual;
 mod plan;
+mod preflight;
 mod progress;
 mod rank;
 mod scoring;
@@ -93,6 +94,11 @@ fn terminal(arguments: &TrainArguments) -> Outcome {
     if !arguments.overrides.set.is_empty() {
         return Err(failure::usage(
             "--set goes with --no-ui: in the terminal UI the Plan screen changes an experiment, and the file says what it is",
+        ));
+    }
+    if arguments.force {
+        return Err(failure::usage(
+            "--force goes with --no-ui: the terminal UI shows what the checks before the first step found",
         ));
     }
     if let (Some(_), Some(experiment)) = (&arguments.resume, &arguments.experiment) {

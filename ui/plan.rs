@@ -1,4 +1,5 @@
-//! `moim plan`: what an experiment comes to, without loading weights (but for `--probe`).
+//! `moim plan`: what an experiment comes to, without loading weights (but for `--probe`, and the
+//! encoder's for `--check`).
 //!
 //! Nothing needs to be there but the experiment file: what is absent becomes a
 //! note, and numbers that follow from it stay unknown. An experiment with faults
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use crate::cli::PlanArguments;
 use crate::console::{json_to_stdout, to_stderr, to_stdout};
 use crate::failure::{Failure, Outcome, exit, usage};
+use crate::preflight;
 use memory::MemoryPanel;
 
 /// Runs the command.
@@ -30,12 +32,20 @@ pub fn run(arguments: &PlanArguments) -> Outcome {
 }
 
 fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
-    let mut notes: Vec<String> = experiment
-        .check_files()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let prompts = training_prompts(experiment, &mut notes)?;
+    let mut notes: Vec<String> = match arguments.check {
+        // The check tells what is absent.
+        true => Vec::new(),
+        false => experiment
+            .check_files()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    let prompts = match training_prompts(experiment, &mut notes) {
+        // The check tells of it beside everything else.
+        Err(_) if arguments.check => None,
+        prompts => prompts?,
+    };
     if prompts.is_none() {
         notes
             .push("the number of training prompts is unknown, so steps are not counted".to_owned());
@@ -50,14 +60,21 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         }
         (_, false) => None,
     };
+    let checked = arguments
+        .check
+        .then(|| preflight::of_experiment(experiment));
+    let code = checked.as_ref().map_or(exit::DONE, |(_, code)| *code);
     if arguments.json {
         let mut json = plan_json(experiment, prompts, &notes);
         json["memory"] = planned.as_ref().map_or(Value::Null, MemoryPanel::json);
         if let Some(probed) = &probed {
             json["probe"] = probed.json();
         }
+        if let Some((report, _)) = &checked {
+            json["preflight"] = report.json();
+        }
         json_to_stdout(&json)?;
-        return Ok(exit::DONE);
+        return Ok(code);
     }
     let mut text = plan_text(&arguments.experiment, experiment, prompts);
     if let Some(panel) = &planned {
@@ -69,8 +86,15 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
     for note in &notes {
         text.push_str(&format!("note: {note}\n"));
     }
+    if let Some((report, _)) = &checked {
+        text.push_str(&preflight::text(
+            report,
+            &arguments.experiment,
+            preflight::terminal_columns(),
+        ));
+    }
     to_stdout(&text)?;
-    Ok(exit::DONE)
+    Ok(code)
 }
 
 /// How many prompts an epoch has: the records, but for those that `long_prompts`

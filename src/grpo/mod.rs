@@ -25,12 +25,12 @@ pub mod trainer;
 pub mod update;
 pub mod workplace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 pub use observe::{Observer, Phase};
-pub use prepared::Prepared;
+pub use prepared::{Groundwork, Prepared};
 pub use trainer::Ending;
 pub use workplace::Workplace;
 
@@ -69,17 +69,25 @@ pub fn resume(
     run: RunDir,
     observer: &mut dyn Observer,
 ) -> Result<(Workplace, Ending)> {
-    let saved: Vec<_> = checkpoints(run.path())?
-        .into_iter()
-        .map(|checkpoint| checkpoint.path)
-        .collect();
+    let from = latest_save_point(&run)?;
     let mut work = Workplace::open(prepared, run)?;
-    let from = checkpoint::latest(&saved);
     if from.is_none() {
         work.journal.rewind(observer, 0, 0)?;
     }
     let ending = run_to_the_end(&mut work, from.as_deref(), observer)?;
     Ok((work, ending))
+}
+
+/// The save point that [`resume`] goes on from; `None` where it begins anew.
+///
+/// # Errors
+/// The run directory cannot be listed.
+pub fn latest_save_point(run: &RunDir) -> Result<Option<PathBuf>> {
+    let saved: Vec<_> = checkpoints(run.path())?
+        .into_iter()
+        .map(|checkpoint| checkpoint.path)
+        .collect();
+    Ok(checkpoint::latest(&saved))
 }
 
 /// The configuration that a run directory was started with.

@@ -1,19 +1,19 @@
 //! What an experiment names, loaded and checked before a run has a directory.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::dataset::{load_records, question_type_warnings, require_answers};
 use crate::device::Compute;
-use crate::experiment::{DataSection, Experiment, LongPrompts, MultiObjectiveAggregation};
+use crate::experiment::Experiment;
 use crate::memory::{self, Bytes, Inputs, Shapes, Sizes, Verdict};
 use crate::model::LoadProgress;
+use crate::preflight::{self, Machine, Report, Severity};
 use crate::reward::RewardSet;
-use crate::run::{Card, file_fingerprint, model_fingerprint};
+use crate::run::{Card, RunDir, file_fingerprint, model_fingerprint};
 use crate::score::Labels;
-use crate::setup::{self, Policy, Questions, questions};
-use crate::text::Tokenizer;
+use crate::setup::{self, Policy, Questions, Texts};
 
 /// Everything an experiment names, loaded; nothing is written yet.
 pub struct Prepared {
@@ -35,102 +35,91 @@ pub struct Prepared {
     pub sizes_in_words: Option<String>,
     /// The predicted peak of memory, in bytes; `None` where it cannot be predicted.
     pub(super) predicted_bytes: Option<u64>,
+    /// What was checked before the first step; `None` where it was not.
+    pub(super) preflight: Option<Report>,
     /// Things a person should know that are no error.
     pub warnings: Vec<String>,
 }
 
-impl Prepared {
-    /// Loads and checks everything an experiment names.
+/// Everything an experiment names but for the weights of its model; nothing is written yet.
+pub struct Groundwork {
+    /// Data, prompts and the text side of the model.
+    pub texts: Texts,
+    /// Rewards, with the metrics that also score the evaluation set.
+    pub rewards: RewardSet,
+    /// What was checked before the first step, to be written down with the run.
+    pub preflight: Option<Report>,
+    devices: Vec<Compute>,
+}
+
+impl Groundwork {
+    /// Reads and checks everything that an experiment names, but for the weights of its model.
     ///
     /// # Errors
     /// The first thing that cannot be used, by key and file; files that are
-    /// absent are listed together; what `progress` answers.
-    pub fn load(
-        experiment: &Experiment,
-        progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
-    ) -> Result<Self> {
+    /// absent are listed together.
+    pub fn load(experiment: &Experiment) -> Result<Self> {
         let absent = experiment.check_files();
         if !absent.is_empty() {
             let lines: Vec<String> = absent.iter().map(ToString::to_string).collect();
             bail!("{}", lines.join("\n"));
         }
         let devices = setup::devices(experiment)?;
-        let compute = &devices[0];
-        let planned = Planned::of(experiment, compute)?;
-        let mut warnings = Vec::new();
-        // The date is part of the prompts: written down, a run resumed another day keeps them.
-        let mut experiment = experiment.clone();
-        if experiment.data.date_string.is_none() {
-            experiment.data.date_string = Some(jiff::Zoned::now().strftime("%d %b %Y").to_string());
-        }
-        let experiment = &experiment;
+        let texts = Texts::load(experiment)?;
+        let rewards = setup::rewards(&texts.experiment, &texts.labels, &devices[0])?;
+        Ok(Self {
+            texts,
+            rewards,
+            preflight: None,
+            devices,
+        })
+    }
 
-        let data = &experiment.data;
-        let train_records = load_records(&data.train)?;
-        require_answers(&data.train, &train_records)?;
-        let eval_records = load_records(&data.eval)?;
-        warnings.extend(question_type_warnings(&data.train, &train_records));
-        warnings.extend(question_type_warnings(&data.eval, &eval_records));
-        let labels = Labels::load(data.labels_path())?;
-        let unlabelled: Vec<&str> = eval_records
-            .iter()
-            .map(|record| record.id.as_str())
-            .filter(|id| labels.position(id).is_none())
-            .collect();
-        if !unlabelled.is_empty() {
-            bail!(
-                "{}: {} item(s) of data.eval have no label there, the first is {:?}; name the file with the \
-                 right answers as data.labels",
-                data.labels_path().display(),
-                unlabelled.len(),
-                unlabelled[0]
-            );
+    /// Checks the whole before the first step, and keeps the report for the run's log. A program that
+    /// failed is started again, for a run that goes on all the same.
+    ///
+    /// # Errors
+    /// A program that ran cannot be started again.
+    pub fn check(&mut self) -> Result<&Report> {
+        let machine = Machine::of(&self.texts.experiment);
+        let report = preflight::check(&self.texts, Ok(&mut self.rewards), &machine);
+        let have_failed = report
+            .of(Severity::Error)
+            .any(|check| check.name == "rewards");
+        if have_failed {
+            self.rewards.restart(&self.texts.experiment.reward)?;
         }
-        let rewards = RewardSet::new(
-            &experiment.reward,
-            experiment.rollout.max_completion_length,
-            setup::metrics(experiment, &labels, compute)?,
-        )?;
-        if experiment.grpo.multi_objective_aggregation
-            == MultiObjectiveAggregation::NormalizeThenSum
-            && rewards.weights().is_none()
-        {
-            bail!(
-                "grpo.multi_objective_aggregation = \"normalize_then_sum\" needs the weight of each reward, and \
-                 reward.formula = \"{}\" is no weighted sum; write one, or \"sum_then_normalize\"",
-                experiment.reward.formula
-            );
-        }
-        // Prompts first: what is wrong with them shows before the weights are read.
-        let model_dir = &experiment.model.path;
-        let tokenizer = Tokenizer::from_model_dir(model_dir)?;
-        let builder = setup::prompt_builder(model_dir, data, experiment.run.seed)?;
-        let train = questions(&train_records, &builder, &tokenizer, data).context("data.train")?;
-        let needed = experiment.batch().prompts_per_generation();
-        if train.kept.len() < needed {
-            bail!(
-                "data.train has {} prompt(s), one generation takes {needed}; lower \
-                 grpo.per_device_train_batch_size{} or grpo.gradient_accumulation_steps",
-                train.kept.len(),
-                match experiment.model.num_devices {
-                    0 | 1 => "",
-                    _ => ", model.num_devices",
-                }
-            );
-        }
-        // Every item of the evaluation set must be answered, so none is dropped.
-        let eval_data = match data.long_prompts {
-            LongPrompts::Drop => DataSection {
-                long_prompts: LongPrompts::FewerExamples,
-                ..data.clone()
-            },
-            _ => data.clone(),
-        };
-        let eval =
-            questions(&eval_records, &builder, &tokenizer, &eval_data).context("data.eval")?;
+        Ok(self.preflight.insert(report))
+    }
+
+    /// Checks what may differ for `run`, which goes on from a save point. Nothing is kept: its log has
+    /// the report from when it began.
+    pub fn check_again(&self, run: &RunDir) -> Report {
+        let machine = Machine::of(&self.texts.experiment);
+        preflight::check_again(&self.texts, &machine, size_of(run.path()))
+    }
+
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// They cannot be used, the budget of memory is too small for the smallest sizes, or what `progress`
+    /// answers.
+    pub fn with_weights(
+        self,
+        progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
+    ) -> Result<Prepared> {
+        let Self {
+            texts,
+            rewards,
+            preflight,
+            devices,
+        } = self;
+        let experiment = &texts.experiment;
+        let planned = Planned::of(experiment, &devices[0])?;
+        let mut warnings = texts.warnings;
         let policy = Policy::load(
-            model_dir,
-            tokenizer,
+            &experiment.model.path,
+            texts.tokenizer,
             &devices,
             setup::weight_format(experiment),
             &experiment.rollout.stop_token_ids,
@@ -142,38 +131,44 @@ impl Prepared {
                 other => progress(other),
             },
         )?;
-        warnings.extend(prompt_warnings(
-            "data.train",
-            &train,
-            data.max_prompt_length,
-        ));
-        warnings.extend(prompt_warnings("data.eval", &eval, data.max_prompt_length));
-        let longest = train
-            .kept
-            .iter()
-            .map(|question| question.prompt.tokens.len())
-            .max()
-            .unwrap_or(0);
-        let reach = longest + experiment.rollout.max_completion_length;
-        if reach > policy.model.config.max_position_embeddings {
-            warnings.push(format!(
-                "the longest prompt ({longest} tokens) with rollout.max_completion_length = {} passes the model's \
-                 max_position_embeddings = {}",
-                experiment.rollout.max_completion_length, policy.model.config.max_position_embeddings
-            ));
-        }
-        Ok(Self {
-            experiment: experiment.clone(),
+        Ok(Prepared {
+            experiment: texts.experiment,
             policy: Arc::new(policy),
-            train,
-            eval,
-            labels,
+            train: texts.train,
+            eval: texts.eval,
+            labels: texts.labels,
             rewards,
             sizes: planned.sizes,
             sizes_in_words: planned.sizes_in_words,
             predicted_bytes: planned.predicted_bytes,
+            preflight,
             warnings,
         })
+    }
+}
+
+/// Bytes of all files in a folder; what cannot be read counts nothing.
+fn size_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+impl Prepared {
+    /// Loads everything an experiment names, without the checks before the first step.
+    ///
+    /// # Errors
+    /// Those of [`Groundwork::load`] and [`Groundwork::with_weights`].
+    pub fn load(
+        experiment: &Experiment,
+        progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
+    ) -> Result<Self> {
+        Groundwork::load(experiment)?.with_weights(progress)
     }
 
     /// BLAKE3 of every input, by its key in the experiment.
@@ -260,21 +255,4 @@ impl Planned {
 fn free_on_card(compute: &Compute) -> Option<Bytes> {
     let card = Card::open(&compute.name)?.ok()?.sample()?;
     Some(Bytes(card.total?.checked_sub(card.used?)?))
-}
-
-fn prompt_warnings(key: &str, questions: &Questions, limit: usize) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !questions.dropped.is_empty() {
-        warnings.push(format!(
-            "{key}: {} prompt(s) longer than data.max_prompt_length = {limit} tokens are left out (data.long_prompts = \"drop\")",
-            questions.dropped.len()
-        ));
-    }
-    if !questions.shortened.is_empty() {
-        warnings.push(format!(
-            "{key}: {} prompt(s) have fewer examples than data.num_few_shot to stay within {limit} tokens",
-            questions.shortened.len()
-        ));
-    }
-    warnings
 }

@@ -13,6 +13,7 @@ use super::prepared::Prepared;
 use crate::experiment::Experiment;
 use crate::inference::{Answered, answer_file};
 use crate::memory::Sizes;
+use crate::preflight::Report;
 use crate::reward::RewardSet;
 use crate::run::{
     Control, Event, Request, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints,
@@ -38,6 +39,7 @@ pub struct Workplace {
     /// How much goes through the model at a time, to keep to `memory.budget_gib`.
     pub sizes: Sizes,
     predicted_bytes: Option<u64>,
+    preflight: Option<Report>,
     /// The run directory.
     pub run: RunDir,
     /// What is written down of the run.
@@ -98,6 +100,7 @@ impl Workplace {
             rewards: prepared.rewards,
             sizes: prepared.sizes,
             predicted_bytes: prepared.predicted_bytes,
+            preflight: prepared.preflight,
             labels: prepared.labels,
             run,
             is_asked_to_stop: false,
@@ -105,7 +108,7 @@ impl Workplace {
         })
     }
 
-    /// The first event of a run: what will be done, to what, with what.
+    /// The first events of a run: what will be done, to what, with what, and what was checked before.
     pub(super) fn emit_start(
         &mut self,
         observer: &mut dyn Observer,
@@ -151,6 +154,10 @@ impl Workplace {
         }
         fields.insert("sizes".into(), sizes);
         self.journal.emit(observer, "start", fields)?;
+        if let Some(report) = &self.preflight {
+            let fields = report.event_fields();
+            self.journal.emit(observer, "preflight", fields)?;
+        }
         self.journal.change(|state| state.total_steps = total_steps)
     }
 

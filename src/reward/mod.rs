@@ -28,8 +28,8 @@ const BERTSCORE: &str = "bertscore";
 /// The reward that is there only where `reward.soft_punish_cache` gives it room.
 const OVERLONG: &str = "overlong";
 
-/// What an answer looks like that deserves nothing.
-const BAD_ANSWER: &str = "asdf 1234 ???";
+/// What an answer looks like that deserves nothing: no sentence, no form, no reason.
+pub const BAD_ANSWER: &str = "asdf 1234 ???";
 
 /// One completion to be scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct RewardSample<'a> {
     pub question_type: &'a str,
     /// Length of the completion, in tokens.
     pub tokens: usize,
-    /// The optimizer step the completion is for.
+    /// The optimizer step the completion is for, from 1; 0 before the first one.
     pub step: u64,
 }
 
@@ -62,15 +62,15 @@ pub struct Reward {
     pub values: Vec<Option<f64>>,
 }
 
-/// How one reward tells a good answer from a bad one.
+/// How one reward tells good answers from bad ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewardCheck {
     /// The name of the reward, or [`TOTAL`].
     pub name: String,
-    /// Its value for the label itself as the completion.
-    pub good: Option<f64>,
-    /// Its value for a completion that answers nothing.
-    pub bad: Option<f64>,
+    /// Its value for each sample's label as the completion.
+    pub good: Vec<Option<f64>>,
+    /// Its value for [`BAD_ANSWER`] in the place of each sample's completion.
+    pub bad: Vec<Option<f64>>,
 }
 
 /// All rewards of an experiment, ready to score.
@@ -130,25 +130,13 @@ impl RewardSet {
         formula
             .require_known(&names)
             .map_err(|error| anyhow::Error::new(error).context("reward.formula"))?;
-        let commands = section
-            .commands
-            .iter()
-            .map(|command| {
-                let timeout = timeout(command)?;
-                Ok(CommandReward::start(
-                    &command.name,
-                    &command.command,
-                    timeout,
-                )?)
-            })
-            .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             metrics,
             overlong: Overlong {
                 cache: section.soft_punish_cache,
                 max_completion_length,
             },
-            commands,
+            commands: start(section)?,
             formula,
             names,
             built_in,
@@ -233,42 +221,57 @@ impl RewardSet {
             .collect()
     }
 
-    /// Scores, for each reward and the total, the label of `sample` as a
-    /// completion and one that answers nothing. A reward that does not tell
-    /// the two apart cannot teach anything. The sample's own completion is not
-    /// looked at; its label should have one alternative and a reason, or it is
+    /// Scores, for each reward and the total, the label of each of `samples` as a
+    /// completion, and one that answers nothing. A reward that does not tell
+    /// the two apart cannot teach anything. The samples' own completions are not
+    /// looked at; a label should have one alternative and a reason, or it is
     /// no perfect answer to itself.
     ///
     /// # Errors
     /// As [`RewardSet::evaluate`].
-    pub fn check(&mut self, sample: &RewardSample<'_>) -> Result<Vec<RewardCheck>> {
-        let with_completion = |completion| RewardSample {
-            completion,
+    pub fn check(&mut self, samples: &[RewardSample<'_>]) -> Result<Vec<RewardCheck>> {
+        let good = samples.iter().map(|sample| RewardSample {
+            completion: sample.label,
             ..*sample
-        };
-        let samples = [with_completion(sample.label), with_completion(BAD_ANSWER)];
-        let rewards = self.evaluate(&samples)?;
-        let [good, bad] = rewards.as_slice() else {
-            bail!("{} rewards for 2 samples", rewards.len());
+        });
+        let bad = samples.iter().map(|sample| RewardSample {
+            completion: BAD_ANSWER,
+            ..*sample
+        });
+        let rewards = self.evaluate(&good.chain(bad).collect::<Vec<_>>())?;
+        let (good, bad) = rewards.split_at(samples.len());
+        let values = |rewards: &[Reward], at: usize| rewards.iter().map(|r| r.values[at]).collect();
+        let totals = |rewards: &[Reward]| {
+            let total = |reward: &Reward| Some(reward.total).filter(|total| !total.is_nan());
+            rewards.iter().map(total).collect()
         };
         let mut checks: Vec<RewardCheck> = self
             .names
             .iter()
-            .zip(good.values.iter().zip(&bad.values))
+            .enumerate()
             // It looks at the length alone.
-            .filter(|(name, _)| *name != OVERLONG)
-            .map(|(name, (good, bad))| RewardCheck {
+            .filter(|(_, name)| *name != OVERLONG)
+            .map(|(at, name)| RewardCheck {
                 name: name.clone(),
-                good: *good,
-                bad: *bad,
+                good: values(good, at),
+                bad: values(bad, at),
             })
             .collect();
         checks.push(RewardCheck {
             name: TOTAL.to_owned(),
-            good: Some(good.total).filter(|total| !total.is_nan()),
-            bad: Some(bad.total).filter(|total| !total.is_nan()),
+            good: totals(good),
+            bad: totals(bad),
         });
         Ok(checks)
+    }
+
+    /// Starts the commands anew. One that failed is not asked again otherwise.
+    ///
+    /// # Errors
+    /// A command cannot be started.
+    pub fn restart(&mut self, section: &RewardSection) -> Result<()> {
+        self.commands = start(section)?;
+        Ok(())
     }
 
     fn total(&self, sample: &RewardSample<'_>, values: Vec<Option<f64>>) -> Result<Reward> {
@@ -335,6 +338,22 @@ fn built_in(name: &str, scores: &ItemScores) -> Option<f64> {
         BERTSCORE => Some(scores.bertscore),
         _ => None,
     }
+}
+
+/// # Errors
+/// A command cannot be started, or its time-out is none.
+fn start(section: &RewardSection) -> Result<Vec<CommandReward>> {
+    let commands = section.commands.iter();
+    commands
+        .map(|command| {
+            let timeout = timeout(command)?;
+            Ok(CommandReward::start(
+                &command.name,
+                &command.command,
+                timeout,
+            )?)
+        })
+        .collect()
 }
 
 /// Checks what can be known about a command before it is started.
@@ -590,13 +609,13 @@ mod tests {
     #[test]
     fn the_check_tells_a_good_answer_from_a_bad_one() {
         let mut rewards = RewardSet::new(&RewardSection::default(), 8, metrics(true)).unwrap();
-        let checks = rewards.check(&sample("")).unwrap();
+        let checks = rewards.check(&[sample(""), sample("")]).unwrap();
         let names: Vec<&str> = checks.iter().map(|check| &*check.name).collect();
         assert_eq!(
             names,
             ["format", "exact_match", "rouge1", "bertscore", "reward"]
         );
         assert!(checks.iter().all(|check| check.good > check.bad));
-        assert!(checks.iter().all(|check| check.bad == Some(0.0)));
+        assert!(checks.iter().all(|check| check.bad == [Some(0.0); 2]));
     }
 }

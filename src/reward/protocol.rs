@@ -17,6 +17,9 @@
 //! twice in the life of the program. Standard output is for answers alone and
 //! must be flushed after each batch; what the program writes to standard error
 //! is shown when it fails. It should end when its standard input does.
+//!
+//! `step` counts from 1. Samples of step 0 are reference answers and nonsense, to
+//! see before the first step that the two are told apart.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -24,7 +24,7 @@ const VERSION: u64 = 1;
 pub struct Event {
     /// When.
     pub time: Timestamp,
-    /// What, e.g. `start`, `resume`, `step`, `checkpoint`, `inference`, `score`, `alarm`, `paused`,
+    /// What, e.g. `start`, `preflight`, `resume`, `step`, `checkpoint`, `inference`, `score`, `alarm`, `paused`,
     /// `continued`, `done`.
     pub name: String,
     /// Everything else, in the order it was given, `nonfinite` included.

@@ -290,9 +290,12 @@ impl Folder {
     }
 }
 
+/// Completions of 32 tokens keep the tests quick and are too short for any whole answer, which stops
+/// a training before its first step unless it is forced.
 fn training<'a>(settings: &[&'a str]) -> Vec<&'a str> {
     let sets = settings.iter().flat_map(|setting| ["--set", setting]);
-    ["--no-ui", "demo.toml"].into_iter().chain(sets).collect()
+    let command = ["--no-ui", "demo.toml", "--force"];
+    command.into_iter().chain(sets).collect()
 }
 
 /// A running `moim`; it does not outlive this value.

@@ -441,7 +441,17 @@ fn a_reward_command_that_fails() {
         let command = format!(
             "reward.commands=[{{name = \"judge\", command = [\"sh\", \"judge.sh\"], timeout_seconds = {timeout}}}]"
         );
-        let answer = folder.train(&[&command, "reward.formula=rouge1 / judge"]);
+        let settings = [command.as_str(), "reward.formula=rouge1 / judge"];
+        let sets = settings.iter().flat_map(|setting| ["--set", setting]);
+        let unforced: Vec<&str> = ["--no-ui", "demo.toml"].into_iter().chain(sets).collect();
+        let words_before: Vec<&str> = words
+            .iter()
+            .copied()
+            .filter(|words| !words.contains("samples"))
+            .collect();
+        told(input, folder.moim(&unforced), 2, &words_before);
+        assert!(!folder.path("outputs").exists(), "{input}");
+        let answer = folder.train(&settings);
         told(input, answer, 3, words);
         let run = folder.json(&format!("{RUN}/run.json"));
         assert_eq!(run["state"], "failed", "{input}");
@@ -477,7 +487,7 @@ fn places_that_cannot_be_written() {
 #[test]
 fn events_that_nobody_can_be_told_stop_the_run_saved() {
     let folder = Folder::new();
-    let mut command = folder.command(&["--no-ui", "demo.toml", "--json"]);
+    let mut command = folder.command(&["--no-ui", "demo.toml", "--json", "--force"]);
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
@@ -505,7 +515,7 @@ fn a_disk_that_fills_up_fails_the_run_and_spoils_nothing() {
     // In blocks of 512 bytes: enough for the untouched model's answers, not for all completions.
     limited.args([
         "-c",
-        "trap '' XFSZ; ulimit -f 24; exec \"$MOIM\" --no-ui demo.toml",
+        "trap '' XFSZ; ulimit -f 24; exec \"$MOIM\" --no-ui demo.toml --force",
     ]);
     let answer: Answer = limited.output().unwrap().into();
     told(

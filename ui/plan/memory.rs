@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 
 use moim::device::cuda_device_count;
-use moim::experiment::{DeviceChoice, Experiment};
+use moim::experiment::Experiment;
 use moim::memory::{self, Bytes, Component, Inputs, MemoryPlan, Peak, Phase, Shapes, Verdict};
+use moim::preflight::device_memory;
 use moim::probe::{self, Measured};
-use moim::run::{Card, HostMeter};
 use serde_json::{Map, Value, json};
 
 use crate::console::Console;
@@ -40,7 +40,7 @@ impl MemoryPanel {
         if let Some(Err(why)) = &shapes.encoder {
             notes.push(format!("memory is planned without the encoder: {why}"));
         }
-        let device = device_total(experiment, inputs.is_cpu);
+        let device = device_memory(experiment, inputs.is_cpu);
         let capacity = memory::capacity(experiment, given, device);
         let source = match (given, experiment.memory.budget_gib) {
             (Some(_), _) => "--gpu-memory",
@@ -307,19 +307,6 @@ fn phase_json(phase: &probe::Phase) -> Value {
     })
 }
 
-/// All memory of the device that the experiment runs on, where it can be asked.
-fn device_total(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
-    if is_cpu {
-        return HostMeter::new().sample().total.map(Bytes);
-    }
-    let index = match experiment.model.device {
-        DeviceChoice::Cuda(Some(index)) => index,
-        _ => 0,
-    };
-    let card = Card::open(&format!("cuda:{index}"))?.ok()?;
-    card.sample()?.total.map(Bytes)
-}
-
 fn peak_json(peak: &Peak) -> Value {
     let parts = peak
         .parts
@@ -347,6 +334,8 @@ fn verdict_json(verdict: &Verdict) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use moim::experiment::DeviceChoice;
+
     use super::*;
 
     #[test]

@@ -41,6 +41,7 @@ use input::Input;
 use message::{Command, Message};
 use state::{Screen, Settings, State};
 use terminal::Terminal;
+pub use text::wrap;
 pub use theme::{ColorDepth, ThemeName};
 pub use widgets::chart::{Chart, Line};
 

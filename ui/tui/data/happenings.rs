@@ -1,6 +1,7 @@
 //! Events in words.
 
 use moim::run::Event;
+use serde_json::Value;
 
 use super::run::{Alarm, Happening};
 
@@ -18,6 +19,34 @@ impl Alarm {
             severity: text("severity").unwrap_or_else(|| "warning".to_owned()),
             message: text("message").unwrap_or_else(|| "something is wrong".to_owned()),
         }
+    }
+}
+
+impl Alarm {
+    /// What an event gives cause to be alarmed at: an alarm, or each finding of the checks before the
+    /// first step.
+    pub fn all_of(event: &Event) -> Vec<Self> {
+        if event.name == "alarm" {
+            return vec![Self::of(event)];
+        }
+        let findings = match event.name.as_str() {
+            "preflight" => event.fields.get("findings").and_then(Value::as_array),
+            _ => None,
+        };
+        let finding = |finding: &Value| {
+            let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+            Self {
+                time: event.time,
+                step: 0,
+                code: text("check"),
+                severity: match finding["severity"].as_str() {
+                    Some("error") => "critical".to_owned(),
+                    _ => "warning".to_owned(),
+                },
+                message: text("message"),
+            }
+        };
+        findings.into_iter().flatten().map(finding).collect()
     }
 }
 
@@ -45,6 +74,13 @@ fn in_words(event: &Event) -> Option<String> {
                 None => format!("{steps} steps on {device}"),
             }
         }
+        "preflight" => match (count("errors")?, count("warnings")?) {
+            (0, 0) => "checked before the first step: all is well".to_owned(),
+            (0, warnings) => format!("checked before the first step: {warnings} warning(s)"),
+            (errors, warnings) => format!(
+                "forced in spite of {errors} error(s) and {warnings} warning(s) before the first step"
+            ),
+        },
         "resume" => format!("going on from {} at step {}", point()?, count("step")?),
         "checkpoint" => format!("{} saved at step {}", point()?, count("step")?),
         "inference" => {
@@ -115,6 +151,15 @@ mod tests {
             .with("final_mean", 0.785);
         let cases = [
             (
+                named(
+                    "preflight",
+                    Event::new("x")
+                        .with("errors", 0usize)
+                        .with("warnings", 2usize),
+                ),
+                "checked before the first step: 2 warning(s)",
+            ),
+            (
                 named("checkpoint", checkpoint()),
                 "epoch_1 saved at step 53",
             ),
@@ -174,5 +219,25 @@ mod tests {
             (old.code.as_str(), old.severity.as_str()),
             ("nonfinite", "warning")
         );
+    }
+
+    #[test]
+    fn what_was_found_before_the_first_step_is_an_alarm_each() {
+        let findings = serde_json::json!([
+            {"check": "leak", "severity": "warning", "message": "세 문항이 겹친다"},
+            {"check": "rewards", "severity": "error", "message": "constant"},
+        ]);
+        let event = Event::new("preflight").with("findings", findings);
+        let alarms = Alarm::all_of(&event);
+        let told: Vec<(&str, &str)> = alarms
+            .iter()
+            .map(|alarm| (alarm.code.as_str(), alarm.severity.as_str()))
+            .collect();
+        assert_eq!(told, [("leak", "warning"), ("rewards", "critical")]);
+        assert_eq!(alarms[0].message, "세 문항이 겹친다");
+        assert_eq!(Alarm::all_of(&Event::new("alarm")).len(), 1);
+        // A preflight of another release, and any other event.
+        assert!(Alarm::all_of(&Event::new("preflight")).is_empty());
+        assert!(Alarm::all_of(&Event::new("start")).is_empty());
     }
 }

@@ -251,9 +251,10 @@ impl OpenRun {
                 }
                 return;
             }
-            "alarm" => self.alarms.push(Alarm::of(&event)),
+            "alarm" => {}
             _ => self.happenings.push(Happening::of(&event)),
         }
+        self.alarms.extend(Alarm::all_of(&event));
         let surplus = |length: usize| length.saturating_sub(MOST_TOLD);
         self.alarms.drain(..surplus(self.alarms.len()));
         self.happenings.drain(..surplus(self.happenings.len()));
@@ -264,11 +265,10 @@ impl OpenRun {
 
     fn take_in_earlier(&mut self, events: &[Event]) {
         let room = |length: usize| MOST_TOLD.saturating_sub(length);
-        let alarms = events.iter().filter(|event| event.name == "alarm");
+        let alarms = events.iter().rev();
         let mut alarms: Vec<Alarm> = alarms
-            .rev()
+            .flat_map(|event| Alarm::all_of(event).into_iter().rev())
             .take(room(self.alarms.len()))
-            .map(Alarm::of)
             .collect();
         alarms.reverse();
         self.alarms.splice(0..0, alarms);
