@@ -6,18 +6,26 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+#[path = "loop/cuts.rs"]
+mod cuts;
 #[path = "loop/devices.rs"]
 mod devices;
+#[path = "loop/disk.rs"]
+mod disk;
 #[path = "loop/folder.rs"]
 mod folder;
 #[path = "loop/four_bits.rs"]
 mod four_bits;
 #[path = "loop/interruptions.rs"]
 mod interruptions;
+#[path = "loop/kill.rs"]
+mod kill;
 #[path = "loop/little_memory.rs"]
 mod little_memory;
 #[path = "loop/refusals.rs"]
 mod refusals;
+#[path = "loop/stalls.rs"]
+mod stalls;
 #[path = "loop/telemetry.rs"]
 mod telemetry;
 

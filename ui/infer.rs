@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use moim::dataset::{load_records, question_type_warnings};
 use moim::device::Compute;
 use moim::experiment::{DataSection, Dtype, LongPrompts};
+use moim::grpo::checkpoint::verify_adapter;
 use moim::inference::{AnswerSettings, Answered, answer_file, answer_questions};
 use moim::model::{Adapter, WeightFormat, load_adapter};
 use moim::rollout::SamplingParameters;
@@ -41,7 +42,10 @@ pub fn run(arguments: &InferArguments) -> Outcome {
     let adapter = arguments
         .adapter
         .as_deref()
-        .map(|directory| load_adapter(directory, &policy.model.config, &compute))
+        .map(|directory| {
+            verify_adapter(directory)?;
+            load_adapter(directory, &policy.model.config, &compute)
+        })
         .transpose()?;
     console.note(&format!(
         "{} on {}, {} parameters, {} questions",

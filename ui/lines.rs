@@ -107,6 +107,7 @@ pub fn other(event: &Event) -> Option<String> {
             format!("paused after step {step}; drop control/resume into the run directory to go on")
         }
         "continued" => "going on".to_owned(),
+        "moving" => text("message"),
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use moim::grpo::{Observer, Phase};
+use moim::grpo::{Observer, Phase, Teller};
 use moim::run::Event;
 
 use crate::console::{Console, to_stdout};
@@ -107,6 +107,15 @@ impl Progress {
     }
 }
 
+/// Shows an event that is neither a step nor a score.
+fn show(console: &Console, event: &Event) {
+    if event.name == "alarm" {
+        console.tell(&lines::alarm(event));
+    } else if let Some(line) = lines::other(event) {
+        console.note(&line);
+    }
+}
+
 impl Observer for Progress {
     fn phase(&mut self, phase: Phase, done: usize, total: usize, detail: &str) {
         if !self.console.has_bars() {
@@ -140,13 +149,19 @@ impl Observer for Progress {
         match event.name.as_str() {
             "step" => self.take_step(event),
             "score" => self.console.note(&lines::score(event)),
-            "alarm" => self.console.tell(&lines::alarm(event)),
-            _ => {
-                if let Some(line) = lines::other(event) {
-                    self.console.note(&line);
-                }
-            }
+            _ => show(&self.console, event),
         }
+    }
+
+    fn teller(&self) -> Option<Teller> {
+        let (console, is_json) = (self.console.clone(), self.is_json);
+        Some(Box::new(move |event| {
+            if is_json {
+                // An error is met again, and told, by the next event of the run itself.
+                let _ = to_stdout(&format!("{}\n", event.to_line()));
+            }
+            show(&console, event);
+        }))
     }
 
     fn notice(&mut self, message: &str) {

@@ -5,7 +5,7 @@ use super::schema::to_text;
 
 /// Keys that change where a run happens, what it writes or how fast it is, but not what it
 /// computes: a run can be resumed with other values of them.
-pub const SAFE_ON_RESUME: [&str; 11] = [
+pub const SAFE_ON_RESUME: [&str; 12] = [
     "model.device",
     "bertscore.batch_size",
     "inference.batch_size",
@@ -17,6 +17,20 @@ pub const SAFE_ON_RESUME: [&str; 11] = [
     "run.save_total_limit",
     "run.report_to",
     "run.log_completions",
+    "run.watchdog_minutes",
+];
+
+/// Keys that say where an input lies.
+const PLACES: [&str; 9] = [
+    "model.path",
+    "data.train",
+    "data.eval",
+    "data.labels",
+    "data.instruct",
+    "data.few_shot",
+    "data.chat_template",
+    "bertscore.model",
+    "bertscore.baseline_path",
 ];
 
 /// Keys that share a step: a micro-batch may wait for another or go through a device of its own, so
@@ -44,6 +58,12 @@ impl Difference {
     /// `moim sft` reads.
     pub fn is_safe_on_resume(&self) -> bool {
         SAFE_ON_RESUME.contains(&self.key.as_str()) || self.key.starts_with("sft.")
+    }
+
+    /// Whether only the place of an input differs. A run that is resumed compares the content itself,
+    /// so the input may lie elsewhere; one that comes or goes is another matter.
+    pub fn is_place_of_input(&self) -> bool {
+        PLACES.contains(&self.key.as_str()) && self.before.is_some() && self.after.is_some()
     }
 }
 

@@ -398,6 +398,8 @@ section! {
         pub report_to: Vec<Reporter> = Vec::new(),
         /// Write sampled completions to completions.jsonl.
         pub log_completions: bool = true,
+        /// Minutes after which a phase that tells nothing raises an alarm; 0 raises none.
+        pub watchdog_minutes: f64 = 10.0,
     }
 }
 

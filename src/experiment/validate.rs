@@ -7,6 +7,9 @@ use super::choices::{DeviceChoice, LossType, LrSchedulerType, RougeTokenizer, Sa
 use super::sections::{BUILT_IN_REWARDS, RewardCommand, TEMPLATE_VARIABLES};
 use super::{Experiment, Fault};
 
+/// The longest `run.watchdog_minutes`: a week.
+const LONGEST_WATCH: f64 = 10_080.0;
+
 /// Every broken rule. Rules that involve a key of `refused` are left out: its value could not be
 /// read, so the experiment holds the default in its place.
 pub(super) fn validate(experiment: &Experiment, refused: &BTreeSet<String>) -> Vec<Fault> {
@@ -547,6 +550,13 @@ impl Rules<'_> {
         if let Some(limit) = run.save_total_limit {
             self.at_least_one("run.save_total_limit", limit);
         }
+        let minutes = run.watchdog_minutes;
+        self.require(
+            "run.watchdog_minutes",
+            (0.0..=LONGEST_WATCH).contains(&minutes),
+            "is out of range",
+            format!("write minutes from 0 (no alarm) to {LONGEST_WATCH} (a week)"),
+        );
     }
 }
 

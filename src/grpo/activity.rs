@@ -43,6 +43,8 @@ pub(super) struct Moment {
     pub(super) reports: u64,
     /// How often a phase began.
     pub(super) phases: u64,
+    /// How often there was any sign of progress: reports, and events.
+    pub(super) moves: u64,
     /// The run has ended.
     pub(super) is_over: bool,
 }
@@ -73,6 +75,7 @@ impl Activity {
         let mut state = self.state();
         let moment = &mut state.moment;
         moment.reports += 1;
+        moment.moves += 1;
         match &mut moment.current {
             Some(current) if current.phase == phase && done >= current.done => {
                 (current.done, current.total, current.time) = (done, total, time);
@@ -94,6 +97,11 @@ impl Activity {
                 self.changed.notify_one();
             }
         }
+    }
+
+    /// The trainer appended an event.
+    pub(super) fn take_event(&self) {
+        self.state().moment.moves += 1;
     }
 
     /// So many optimizer steps are taken.

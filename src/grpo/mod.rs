@@ -17,27 +17,32 @@ pub mod order;
 pub mod parts;
 mod pass;
 pub mod prepared;
+mod recovery;
 mod sampled;
 mod save_points;
 pub mod schedule;
 mod telemetry;
 pub mod trainer;
 pub mod update;
+mod watchdog;
 pub mod workplace;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-pub use observe::{Observer, Phase};
+pub use observe::{Observer, Phase, Teller};
 pub use prepared::{Groundwork, Prepared};
 pub use trainer::Ending;
 pub use workplace::Workplace;
 
 use crate::experiment::Experiment;
-use crate::run::{RunDir, RunStatus, checkpoints};
+use crate::run::{RunDir, RunState, RunStatus, checkpoints, file_fingerprint};
 use telemetry::Telemetry;
 use trainer::Trainer;
+
+/// The key of experiment.toml among a run's fingerprints.
+const EXPERIMENT: &str = "experiment.toml";
 
 /// Trains an experiment in a run directory of its own, from the start.
 ///
@@ -69,12 +74,16 @@ pub fn resume(
     run: RunDir,
     observer: &mut dyn Observer,
 ) -> Result<(Workplace, Ending)> {
-    let from = latest_save_point(&run)?;
+    // First what a kill left is put right: a save point that was being replaced may come back.
     let mut work = Workplace::open(prepared, run)?;
-    if from.is_none() {
-        work.journal.rewind(observer, 0, 0)?;
+    let found = save_points(&work.run)?;
+    for (directory, problem) in &found.damaged {
+        work.set_aside(directory, problem, found.whole.as_deref())?;
     }
-    let ending = run_to_the_end(&mut work, from.as_deref(), observer)?;
+    if found.whole.is_none() {
+        work.begin_anew(observer)?;
+    }
+    let ending = run_to_the_end(&mut work, found.whole.as_deref(), observer)?;
     Ok((work, ending))
 }
 
@@ -83,19 +92,34 @@ pub fn resume(
 /// # Errors
 /// The run directory cannot be listed.
 pub fn latest_save_point(run: &RunDir) -> Result<Option<PathBuf>> {
+    Ok(save_points(run)?.whole)
+}
+
+fn save_points(run: &RunDir) -> Result<checkpoint::Latest> {
     let saved: Vec<_> = checkpoints(run.path())?
         .into_iter()
         .map(|checkpoint| checkpoint.path)
         .collect();
-    Ok(checkpoint::latest(&saved))
+    checkpoint::latest(&saved)
 }
 
 /// The configuration that a run directory was started with.
 ///
 /// # Errors
-/// experiment.toml is absent or not valid.
+/// experiment.toml is absent, not valid, or no longer what it was when the run began.
 pub fn experiment_of_run(run: &Path) -> Result<(RunDir, Experiment)> {
     let directory = RunDir::open(run)?;
+    // A file that lost its end may still be one, with defaults in place of what it said.
+    if let Ok(state) = RunState::read(&directory.run_json())
+        && let Some(known) = state.fingerprints.get(EXPERIMENT)
+        && *known != file_fingerprint(&directory.experiment_toml())?
+    {
+        bail!(
+            "{} has changed since this run began, so what it computed is not known any more; put a copy of it back \
+             (other values of safe keys are given by --set), or start a new run",
+            directory.experiment_toml().display()
+        );
+    }
     let experiment = directory
         .experiment()
         .with_context(|| directory.experiment_toml().display().to_string())?;
@@ -110,6 +134,7 @@ fn run_to_the_end(
     let mut telemetry = Telemetry::start(observer, work);
     let observer: &mut dyn Observer = &mut telemetry;
     let result = Trainer::new(work, observer).run(from);
+    let result = result.map_err(|error| error.context(work.where_it_stands()));
     let (status, message) = match &result {
         Ok(Ending::Finished) => (RunStatus::Finished, None),
         Ok(Ending::Stopped) => (RunStatus::Stopped, None),

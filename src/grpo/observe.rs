@@ -41,6 +41,9 @@ impl Phase {
     }
 }
 
+/// See [`Observer::teller`].
+pub type Teller = Box<dyn Fn(&Event) + Send>;
+
 /// Whoever watches a run.
 pub trait Observer {
     /// The run is `done` of `total` through a phase. Called often; must be cheap.
@@ -51,6 +54,12 @@ pub trait Observer {
 
     /// There is something to say that is no event: a file that cannot be kept, say. Said once each.
     fn notice(&mut self, _message: &str) {}
+
+    /// Who is shown an event that the trainer did not append itself, because it does not move: called
+    /// on another thread. `None` where nobody is.
+    fn teller(&self) -> Option<Teller> {
+        None
+    }
 
     /// Whether the run should save and stop as soon as it can.
     fn wants_to_stop(&self) -> bool;

@@ -11,8 +11,9 @@ use super::observe::{Phase, Stopped};
 use super::trainer::{Ending, Trainer, object};
 use super::update::Learner;
 use crate::experiment::SaveStrategy;
-use crate::inference::{AnswerSettings, answer_questions};
-use crate::model::Adapter;
+use crate::health::{Alarm, Severity};
+use crate::inference::{AnswerSettings, Answers, answer_questions};
+use crate::model::{Adapter, load_adapter};
 use crate::run::{Request, SavePoint};
 use crate::setup;
 
@@ -74,41 +75,88 @@ impl Trainer<'_> {
 
     /// Answers the evaluation set with a checkpoint, publishes the answers, scores and ranks them.
     pub(super) fn evaluate(&mut self, point: SavePoint, adapter: Option<&Adapter>) -> Result<()> {
-        let experiment = self.work.experiment.clone();
-        let settings = AnswerSettings {
-            sampling: setup::inference_sampling(&experiment),
-            max_completion_length: experiment.inference.max_completion_length,
-            batch_size: self.answered_together,
-            seed: experiment.run.seed,
-            step: self.state.step as u64,
-        };
         let clock = Instant::now();
-        let policy = self.work.policy.clone();
-        let answered = {
-            let questions = self.work.eval.kept.clone();
-            let (work, observer) = (&mut *self.work, &mut *self.observer);
-            answer_questions(&policy, adapter, &questions, &settings, &mut |progress| {
-                observer.phase(
-                    Phase::Inference,
-                    progress.finished,
-                    progress.total,
-                    &point.to_string(),
-                );
-                work.check_interruption(observer)
-            })?
-        };
+        let step = self.state.step;
+        let answered = self.answer(point, step, adapter)?;
         self.work.publish_answers(
             self.observer,
             point,
-            self.state.step,
+            step,
             &answered.answers,
             clock.elapsed().as_secs_f64(),
         )?;
         if let Some(shrunk) = &answered.out_of_memory {
             self.answered_together = self.answered_together.min(shrunk.rows);
         }
-        let shrunk = answered.out_of_memory.as_slice();
-        self.tell_out_of_memory("inference", self.state.step, shrunk)
+        self.tell_out_of_memory("inference", step, answered.out_of_memory.as_slice())
+    }
+
+    /// Answers the evaluation set with the checkpoint of a step.
+    fn answer(
+        &mut self,
+        point: SavePoint,
+        step: usize,
+        adapter: Option<&Adapter>,
+    ) -> Result<Answers> {
+        let experiment = self.work.experiment.clone();
+        let settings = AnswerSettings {
+            sampling: setup::inference_sampling(&experiment),
+            max_completion_length: experiment.inference.max_completion_length,
+            batch_size: self.answered_together,
+            seed: experiment.run.seed,
+            step: step as u64,
+        };
+        let policy = self.work.policy.clone();
+        let questions = self.work.eval.kept.clone();
+        let (work, observer) = (&mut *self.work, &mut *self.observer);
+        answer_questions(&policy, adapter, &questions, &settings, &mut |progress| {
+            observer.phase(
+                Phase::Inference,
+                progress.finished,
+                progress.total,
+                &point.to_string(),
+            );
+            work.check_interruption(observer)
+        })
+    }
+
+    /// Makes answers again whose file was damaged since: they are ranked with those to come.
+    fn mend_answers(&mut self) -> Result<()> {
+        for (point, step) in self.work.answered()? {
+            let Some(problem) = self.work.fault_of_answers(point) else {
+                continue;
+            };
+            let directory = self.work.run.checkpoint(point);
+            let policy = self.work.policy.clone();
+            let model = &policy.model;
+            let load = |folder: &Path| load_adapter(folder, &model.config, &model.compute);
+            let adapter = match (point, &self.work.experiment.lora.init_adapter) {
+                (SavePoint::Epoch(0), None) => Ok(None),
+                (SavePoint::Epoch(0), Some(folder)) => load(folder).map(Some),
+                _ => checkpoint::verify_adapter(&directory)
+                    .and_then(|()| load(&directory))
+                    .map(Some),
+            };
+            let adapter = adapter.with_context(|| {
+                format!(
+                    "{problem}; these answers are ranked with those to come and cannot be made again: put a copy of \
+                     the file back, or remove it to leave them out"
+                )
+            })?;
+            let answered = self.answer(point, step, adapter.as_ref())?;
+            self.work.write_answers(point, &answered.answers)?;
+            let alarm = Alarm {
+                code: "damaged_answers",
+                severity: Severity::Warning,
+                message: format!(
+                    "{problem}; the file was damaged and these answers were made again (healthy: every file is \
+                     whole; see whether the disk is well)"
+                ),
+                step,
+            };
+            self.work.journal.raise(self.observer, &alarm)?;
+        }
+        Ok(())
     }
 
     /// Puts a save point back and answers the evaluation set if that had not been done.
@@ -137,12 +185,19 @@ impl Trainer<'_> {
             .unwrap_or_default();
         let point: Option<SavePoint> = name.parse().ok();
         let point = point.filter(|point| self.save_point_after(state.step) == Some(*point));
-        let is_scored = self.work.rewind_to_save_point(
+        let rewound = self.work.rewind_to_save_point(
             self.observer,
             state.events_position,
             state.completions_position,
             point,
-        )?;
+        );
+        let is_scored = rewound.with_context(|| {
+            format!(
+                "{}: cannot be gone on from; moved out of the run directory, it leaves the run to an earlier save \
+                 point, or to its beginning",
+                directory.display()
+            )
+        })?;
         let fields = json!({
             "step": state.step,
             "directory": self.work.run.path().display().to_string(),
@@ -151,14 +206,22 @@ impl Trainer<'_> {
         self.work
             .journal
             .emit(self.observer, "resume", object(fields))?;
+        self.work.tell_untold(self.observer)?;
         let total_steps = self.total_steps;
         self.work
             .journal
             .change(|state| state.total_steps = total_steps)?;
-        if let Ok(point) = name.parse() {
+        match name.parse() {
             // A kill may have come between the save point and what is noted of it.
-            self.work.saved(point)?;
+            Ok(point) if !is_scored => self.work.saved(point)?,
+            // What ranks first may have changed since old ones were let go; the next one lets go again.
+            Ok(point) => self
+                .work
+                .journal
+                .change(|state| state.latest_checkpoint = Some(point))?,
+            Err(_) => {}
         }
+        self.mend_answers()?;
         match point {
             Some(point) if !is_scored && state.step > 0 => {
                 self.evaluate(point, Some(&learner.adapter))

@@ -1,5 +1,6 @@
 //! Writes down what a run is doing and what it takes of its machine: progress.json and
-//! system.jsonl.
+//! system.jsonl. It also notices when nothing moves any more ([`Watchdog`]), and is the only one that can
+//! say so then.
 //!
 //! All of it happens on a thread of its own, since replacing a file takes the disk milliseconds. A
 //! file that cannot be written is told of once, and training goes on without it.
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::activity::{Activity, Moment};
-use super::observe::{Observer, Phase};
+use super::journal::SharedEvents;
+use super::observe::{Observer, Phase, Teller};
+use super::watchdog::Watchdog;
 use super::workplace::Workplace;
 use crate::device::Compute;
 use crate::run::{
@@ -41,10 +44,15 @@ impl<'a> Telemetry<'a> {
         let activity = Arc::clone(&work.activity);
         let compute = work.policy.model.compute.clone();
         let (progress, system) = (work.run.progress(), work.run.system());
+        let watch = Watch {
+            dog: Watchdog::new(work.experiment.run.watchdog_minutes, Instant::now()),
+            events: work.journal.shared_events(),
+            teller: inner.teller(),
+        };
         let of_thread = Arc::clone(&activity);
         let thread = Builder::new()
             .name("telemetry".to_owned())
-            .spawn(move || Recorder::new(of_thread, compute, progress, system).work());
+            .spawn(move || Recorder::new(of_thread, compute, progress, system).work(watch));
         if let Err(error) = &thread {
             activity.notice(format!(
                 "progress.json and system.jsonl are not written, no thread can be started: {error}"
@@ -74,6 +82,7 @@ impl Observer for Telemetry<'_> {
         if let ("step" | "resume", Some(step)) = (event.name.as_str(), event.number("step")) {
             self.activity.set_step(step as usize);
         }
+        self.activity.take_event();
         self.pass_notices_on();
         self.inner.event(event);
     }
@@ -95,6 +104,28 @@ impl Drop for Telemetry<'_> {
             let _ = thread.join();
         }
         self.pass_notices_on();
+    }
+}
+
+/// What is needed to notice a stall and to say so.
+struct Watch {
+    dog: Watchdog,
+    events: SharedEvents,
+    teller: Option<Teller>,
+}
+
+impl Watch {
+    fn look(&mut self, activity: &Activity, moment: &Moment) {
+        let Some(event) = self.dog.look(moment, Instant::now()) else {
+            return;
+        };
+        // First, since the log may be what the run waits for.
+        if let Some(tell) = &self.teller {
+            tell(&event);
+        }
+        if let Err(error) = self.events.lock().append(&event) {
+            activity.notice(error.to_string());
+        }
     }
 }
 
@@ -147,7 +178,7 @@ impl Recorder {
             .notice(format!("{error}; training goes on without this file"));
     }
 
-    fn work(mut self) {
+    fn work(mut self, mut watch: Watch) {
         let has_device = self.sample(&Moment::default());
         let tick = if has_device {
             DEVICE_EVERY
@@ -164,6 +195,7 @@ impl Recorder {
                 break;
             }
             seen_phases = moment.phases;
+            watch.look(&self.activity, &moment);
             if has_device && let Some(memory) = self.compute.memory() {
                 self.activity.see_memory(moment.phases, memory.bytes_in_use);
             }

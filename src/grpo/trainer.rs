@@ -242,6 +242,8 @@ impl<'a> Trainer<'a> {
             })
             .collect();
         let rewards = self.work.rewards.evaluate(&samples)?;
+        self.work
+            .tell_nonfinite_rewards(self.observer, self.state.step + 1)?;
         let totals: Vec<f64> = rewards.iter().map(|reward| reward.total).collect();
         let grpo = &self.work.experiment.grpo;
         let advantages = match (
@@ -459,7 +461,8 @@ impl<'a> Trainer<'a> {
         if self.state.dropped_in_a_row >= MAX_DROPPED_IN_A_ROW {
             bail!(
                 "{MAX_DROPPED_IN_A_ROW} steps in a row had a loss or gradient that is not finite; the parameters are \
-                 as they were before them. Lower grpo.learning_rate or grpo.max_grad_norm, then resume from the last save point"
+                 as they were before them. Where a reward is at fault, mend it and resume; a lower \
+                 grpo.learning_rate or grpo.max_grad_norm needs a new run"
             );
         }
         Ok(())

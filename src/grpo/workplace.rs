@@ -3,21 +3,23 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::EXPERIMENT;
 use super::activity::Activity;
-use super::journal::Journal;
+use super::journal::{Journal, NONFINITE_REWARD};
 use super::observe::{Observer, Phase, Stopped};
 use super::prepared::Prepared;
 use crate::experiment::Experiment;
+use crate::health::{Alarm, Severity};
 use crate::inference::{Answered, answer_file};
 use crate::memory::Sizes;
 use crate::preflight::Report;
 use crate::reward::RewardSet;
 use crate::run::{
-    Control, Event, Request, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints,
-    prune_checkpoints, publish,
+    Control, Request, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints,
+    file_fingerprint, prune_checkpoints, publish,
 };
 use crate::score::{
     Labels, Leaderboard, Resampling, ScoreCache, Scorer, encoder_name, rank, render,
@@ -49,6 +51,8 @@ pub struct Workplace {
     labels: Labels,
     control: Control,
     is_asked_to_stop: bool,
+    /// Alarms of what was found before there was an event to follow.
+    pub(super) untold: Vec<Alarm>,
     /// Released when the run ends, whichever way.
     _lock: RunLock,
 }
@@ -62,7 +66,9 @@ impl Workplace {
     pub fn open(prepared: Prepared, run: RunDir) -> Result<Self> {
         let lock = RunLock::acquire(&run.lock())?;
         run.clean_up()?;
-        let fingerprints = prepared.fingerprints()?;
+        let mut fingerprints = prepared.fingerprints()?;
+        let own = file_fingerprint(&run.experiment_toml())?;
+        fingerprints.push((EXPERIMENT.to_owned(), own));
         let device = prepared.policy.model.compute.name.clone();
         let mut state = match run.run_json().exists() {
             true => {
@@ -104,6 +110,7 @@ impl Workplace {
             labels: prepared.labels,
             run,
             is_asked_to_stop: false,
+            untold: Vec::new(),
             _lock: lock,
         })
     }
@@ -158,7 +165,30 @@ impl Workplace {
             let fields = report.event_fields();
             self.journal.emit(observer, "preflight", fields)?;
         }
+        self.tell_untold(observer)?;
         self.journal.change(|state| state.total_steps = total_steps)
+    }
+
+    /// Tells of rewards that a program gave as NaN or infinite.
+    pub(super) fn tell_nonfinite_rewards(
+        &mut self,
+        observer: &mut dyn Observer,
+        step: usize,
+    ) -> Result<()> {
+        for (name, count) in self.rewards.take_nonfinite() {
+            let alarm = Alarm {
+                code: NONFINITE_REWARD,
+                severity: Severity::Warning,
+                message: format!(
+                    "the reward `{name}` was NaN or infinite for {count} completion(s), which count as if they had \
+                     none (healthy: every reward is a number; answer null where there is none)"
+                ),
+                step,
+            };
+            self.journal
+                .append(observer, &alarm.to_event().with("count", count))?;
+        }
+        Ok(())
     }
 
     /// An error when someone wants the run to stop.
@@ -204,53 +234,6 @@ impl Workplace {
         )
     }
 
-    /// Takes back what was logged after a save point, but keeps what was
-    /// answered and scored with it. Answers whether both had been done.
-    pub(super) fn rewind_to_save_point(
-        &mut self,
-        observer: &mut dyn Observer,
-        events: u64,
-        completions: u64,
-        point: Option<SavePoint>,
-    ) -> Result<bool> {
-        let path = self.run.events();
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        let mut end = events;
-        let mut kept = Vec::new();
-        for line in bytes
-            .get(events as usize..)
-            .unwrap_or_default()
-            .split_inclusive(|byte| *byte == b'\n')
-        {
-            let Ok(event) = serde_json::from_slice::<Event>(line) else {
-                break;
-            };
-            let belongs = match event.name.as_str() {
-                "inference" | "score" => {
-                    point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()))
-                }
-                // Raised by the score before it.
-                "alarm" => kept.last().is_some_and(|name| name != "inference"),
-                _ => false,
-            };
-            if !belongs {
-                break;
-            }
-            end += line.len() as u64;
-            kept.push(event.name);
-        }
-        let wanted = if self.rewards.metrics().has_reason_scorer() {
-            "score"
-        } else {
-            "inference"
-        };
-        let is_done = kept.iter().any(|name| name == wanted);
-        let end = if is_done { end } else { events };
-        self.journal.rewind(observer, end, completions)?;
-        Ok(is_done)
-    }
-
     /// A save point is in place: note it, and let old ones go.
     pub(super) fn saved(&mut self, point: SavePoint) -> Result<()> {
         self.journal
@@ -273,6 +256,12 @@ impl Workplace {
         Ok(kinds.find(|point| point.answers_file_name() == best.file))
     }
 
+    /// Writes the answers of a save point.
+    pub(super) fn write_answers(&self, point: SavePoint, answers: &[Answered]) -> Result<()> {
+        let bytes = answer_file(&self.eval.kept, answers, false)?;
+        Ok(publish::publish(&self.run.answers(point), &bytes)?)
+    }
+
     /// Publishes the answers of a checkpoint, scores them and ranks all checkpoints so far.
     pub(super) fn publish_answers(
         &mut self,
@@ -282,9 +271,7 @@ impl Workplace {
         answers: &[Answered],
         seconds: f64,
     ) -> Result<()> {
-        let bytes = answer_file(&self.eval.kept, answers, false)?;
-        let path = self.run.answers(point);
-        publish::publish(&path, &bytes)?;
+        self.write_answers(point, answers)?;
         let file = point.answers_file_name();
         let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
         let Value::Object(fields) = json!({
@@ -355,6 +342,11 @@ impl Workplace {
             && let Some(best) = board.best()
         {
             fields.insert("best".into(), json!(best.scored.file));
+        }
+        for (name, count) in self.journal.nonfinite().named() {
+            if count > 0 {
+                fields.insert(name.into(), json!(count));
+            }
         }
         self.journal.emit(observer, "done", fields)?;
         self.journal.sync()?;

@@ -5,8 +5,10 @@
 //! a run that is resumed shows it the events that it kept, and raises what it would have raised
 //! without the interruption.
 //!
-//! Two codes are the trainer's own: `nonfinite` (a step that was dropped) and `out_of_memory` (work that
-//! was taken again in smaller parts).
+//! Some codes are the trainer's own: `nonfinite` (a step that was dropped), `nonfinite_reward` (rewards that
+//! were no numbers), `out_of_memory` (work that was taken again in smaller parts), `damaged_save_point` and
+//! `damaged_answers` (files that were found spoilt on resume), and `stalled` (a phase that does not move),
+//! which an event `moving` takes back.
 //!
 //! An alarm is an event of the name `alarm` in events.jsonl:
 //!

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::RewardSample;
 use super::process::{Event, Process};
-use super::protocol::{ANSWER_FORM, read_answer, write_request};
+use super::protocol::{ANSWER_FORM, Given, read_answer, write_request};
 
 /// How often a program that says nothing is checked for being alive.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -62,6 +62,8 @@ pub struct CommandReward {
     pending: Option<Batch>,
     /// Indices of batches that were sent and never collected.
     given_up: Vec<Range<u64>>,
+    /// Answers that were NaN or infinite since they were last asked for.
+    nonfinite: usize,
 }
 
 /// A batch that was sent and whose answers are due.
@@ -87,6 +89,7 @@ impl CommandReward {
             next_index: 0,
             pending: None,
             given_up: Vec::new(),
+            nonfinite: 0,
         };
         match Process::start(argv) {
             Ok(process) => {
@@ -204,9 +207,14 @@ impl CommandReward {
         }
     }
 
+    /// Answers that were NaN or infinite since the last call; they count as none.
+    pub(super) fn take_nonfinite(&mut self) -> usize {
+        std::mem::take(&mut self.nonfinite)
+    }
+
     /// Enters the answer on `line`. False for one of a batch that was given up.
     fn take_answer(
-        &self,
+        &mut self,
         line: &[u8],
         indices: &Range<u64>,
         answers: &mut [Answer],
@@ -224,7 +232,11 @@ impl CommandReward {
             .and_then(|position| usize::try_from(position).ok());
         match position.and_then(|position| answers.get_mut(position)) {
             Some(answer @ Answer::Awaited) => {
-                *answer = Answer::Given(reward);
+                *answer = Answer::Given(match reward {
+                    Given::Number(number) => Some(number),
+                    Given::Nothing | Given::NotFinite => None,
+                });
+                self.nonfinite += usize::from(reward == Given::NotFinite);
                 Ok(true)
             }
             Some(Answer::Given(_)) => Err(format!("answered index {index} twice: {ANSWER_FORM}")),

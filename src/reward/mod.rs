@@ -221,6 +221,16 @@ impl RewardSet {
             .collect()
     }
 
+    /// How many rewards each program gave as NaN or infinite since the last call, where it did; they
+    /// count as none.
+    pub fn take_nonfinite(&mut self) -> Vec<(String, usize)> {
+        let counted = self.commands.iter_mut().map(|command| {
+            let count = command.take_nonfinite();
+            (command.name().to_owned(), count)
+        });
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Scores, for each reward and the total, the label of each of `samples` as a
     /// completion, and one that answers nothing. A reward that does not tell
     /// the two apart cannot teach anything. The samples' own completions are not

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! where `null` in place of the number means that this sample has no such
-//! reward; other keys of an answer are passed over. `index` is never used
+//! reward. `NaN` and `Infinity`, which are no JSON and which some programs
+//! write all the same, mean that too and are counted. Other keys of an answer are passed over. `index` is never used
 //! twice in the life of the program. Standard output is for answers alone and
 //! must be flushed after each batch; what the program writes to standard error
 //! is shown when it fails. It should end when its standard input does.
@@ -64,10 +65,26 @@ pub(super) fn write_request(
     Ok(())
 }
 
+/// What a program answers for one sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Given {
+    Number(f64),
+    /// `null`.
+    Nothing,
+    /// NaN or an infinity, as Python's `json.dumps` writes them.
+    NotFinite,
+}
+
 /// The (index, reward) of an answer, or what is wrong with it.
-pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Option<f64>), String> {
+pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Given), String> {
     let shown = || shortened(&String::from_utf8_lossy(line));
-    let answer: Value = serde_json::from_slice(line).map_err(|error| {
+    let mut nothing = Given::Nothing;
+    let parsed = serde_json::from_slice(line).or_else(|error| {
+        let without = without_nonfinite(line).ok_or(error)?;
+        nothing = Given::NotFinite;
+        serde_json::from_slice(&without)
+    });
+    let answer: Value = parsed.map_err(|error| {
         format!(
             "wrote {}, which is not JSON ({error}): {ANSWER_FORM}",
             shown()
@@ -80,15 +97,34 @@ pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Option<f64>), String> {
         ));
     };
     match answer.get("reward") {
-        Some(Value::Null) => Ok((index, None)),
+        Some(Value::Null) => Ok((index, nothing)),
         Some(Value::Number(number)) if number.as_f64().is_some_and(f64::is_finite) => {
-            Ok((index, number.as_f64()))
+            Ok((index, number.as_f64().map_or(nothing, Given::Number)))
         }
         _ => Err(format!(
             "wrote {}, where \"reward\" is neither a number nor null: {ANSWER_FORM}",
             shown()
         )),
     }
+}
+
+/// The line with `null` in place of a reward that is NaN or infinite; `None` where it is not.
+fn without_nonfinite(line: &[u8]) -> Option<Vec<u8>> {
+    const KEY: &str = "\"reward\"";
+    let text = std::str::from_utf8(line).ok()?;
+    text.match_indices(KEY).find_map(|(at, _)| {
+        let behind = text[at + KEY.len()..].trim_start();
+        let value = behind.strip_prefix(':')?.trim_start();
+        let word = ["NaN", "Infinity", "-Infinity"]
+            .into_iter()
+            .find(|word| value.starts_with(word))?;
+        let start = text.len() - value.len();
+        Some(
+            [&text[..start], "null", &value[word.len()..]]
+                .concat()
+                .into_bytes(),
+        )
+    })
 }
 
 /// `text` in backquotes, cut at [`SHOWN_CHARACTERS`].
@@ -106,12 +142,19 @@ mod tests {
     #[test]
     fn answers_are_read_and_other_keys_passed_over() {
         let read = |line: &str| read_answer(line.as_bytes()).unwrap();
-        assert_eq!(read(r#"{"index":3,"reward":-0.5}"#), (3, Some(-0.5)));
+        assert_eq!(
+            read(r#"{"index":3,"reward":-0.5}"#),
+            (3, Given::Number(-0.5))
+        );
         assert_eq!(
             read(r#" {"reward":1,"note":[],"index":0} "#),
-            (0, Some(1.0))
+            (0, Given::Number(1.0))
         );
-        assert_eq!(read(r#"{"index":3,"reward":null}"#), (3, None));
+        assert_eq!(read(r#"{"index":3,"reward":null}"#), (3, Given::Nothing));
+        for word in ["NaN", "Infinity", "-Infinity"] {
+            let line = format!(r#"{{"index": 7, "reward": {word}, "note": "reward"}}"#);
+            assert_eq!(read(&line), (7, Given::NotFinite));
+        }
     }
 
     #[test]
@@ -119,7 +162,9 @@ mod tests {
         for (line, part) in [
             ("loading model", "`loading model`, which is not JSON"),
             ("", "``, which is not JSON"),
-            (r#"{"index":0,"reward":NaN}"#, "not JSON"),
+            (r#"{"index":0,"reward":nan}"#, "not JSON"),
+            (r#"{"reward":NaN}"#, "without an \"index\""),
+            (r#"["reward":NaN]"#, "not JSON"),
             (r#"{"index":0,"reward":1e999}"#, "not JSON"),
             (r#"[0, 1]"#, "without an \"index\""),
             (r#"{"reward":1}"#, "without an \"index\""),

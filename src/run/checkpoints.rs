@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::publish::WriteError;
+use super::publish::{WriteError, remove_folder};
 
 /// A moment of a run that was saved. Written as `epoch_3` or `step_500`, which is also the name of
 /// its folder.
@@ -105,6 +105,28 @@ pub fn checkpoints(directory: &Path) -> anyhow::Result<Vec<Checkpoint>> {
     Ok(found)
 }
 
+/// Takes a checkpoint out of use: its folder gets `.damaged` behind its name, with a number where
+/// that is taken. Answers the new place.
+///
+/// # Errors
+/// The folder cannot be moved, by name.
+pub fn set_aside(path: &Path) -> Result<PathBuf, WriteError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut number = 1;
+    let aside = loop {
+        let aside = path.with_file_name(match number {
+            1 => format!("{name}.damaged"),
+            _ => format!("{name}.damaged-{number}"),
+        });
+        if !aside.exists() {
+            break aside;
+        }
+        number += 1;
+    };
+    std::fs::rename(path, &aside).map_err(WriteError::on("set aside", path))?;
+    Ok(aside)
+}
+
 /// Removes the oldest checkpoints of the kind of `latest` until `limit` are left, never `latest`
 /// and none of `protected` (the best one, say). Returns what was removed.
 ///
@@ -130,7 +152,7 @@ pub fn prune_checkpoints(
         if kind == latest || protected.contains(&kind) {
             continue;
         }
-        std::fs::remove_dir_all(&path).map_err(WriteError::on("remove", &path))?;
+        remove_folder(&path)?;
         removed.push(kind);
         surplus -= 1;
     }
@@ -194,6 +216,16 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn what_is_set_aside_is_no_checkpoint_any_more() {
+        let folder = with_folders(&["epoch_1", "epoch_1.damaged"]);
+        let aside = set_aside(&folder.path().join("epoch_1")).unwrap();
+        assert_eq!(aside, folder.path().join("epoch_1.damaged-2"));
+        assert!(aside.is_dir() && checkpoints(folder.path()).unwrap().is_empty());
+        let error = set_aside(&folder.path().join("epoch_1")).unwrap_err();
+        assert!(error.to_string().contains("epoch_1"), "{error}");
     }
 
     #[test]

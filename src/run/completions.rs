@@ -81,6 +81,14 @@ impl CompletionLog {
         self.lines.sync()
     }
 
+    /// Whether the log is as long as a saved [`CompletionLog::position`].
+    ///
+    /// # Errors
+    /// Names the file: it is shorter.
+    pub fn check_length(&self, position: u64) -> Result<(), WriteError> {
+        self.lines.check_length(position)
+    }
+
     /// Cuts the log back to a saved [`CompletionLog::position`]; what is cut goes to
     /// `completions.discarded.jsonl`.
     ///

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::checkpoints::SavePoint;
-use super::publish::{WriteError, clean_up, publish, sync_folder_of};
+use super::publish::{WriteError, clean_up, hidden_beside, publish, sync_folder_of};
 use crate::experiment::Experiment;
 use crate::experiment::is_folder_name;
 
@@ -37,27 +37,42 @@ impl RunDir {
         }
         let parent = output_dir.join(experiment_name);
         fs::create_dir_all(&parent).map_err(WriteError::on("create the folder", &parent))?;
-        let path = match run_name {
-            Some(name) => Self::make_named(&parent, name)?,
+        // Made beside its place: a run that is there can be resumed, however early it was killed.
+        let staging = hidden_beside(&parent.join(run_name.unwrap_or("run")), "beginning");
+        let made = Self::fill(&staging, experiment).and_then(|()| match run_name {
+            Some(name) => Self::move_to_name(&staging, &parent, name),
             None => {
                 let stamp = jiff::Zoned::now().strftime("%Y-%m-%d_%H-%M-%S").to_string();
-                Self::make_first_free(&parent, &stamp)?
+                Ok(Self::move_to_first_free(&staging, &parent, &stamp)?)
             }
-        };
-        let run = Self { path };
-        publish(&run.experiment_toml(), experiment.to_toml().as_bytes())?;
-        for folder in [run.control(), run.infer_results(), run.scores()] {
-            fs::create_dir(&folder).map_err(WriteError::on("create the folder", &folder))?;
+        });
+        if made.is_err() {
+            // The first error is the one worth telling.
+            let _ = fs::remove_dir_all(&staging);
         }
+        let run = Self { path: made? };
         sync_folder_of(&run.path).map_err(WriteError::on("sync", &parent))?;
         Ok(run)
     }
 
-    fn make_named(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    fn fill(staging: &Path, experiment: &Experiment) -> anyhow::Result<()> {
+        let run = Self {
+            path: staging.to_owned(),
+        };
+        for folder in [staging, &run.control(), &run.infer_results(), &run.scores()] {
+            fs::create_dir(folder).map_err(WriteError::on("create the folder", folder))?;
+        }
+        Ok(publish(
+            &run.experiment_toml(),
+            experiment.to_toml().as_bytes(),
+        )?)
+    }
+
+    fn move_to_name(staging: &Path, parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
         let path = parent.join(name);
-        match fs::create_dir(&path) {
+        match fs::rename(staging, &path) {
             Ok(()) => Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+            Err(error) if is_taken(&error) => bail!(
                 "the run {} exists and is not written over; go on with it by --resume {}, choose \
                  another run.name, or leave run.name out",
                 path.display(),
@@ -67,7 +82,11 @@ impl RunDir {
         }
     }
 
-    fn make_first_free(parent: &Path, stamp: &str) -> Result<PathBuf, WriteError> {
+    fn move_to_first_free(
+        staging: &Path,
+        parent: &Path,
+        stamp: &str,
+    ) -> Result<PathBuf, WriteError> {
         let mut number = 1;
         loop {
             let name = if number == 1 {
@@ -76,10 +95,10 @@ impl RunDir {
                 format!("{stamp}-{number}")
             };
             let path = parent.join(name);
-            match fs::create_dir(&path) {
+            match fs::rename(staging, &path) {
                 Ok(()) => return Ok(path),
-                // Making the folder is the test, so two runs of one second cannot share it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                // Moving the folder is the test, so two runs of one second cannot share it.
+                Err(error) if is_taken(&error) => number += 1,
                 Err(error) => return Err(WriteError::new("create the folder", &path, error)),
             }
         }
@@ -221,6 +240,16 @@ impl RunDir {
     }
 }
 
+/// Whether a folder could not be moved because something stands in its place; an empty folder gives way.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AlreadyExists
+            | io::ErrorKind::DirectoryNotEmpty
+            | io::ErrorKind::NotADirectory
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,13 +296,26 @@ mod tests {
             stamped[0] < stamped[1] && stamped[1] < stamped[2],
             "{stamped:?}"
         );
-        let taken = RunDir::make_first_free(&outputs.path().join("demo"), &stamped[0]).unwrap();
+        let staging = outputs.path().join("demo/.staging");
+        std::fs::create_dir(&staging).unwrap();
+        let parent = outputs.path().join("demo");
+        let taken = RunDir::move_to_first_free(&staging, &parent, &stamped[0]).unwrap();
         assert!(
             taken
                 .to_string_lossy()
                 .rsplit_once('-')
                 .is_some_and(|(_, number)| number.parse::<u32>().is_ok())
         );
+    }
+
+    #[test]
+    fn an_empty_folder_that_a_kill_left_is_no_run_and_hinders_none() {
+        let outputs = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(outputs.path().join("demo/first")).unwrap();
+        let run = RunDir::create(outputs.path(), "demo", Some("first"), &experiment()).unwrap();
+        assert!(run.experiment_toml().is_file() && run.control().is_dir());
+        let there = std::fs::read_dir(outputs.path().join("demo")).unwrap();
+        assert_eq!(there.count(), 1, "something was left beside the run");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Event {
     /// When.
     pub time: Timestamp,
     /// What, e.g. `start`, `preflight`, `resume`, `step`, `checkpoint`, `inference`, `score`, `alarm`, `paused`,
-    /// `continued`, `done`.
+    /// `continued`, `moving`, `done`.
     pub name: String,
     /// Everything else, in the order it was given, `nonfinite` included.
     pub fields: Map<String, Value>,
@@ -261,6 +261,14 @@ impl EventLog {
     /// Names the file.
     pub fn sync(&self) -> Result<(), WriteError> {
         self.lines.sync()
+    }
+
+    /// Whether the log is as long as a saved [`EventLog::position`].
+    ///
+    /// # Errors
+    /// Names the file: it is shorter.
+    pub fn check_length(&self, position: u64) -> Result<(), WriteError> {
+        self.lines.check_length(position)
     }
 
     /// Cuts the log back to a saved [`EventLog::position`]: the steps after it will be taken again.

@@ -114,32 +114,34 @@ impl JsonLines {
     /// Cuts the file back to `position`, the end of some line. What is cut goes to
     /// `<name>.discarded.jsonl`, and is safe there before it is gone here.
     pub(super) fn truncate_to(&mut self, position: u64) -> Result<(), WriteError> {
+        self.check_length(position)?;
         if position == self.position {
             return Ok(());
-        }
-        let refuse = |problem: String| {
-            WriteError::new(
-                "cut",
-                &self.path,
-                io::Error::new(io::ErrorKind::InvalidInput, problem),
-            )
-        };
-        if position > self.position {
-            return Err(refuse(format!(
-                "it has {} bytes, fewer than the {position} it had at the save point; the file was \
-                 replaced or cut by something else",
-                self.position
-            )));
         }
         let end = end_of_last_line(&mut self.file, position)
             .map_err(WriteError::on("read", &self.path))?;
         if end != position {
-            return Err(refuse(format!(
-                "byte {position} is in the middle of a line"
-            )));
+            return Err(self.refuse(format!("byte {position} is in the middle of a line")));
         }
         self.cut(position)
             .map_err(WriteError::on("cut", &self.path))
+    }
+
+    /// Whether [`JsonLines::truncate_to`] has as much to keep as is asked of it.
+    pub(super) fn check_length(&self, position: u64) -> Result<(), WriteError> {
+        match position <= self.position {
+            true => Ok(()),
+            false => Err(self.refuse(format!(
+                "it has {} bytes of whole lines, fewer than the {position} it had at the save point; the file was \
+                 replaced or cut by something else: put a copy of it back",
+                self.position
+            ))),
+        }
+    }
+
+    fn refuse(&self, problem: String) -> WriteError {
+        let problem = io::Error::new(io::ErrorKind::InvalidInput, problem);
+        WriteError::new("cut", &self.path, problem)
     }
 
     fn cut(&mut self, position: u64) -> io::Result<()> {

@@ -26,7 +26,7 @@ mod state;
 mod system;
 
 pub use card::Card;
-pub use checkpoints::{Checkpoint, SavePoint, checkpoints, prune_checkpoints};
+pub use checkpoints::{Checkpoint, SavePoint, checkpoints, prune_checkpoints, set_aside};
 pub use completions::{CompletionLog, CompletionRecord};
 pub use control::{Control, Request};
 pub use directory::RunDir;

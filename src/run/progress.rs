@@ -56,7 +56,11 @@ impl Progress {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        if bytes.trim_ascii().is_empty() {
+        // A power cut leaves nothing, or zero bytes where the content had not reached the disk.
+        if bytes
+            .iter()
+            .all(|byte| byte.is_ascii_whitespace() || *byte == 0)
+        {
             return Ok(None);
         }
         let progress = serde_json::from_slice(&bytes)
@@ -103,8 +107,10 @@ mod tests {
              \"total\":64,\"detail\":\"1820 tokens\",\"step\":12,\"since\":\"2026-11-22T03:33:23Z\"}\n"
         );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(Progress::read(&path).unwrap(), None);
+        for lost in ["", "\0\0\0\0"] {
+            std::fs::write(&path, lost).unwrap();
+            assert_eq!(Progress::read(&path).unwrap(), None);
+        }
         std::fs::write(&path, "{\"phase\":").unwrap();
         let error = format!("{:#}", Progress::read(&path).unwrap_err());
         assert!(error.contains("progress.json is not"), "{error}");

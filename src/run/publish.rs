@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 
+/// What is told of a hidden name by [`hidden_beside`]; [`clean_up`] removes what carries it.
+const WRITING: &str = "writing";
+
 /// A file or folder that could not be written, with what was tried and the way out.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}{}", path.display(), way_out(source))]
@@ -42,7 +45,12 @@ impl From<WriteError> for io::Error {
 
 fn way_out(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull => "; free some space on this disk, or choose another folder",
+        io::ErrorKind::StorageFull => {
+            "; the disk is full: free some space on it, or choose another folder"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "; no file may be larger here: raise the limit (ulimit -f), or choose another file system"
+        }
         io::ErrorKind::QuotaExceeded => "; free some of your quota, or choose another folder",
         io::ErrorKind::PermissionDenied => "; choose a folder that you may write to",
         io::ErrorKind::ReadOnlyFilesystem => {
@@ -62,7 +70,7 @@ fn way_out(error: &io::Error) -> &'static str {
 /// # Errors
 /// Names `path`; what was at `path` before is untouched.
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let beside = hidden_beside(path, "writing");
+    let beside = hidden_beside(path, WRITING);
     let written = write_synced(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     if let Err(source) = written {
         // Nothing reads the hidden file; the first error is the one worth telling.
@@ -78,7 +86,7 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 /// # Errors
 /// Names `path`; what was at `path` before is untouched.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let beside = hidden_beside(path, "writing");
+    let beside = hidden_beside(path, WRITING);
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     written.map_err(|source| {
         // Nothing reads the hidden file; the first error is the one worth telling.
@@ -102,7 +110,7 @@ pub fn publish_folder(
     path: &Path,
     fill: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let staging = hidden_beside(path, "writing");
+    let staging = hidden_beside(path, WRITING);
     fs::create_dir_all(&staging).map_err(WriteError::on("create", &staging))?;
     let replaced = replaced_name(path);
     let outcome = fill(&staging).and_then(|()| {
@@ -153,7 +161,7 @@ pub fn clean_up(folder: &Path) -> anyhow::Result<()> {
             } else {
                 fs::rename(&leftover, &original).map_err(WriteError::on("restore", &original))?;
             }
-        } else if hidden.contains(".writing-") {
+        } else if hidden.contains(&format!(".{WRITING}-")) {
             if leftover.is_dir() {
                 remove_folder_if_there(&leftover)?;
             } else {
@@ -166,7 +174,7 @@ pub fn clean_up(folder: &Path) -> anyhow::Result<()> {
 
 /// A hidden name in the same folder, so that the rename stays within one file system; unique among
 /// processes and threads.
-fn hidden_beside(path: &Path, purpose: &str) -> PathBuf {
+pub(super) fn hidden_beside(path: &Path, purpose: &str) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -176,6 +184,16 @@ fn hidden_beside(path: &Path, purpose: &str) -> PathBuf {
         ".{name}.{purpose}-{}-{number}-{moment:x}",
         std::process::id()
     ))
+}
+
+/// Takes the folder `path` away in one step, so that nobody sees a part of it.
+///
+/// # Errors
+/// Names `path`.
+pub(super) fn remove_folder(path: &Path) -> Result<(), WriteError> {
+    let hidden = hidden_beside(path, WRITING);
+    fs::rename(path, &hidden).map_err(WriteError::on("remove", path))?;
+    remove_folder_if_there(&hidden)
 }
 
 fn replaced_name(path: &Path) -> PathBuf {
@@ -270,7 +288,8 @@ mod tests {
         let error = WriteError::new("write", Path::new("outputs/run.json"), source);
         let text = error.to_string();
         assert!(
-            text.starts_with("cannot write outputs/run.json: ") && text.contains("free some space"),
+            text.starts_with("cannot write outputs/run.json: ")
+                && text.contains("the disk is full: free some space"),
             "{text}"
         );
         let again = io::Error::from(error);

@@ -224,8 +224,13 @@ impl RunState {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let bytes =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not the state of a run", path.display()))
+        serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} is not the state of a run: put a copy back, or remove it to go on with the run, which makes it \
+                 anew from events.jsonl but can no longer tell whether the inputs are those it began with",
+                path.display()
+            )
+        })
     }
 
     /// Sets `updated` and publishes the state as run.json.

@@ -114,7 +114,11 @@ impl<'run> Scorer<'run> {
                     .score_items(&join.texts)
                     .with_context(|| format!("scoring {file}"))?;
                 self.keep(file, &key, &items);
-                items
+                // As the next process will read them: from text to f64 the last place of a number may
+                // change, and a run that was resumed is to give the same scores.
+                let kept = self.cache.as_ref().and_then(|cache| cache.load(file, &key));
+                kept.and_then(|items| labelled(items, &join.texts, self.labels))
+                    .unwrap_or(items)
             }
         };
         Ok(scored(file, join.coverage, items))

@@ -265,10 +265,16 @@ impl Folder {
         let lasts = |event: &Value| {
             let saved = event["checkpoint"].as_str().unwrap_or_default();
             // A speed is measured, so an alarm about it is as well.
-            let is_measured = [Monitor::SLOW_ROLLOUT, Monitor::SLOW_BACKWARD]
+            let is_measured = [Monitor::SLOW_ROLLOUT, Monitor::SLOW_BACKWARD, "stalled"]
+                .iter()
+                .any(|code| event["code"] == *code);
+            // What was found and mended on the way.
+            let is_mended = ["damaged_save_point", "damaged_answers"]
                 .iter()
                 .any(|code| event["code"] == *code);
             event["event"] != "resume"
+                && event["event"] != "moving"
+                && !is_mended
                 && !(event["event"] == "checkpoint" && saved.starts_with("step_"))
                 && !is_measured
         };
@@ -321,6 +327,10 @@ impl Trainer<'_> {
             assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
     }
 
     pub fn pid(&self) -> u32 {

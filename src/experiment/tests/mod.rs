@@ -333,6 +333,13 @@ fn differences_say_what_a_resume_can_bear() {
     accumulating.grpo.beta = 0.04;
     let between = Experiment::differences_unsafe_on_resume(&accumulating, &after);
     assert!(between.is_empty(), "{between:?}");
+    // An input may lie elsewhere, where its content is compared; it may not come or go.
+    let mut moved = before.clone();
+    moved.model.path = "elsewhere".into();
+    moved.data.labels = Some("labels.json".into());
+    assert_eq!(hindrances(&moved), ["model.path", "data.labels"]);
+    let differences = Experiment::differences(&before, &moved);
+    assert!(differences[0].is_place_of_input() && !differences[1].is_place_of_input());
     let known: Vec<String> = Experiment::keys().iter().map(Key::path).collect();
     for key in SAFE_ON_RESUME {
         assert!(known.iter().any(|known| known == key), "{key} is no key");

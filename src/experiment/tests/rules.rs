@@ -78,6 +78,11 @@ fn rules_hold_one_by_one() {
         ),
         ("[lora]\nr = 0", "lora.r", "at least 1"),
         (
+            "[run]\nwatchdog_minutes = -1",
+            "run.watchdog_minutes",
+            "from 0 (no alarm)",
+        ),
+        (
             "[lora]\nlora_dropout = 1.0",
             "lora.lora_dropout",
             "up to, but not, 1",
