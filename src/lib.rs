@@ -29,6 +29,7 @@ pub mod optimizer;
 pub mod parallel;
 pub mod preflight;
 pub mod probe;
+pub mod regular_file;
 pub mod report;
 pub mod reward;
 pub mod rollout;

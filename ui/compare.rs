@@ -66,7 +66,7 @@ struct File {
 
 impl File {
     fn read(name: String, path: PathBuf) -> Result<Self> {
-        let bytes = std::fs::read(&path)
+        let bytes = moim::regular_file::read(&path)
             .with_context(|| format!("cannot read the answers {}", path.display()))?;
         let sheet =
             AnswerSheet::parse(&bytes).with_context(|| format!("answers {}", path.display()))?;

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let show = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A device without memory panics too, and is dealt with.
-        if !moim::device::is_dealt_with(panic) {
+        if !moim::device::is_dealt_with(panic) && !moim::text::is_dealt_with() {
             show(panic);
         }
     }));

@@ -254,7 +254,10 @@ fn fault_json(fault: &moim::experiment::Fault) -> Value {
 /// The batch of a file that is not valid as a whole, defaults in place of what
 /// is no number; `None` where the file is no TOML.
 fn written_batch(path: &Path, overrides: &[String]) -> Option<BatchArithmetic> {
-    let table: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
+    let table: toml::Table = moim::regular_file::read_to_string(path)
+        .ok()?
+        .parse()
+        .ok()?;
     let written = |section: &str, name: &str| {
         let key = format!("{section}.{name}");
         let overridden = overrides.iter().rev().find_map(|text| {

@@ -129,7 +129,7 @@ impl Item {
 
 /// Reads a file whole.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    std::fs::read(path).map_err(|source| DataError::Read {
+    crate::regular_file::read(path).map_err(|source| DataError::Read {
         path: path.to_owned(),
         source,
     })
@@ -210,8 +210,8 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
                 ..place
             }),
             Err(error) => {
-                let (line, column) =
-                    position(text, start + error_offset(&text[start..end], &error));
+                let offset = start + error_offset(&text[start..end], &error);
+                let (line, column) = positions.clone().find(offset);
                 faults.push(DataFault {
                     line,
                     column,
@@ -273,6 +273,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// Turns ascending byte offsets into lines and columns in one pass.
+#[derive(Clone)]
 struct Positions<'text> {
     text: &'text str,
     scanned: usize,

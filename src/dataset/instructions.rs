@@ -11,6 +11,8 @@ const KEYS: [&str; 3] = ["prompt", "selection_prompt", "correction_prompt"];
 
 /// A key this close to a known one (Jaro-Winkler) is taken for a typing error.
 const TYPING_ERROR_SIMILARITY: f64 = 0.9;
+/// Keys longer than this, in bytes, are not compared.
+const LONGEST_SLIP: usize = 100;
 
 /// The general instruction and those of each question type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +34,8 @@ impl Instructions {
     /// a key that is a misspelt one of the three. Other keys are left alone.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let text = crate::regular_file::read_to_string(path)
+            .with_context(|| format!("cannot read {shown}"))?;
         let value: Value = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
             .with_context(|| format!("{shown} is not valid JSON"))?;
         let Value::Object(fields) = value else {
@@ -41,7 +44,9 @@ impl Instructions {
                  \"…\", \"correction_prompt\": \"…\"}}"
             );
         };
-        for key in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        // A longer key is no slip of the hand, and comparing it would take long.
+        let unknown = |key: &&String| !KEYS.contains(&key.as_str()) && key.len() <= LONGEST_SLIP;
+        for key in fields.keys().filter(unknown) {
             let near = KEYS
                 .iter()
                 .find(|known| strsim::jaro_winkler(known, key) >= TYPING_ERROR_SIMILARITY);

@@ -115,7 +115,7 @@ impl PromptBuilder {
         record: &Record,
         num_examples: usize,
     ) -> Result<Vec<Message>> {
-        let mut messages = Vec::with_capacity(2 * num_examples + 2);
+        let mut messages = Vec::new();
         let system = self.system_message(&record.question_type);
         if !system.is_empty() {
             messages.push(Message::new(Role::System, system));

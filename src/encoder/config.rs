@@ -116,7 +116,7 @@ impl EncoderConfig {
     /// that do not fit each other.
     pub fn from_model_dir(dir: &Path) -> Result<EncoderConfig> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| {
+        let text = crate::regular_file::read_to_string(&path).with_context(|| {
             format!(
                 "cannot read {}; the encoder must be a Hugging Face model folder",
                 path.display()
@@ -258,6 +258,9 @@ impl EncoderConfig {
     }
 }
 
+/// Sizes above this are refused: no encoder has them, and products of two stay far from 64 bits.
+const LARGEST_SIZE: u64 = 1 << 24;
+
 /// A positive integer under `key`.
 fn size(keys: &Map<String, Value>, key: &str, default: Option<usize>) -> Result<usize> {
     match (keys.get(key), default) {
@@ -265,9 +268,11 @@ fn size(keys: &Map<String, Value>, key: &str, default: Option<usize>) -> Result<
         (None | Some(Value::Null), None) => bail!("key {key} is missing"),
         (Some(value), _) => value
             .as_u64()
-            .filter(|&size| size > 0)
+            .filter(|size| (1..=LARGEST_SIZE).contains(size))
             .and_then(|size| usize::try_from(size).ok())
-            .with_context(|| format!("{key} = {value} is not a positive integer")),
+            .with_context(|| {
+                format!("{key} = {value} is not a positive integer up to {LARGEST_SIZE}")
+            }),
     }
 }
 

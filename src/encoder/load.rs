@@ -1,7 +1,6 @@
 //! Reading and writing the weights of a Hugging Face encoder folder.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -55,8 +54,8 @@ struct Shard {
 
 impl Shard {
     fn open(path: PathBuf) -> Result<Shard> {
-        let file =
-            File::open(&path).with_context(|| format!("cannot open weights {}", path.display()))?;
+        let file = crate::regular_file::open(&path)
+            .with_context(|| format!("cannot open weights {}", path.display()))?;
         // SAFETY: the map is read-only and the file is a published checkpoint,
         // which nobody rewrites in place while it is being loaded.
         let map = unsafe { Mmap::map(&file) }
@@ -192,9 +191,9 @@ impl Weights {
     }
 }
 
-/// The shard files that an index names, each once.
+/// The shard files that an index names, each once; all of them in the folder of the index.
 fn shard_files(index: &Path) -> Result<Vec<PathBuf>> {
-    let text = std::fs::read_to_string(index)
+    let text = crate::regular_file::read_to_string(index)
         .with_context(|| format!("cannot read {}", index.display()))?;
     let value: Value = serde_json::from_str(&text)
         .with_context(|| format!("{} is not valid JSON", index.display()))?;
@@ -202,9 +201,17 @@ fn shard_files(index: &Path) -> Result<Vec<PathBuf>> {
         .get("weight_map")
         .and_then(Value::as_object)
         .with_context(|| format!("{} has no weight_map", index.display()))?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
+    let mut names = BTreeSet::new();
+    for (tensor, name) in map {
+        let place = || format!("{}: weight_map[{tensor:?}] = {name}", index.display());
+        let name = name
+            .as_str()
+            .with_context(|| format!("{} is not a file name", place()))?;
+        if name.contains(['/', '\\']) || name.starts_with("..") {
+            bail!("{} points outside the folder", place());
+        }
+        names.insert(name);
+    }
     Ok(names
         .into_iter()
         .map(|name| index.with_file_name(name))

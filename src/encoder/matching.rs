@@ -183,7 +183,7 @@ impl Baseline {
     /// # Errors
     /// Names the file and the line.
     pub fn from_file(path: &Path, num_layers: usize) -> Result<Baseline> {
-        let text = std::fs::read_to_string(path)
+        let text = crate::regular_file::read_to_string(path)
             .with_context(|| format!("cannot read the baseline {}", path.display()))?;
         let mut lines = text
             .lines()

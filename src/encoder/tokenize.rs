@@ -16,6 +16,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::config::EncoderConfig;
 use super::wordpiece;
 use crate::run::publish;
+use crate::text::{attempt, check_ids};
 
 /// A `model_max_length` above this is transformers' way to say "none".
 const NO_MAX_LENGTH: f64 = 1e9;
@@ -73,8 +74,11 @@ impl SentenceTokenizer {
         max_tokens: usize,
         named: &dyn Fn(&str) -> Option<String>,
     ) -> Result<SentenceTokenizer> {
-        let mut tokenizer: Tokenizer = serde_json::from_value(content.clone())
-            .map_err(|error| anyhow!("tokenizer.json is not understood: {error}"))?;
+        let read = attempt(|| Ok(serde_json::from_value(content.clone())?));
+        let mut tokenizer: Tokenizer =
+            read.map_err(|error| anyhow!("tokenizer.json is not understood: {error}"))?;
+        let last = tokenizer.get_vocab(true).into_values().max();
+        check_ids(last.map_or(0, |last| last as usize + 1))?;
         tokenizer
             .with_truncation(None)
             .map_err(|error| anyhow!("{error}"))?;
@@ -197,9 +201,7 @@ impl SentenceTokenizer {
             if self.compose {
                 text = text.nfc().collect();
             }
-            let encoding = self
-                .tokenizer
-                .encode_fast(text.as_str(), false)
+            let encoding = attempt(|| self.tokenizer.encode_fast(text.as_str(), false))
                 .map_err(|error| anyhow!("the encoder's tokenizer refused {text:?}: {error}"))?;
             ids.extend(encoding.get_ids().iter().take(self.max_tokens - 2));
         }
@@ -275,7 +277,7 @@ fn bert_words(text: &str) -> Result<Vec<String>> {
 
 /// A JSON object from a file; empty when there is no such file.
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    match std::fs::read_to_string(path) {
+    match crate::regular_file::read_to_string(path) {
         Ok(text) => serde_json::from_str(&text)
             .with_context(|| format!("{} is not a JSON object", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
@@ -293,7 +295,8 @@ fn token_text(value: &Value) -> Option<String> {
 fn tokenizer_json(dir: &Path, settings: &Map<String, Value>) -> Result<Value> {
     let read = |name: &str| {
         let path = dir.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        crate::regular_file::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))
     };
     let parse = |name: &str| -> Result<Value> {
         serde_json::from_str(&read(name)?)

@@ -142,7 +142,8 @@ fn quoted(path: &Path) -> String {
 
 fn check_file(faults: &mut Vec<Fault>, key: &str, path: Option<&Path>) {
     let Some(path) = path else { return };
-    let (problem, way_out) = match std::fs::File::open(path).and_then(|file| file.metadata()) {
+    let (problem, way_out) = match crate::regular_file::open(path).and_then(|file| file.metadata())
+    {
         Ok(metadata) if metadata.is_dir() => {
             ("is a folder".to_owned(), "name the file in it".to_owned())
         }

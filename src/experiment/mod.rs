@@ -20,6 +20,7 @@ mod sections;
 mod settings;
 mod validate;
 
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,7 @@ impl Experiment {
             path: path.to_owned(),
             source,
         };
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = read_short(path).map_err(unreadable)?;
         let faults = |faults| ExperimentError::Faults {
             path: path.to_owned(),
             faults,
@@ -228,6 +229,19 @@ impl Experiment {
             _ => return None,
         })
     }
+}
+
+/// Reads a file that is short enough to be an experiment.
+fn read_short(path: &Path) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 256 << 10;
+    let mut bytes = Vec::new();
+    let file = crate::regular_file::open(path)?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        let problem = "it has more than 256 KiB, and an experiment file a few thousand bytes";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    Ok(bytes)
 }
 
 /// The name of an experiment: its file's name without `.toml`.

@@ -11,6 +11,12 @@ use super::fault::{Fault, Place};
 use super::schema::{Key, Node, Problem, most_alike, nearest, type_name};
 use super::{Experiment, validate};
 
+/// Faults of a file that are looked for: one with more is no experiment file.
+const MOST_FAULTS: usize = 1000;
+
+/// Keys in one another in `--set section.key.a.b=value`.
+const DEEPEST: usize = 32;
+
 /// An experiment half-way: what was understood, and what was not.
 pub(super) struct Reading {
     experiment: Experiment,
@@ -76,7 +82,7 @@ impl Reading {
     fn read_file(&mut self, text: &str) {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut garbled_lines = BTreeSet::new();
-        for error in &errors {
+        for error in errors.iter().take(MOST_FAULTS) {
             let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
             // One slip can upset the parser several times over; the first report is the cause.
             if !garbled_lines.insert(line) {
@@ -97,6 +103,9 @@ impl Reading {
             garbled_lines,
         };
         for (name, node) in root.get_ref() {
+            if self.faults.len() >= MOST_FAULTS {
+                break;
+            }
             self.read_section(name, node, &source);
         }
     }
@@ -132,6 +141,9 @@ impl Reading {
             return;
         };
         for (key, node) in entries {
+            if self.faults.len() >= MOST_FAULTS {
+                return;
+            }
             let path = format!("{section_name}.{}", key.get_ref());
             let outcome = self
                 .experiment
@@ -251,6 +263,13 @@ impl Reading {
             );
         };
         let below: Vec<&str> = parts.collect();
+        if below.len() > DEEPEST {
+            let way_out = format!("write --set {section}.{name}={{…}}");
+            return refuse(
+                &format!("has more than {DEEPEST} keys in one another"),
+                way_out,
+            );
+        }
         let Some(keys) = section_keys(&self.experiment, section) else {
             return refuse("unknown section", unknown_section(section));
         };

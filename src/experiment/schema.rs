@@ -211,6 +211,11 @@ pub fn most_alike<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<(f64, &'c str)> {
+    // Comparing takes time and memory by the product of both lengths.
+    const LONGEST: usize = 100;
+    if word.len() > LONGEST {
+        return None;
+    }
     let word = word.to_lowercase();
     let likeness = |candidate| strsim::normalized_damerau_levenshtein(&word, candidate);
     candidates

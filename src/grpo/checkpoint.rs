@@ -111,7 +111,7 @@ pub fn load(
 ) -> Result<(Adapter, TrainerState)> {
     let adapter = load_adapter(directory, model, compute)?;
     let path = directory.join(STATE);
-    let text = std::fs::read_to_string(&path)
+    let text = crate::regular_file::read_to_string(&path)
         .with_context(|| format!("{}: cannot be read", path.display()))?;
     let state: TrainerState = serde_json::from_str(&text)
         .with_context(|| format!("{}: not a trainer state", path.display()))?;
@@ -228,7 +228,7 @@ enum Read {
 
 fn read_state(directory: &Path) -> Result<Read> {
     let path = directory.join(STATE);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match crate::regular_file::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Absent),
         Err(error) => {

@@ -25,8 +25,8 @@ impl Workplace {
     ) -> Result<bool> {
         self.journal.check_lengths(events, completions)?;
         let path = self.run.events();
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let bytes = crate::regular_file::read(&path)
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut end = events;
         let mut kept = Vec::new();
         for line in bytes
@@ -142,8 +142,8 @@ impl Workplace {
     /// The events from `position` in events.jsonl on.
     fn events_from(&self, position: u64) -> Result<Vec<Event>> {
         let path = self.run.events();
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let bytes = crate::regular_file::read(&path)
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
         let lines = bytes.get(position as usize..).unwrap_or_default();
         let lines = lines.split(|byte| *byte == b'\n');
         Ok(lines

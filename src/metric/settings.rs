@@ -1,6 +1,5 @@
 //! What a person can choose about the metrics.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +76,7 @@ fn dictionary_hash(dir: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for name in DICTIONARY_FILES {
         let path = dir.join(name);
-        let file = match File::open(&path) {
+        let file = match crate::regular_file::open(&path) {
             Ok(file) => file,
             // Whether a file may be missing is for the dictionary's reader to say.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -29,6 +29,13 @@ pub const MAX_ROLLOUT_ROWS: usize = 256;
 /// side. A constant, so that results do not depend on the number of cores.
 pub const CPU_ROLLOUT_ROWS: usize = 32;
 
+/// Sizes above this are refused: products of two of them, and of that with [`MOST_LAYERS`], are far
+/// from what 64 bits hold.
+const LARGEST_SIZE: u64 = 1 << 24;
+
+/// More layers than this are refused; each has names that are looked for.
+const MOST_LAYERS: usize = 4096;
+
 /// Shape and constants of a decoder, under the names that Llama's checkpoints have for them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
@@ -101,7 +108,7 @@ impl LlamaConfig {
     /// something this decoder does not do; the message names it.
     pub fn from_dir(model_dir: &Path) -> Result<Self> {
         let path = model_dir.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| {
+        let text = crate::regular_file::read_to_string(&path).with_context(|| {
             format!("{}: cannot be read; model.path must be a Hugging Face folder (config.json, tokenizer.json, *.safetensors)", path.display())
         })?;
         let json: Value = serde_json::from_str(&text)
@@ -150,6 +157,16 @@ impl LlamaConfig {
 
     fn check(&self) -> Result<()> {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        let (layers, head_dim) = (self.num_hidden_layers, self.head_dim);
+        if layers > MOST_LAYERS {
+            bail!("num_hidden_layers = {layers}; at most {MOST_LAYERS} are read");
+        }
+        if heads.saturating_mul(head_dim) as u64 > LARGEST_SIZE {
+            bail!(
+                "num_attention_heads = {heads} times head_dim = {head_dim} is larger than any model; at most \
+                 {LARGEST_SIZE}"
+            );
+        }
         if !heads.is_multiple_of(kv_heads) {
             bail!(
                 "num_attention_heads = {heads} is not a multiple of num_key_value_heads = {kv_heads}"
@@ -410,6 +427,9 @@ fn optional_positive(json: &Value, key: &str) -> Result<Option<usize>> {
     match json.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64() {
+            Some(number) if number > LARGEST_SIZE => {
+                bail!("{key} = {value} is larger than any model; at most {LARGEST_SIZE}")
+            }
             Some(number) if number > 0 => Ok(Some(number as usize)),
             _ => bail!("{key} = {value} must be a positive integer"),
         },

@@ -98,7 +98,7 @@ pub fn save_adapter(dir: &Path, adapter: &Adapter, base_model: &str) -> Result<(
 /// that would change the arithmetic (the message names it).
 pub fn load_adapter(dir: &Path, model: &LlamaConfig, compute: &Compute) -> Result<Adapter> {
     let path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&path).with_context(|| {
+    let text = crate::regular_file::read_to_string(&path).with_context(|| {
         format!(
             "{}: cannot be read; an adapter folder holds {CONFIG} and {WEIGHTS}",
             path.display()

@@ -1,7 +1,6 @@
 //! Reading safetensors checkpoints, single or sharded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +42,7 @@ impl WeightFiles {
             return Self::open_files(vec![single]);
         }
         let index_path = model_dir.join("model.safetensors.index.json");
-        let text = std::fs::read_to_string(&index_path).with_context(|| {
+        let text = crate::regular_file::read_to_string(&index_path).with_context(|| {
             format!(
                 "{}: neither model.safetensors nor model.safetensors.index.json can be read there",
                 model_dir.display()
@@ -87,7 +86,7 @@ impl WeightFiles {
         let mut files = Vec::new();
         let mut place = BTreeMap::new();
         for path in paths {
-            let file = File::open(&path)
+            let file = crate::regular_file::open(&path)
                 .with_context(|| format!("{}: cannot be opened", path.display()))?;
             // SAFETY: the map is read-only and lives as long as this value. A
             // writer that truncates the file meanwhile would fault, as with
@@ -131,6 +130,13 @@ impl WeightFiles {
             .collect()
     }
 
+    /// The place of the weights as a message begins with it: one file, or the first of several.
+    fn first_file(&self) -> String {
+        let path = self.files.first().map(|(path, _)| path);
+        path.map(|path| format!("{}: ", path.display()))
+            .unwrap_or_default()
+    }
+
     /// A tensor as it is stored.
     ///
     /// # Errors
@@ -139,7 +145,7 @@ impl WeightFiles {
         let place = self
             .place
             .get(name)
-            .with_context(|| format!("the tensor {name:?} is missing"))?;
+            .with_context(|| format!("{}the tensor {name:?} is missing", self.first_file()))?;
         let (path, map) = &self.files[place.file];
         // Offsets were checked against the file when it was opened.
         TensorView::new(place.dtype, place.shape.clone(), &map[place.bytes.clone()])

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -332,7 +332,7 @@ fn remove_leftovers(folder: &Path) {
         let name = name.to_string_lossy();
         if name.starts_with(".nf4-")
             && name.contains(".safetensors.writing-")
-            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+            && crate::regular_file::open(&entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         {
             let _ = fs::remove_file(entry.path());
         }
@@ -372,7 +372,7 @@ impl CacheFile {
     pub fn open(folder: &Path, plan: &CachePlan) -> Result<Option<Self>> {
         let path = plan.path(folder);
         let anew = || format!("{} is quantised and written anew", path.display());
-        let file = match File::open(&path) {
+        let file = match crate::regular_file::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(anew),

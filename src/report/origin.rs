@@ -36,7 +36,7 @@ impl Origin {
     /// experiment.toml cannot be read or is not TOML, or nothing tells when the run started.
     pub fn read(run: &RunDir) -> Result<Self> {
         let path = run.experiment_toml();
-        let toml = std::fs::read_to_string(&path)
+        let toml = crate::regular_file::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         // Read as plain TOML: an experiment of another version of moim is reported as well.
         let mut config: Value = toml::from_str(&toml)

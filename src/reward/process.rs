@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// Longest line of standard output, in bytes.
-const MAX_LINE: usize = 1 << 20;
+/// Longest line of standard output, in bytes. With [`MAX_WAITING_LINES`] it bounds what a program
+/// that never stops writing can fill: 256 MiB.
+const MAX_LINE: usize = 1 << 16;
 /// Lines of standard output that wait to be read before the process is held up.
-const MAX_WAITING_LINES: usize = 1 << 16;
+const MAX_WAITING_LINES: usize = 1 << 12;
 /// Lines of standard error that are kept, and bytes of each.
 const STDERR_LINES: usize = 20;
 const STDERR_LINE: usize = 400;
@@ -256,6 +257,7 @@ fn read_line(reader: &mut impl BufRead, limit: usize) -> io::Result<Option<(Vec<
         let used = part.len() + usize::from(end.is_some());
         reader.consume(used);
         if end.is_some() {
+            line.shrink_to_fit();
             return Ok(Some((line, is_cut)));
         }
     }

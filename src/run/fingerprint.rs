@@ -1,6 +1,5 @@
 //! BLAKE3 fingerprints of a run's inputs, to tell on resume that they are still the same.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use anyhow::Context;
 /// The file cannot be read, by name.
 pub fn file_fingerprint(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(unreadable)?;
+    let file = crate::regular_file::open(path).with_context(unreadable)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file).with_context(unreadable)?;
     Ok(hasher.finalize().to_hex().to_string())
@@ -65,7 +64,7 @@ pub fn model_fingerprint(folder: &Path) -> anyhow::Result<String> {
 fn ends_fingerprint(path: &Path) -> anyhow::Result<String> {
     const END: u64 = 1024 * 1024;
     let unreadable = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(unreadable)?;
+    let mut file = crate::regular_file::open(path).with_context(unreadable)?;
     let size = file.metadata().with_context(unreadable)?.len();
     let mut hasher = blake3::Hasher::new();
     hasher.update(&size.to_le_bytes());

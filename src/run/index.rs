@@ -55,7 +55,7 @@ fn is_absence(error: &anyhow::Error) -> bool {
 /// Whether the process that a lock names is there. Taking the lock would tell for certain, and
 /// would refuse a trainer that wants it at that moment.
 fn holder(lock: &Path) -> Liveness {
-    let text = std::fs::read_to_string(lock).unwrap_or_default();
+    let text = crate::regular_file::read_to_string(lock).unwrap_or_default();
     match serde_json::from_str::<LockOwner>(&text) {
         Ok(owner) => process::liveness(owner.pid, None, &owner.host),
         Err(_) => Liveness::Unknown,

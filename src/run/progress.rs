@@ -49,7 +49,7 @@ impl Progress {
     /// # Errors
     /// The file cannot be read or is not a run's progress, with line and column.
     pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match crate::regular_file::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {

@@ -50,7 +50,7 @@ pub struct Lines<T> {
 /// # Errors
 /// The file cannot be opened.
 pub fn read_lines<T: DeserializeOwned>(path: &Path) -> io::Result<Lines<T>> {
-    let file = File::open(path).map_err(|error| named(path, error))?;
+    let file = crate::regular_file::open(path).map_err(|error| named(path, error))?;
     Ok(Lines {
         path: path.to_owned(),
         reader: BufReader::new(file),
@@ -154,7 +154,7 @@ impl<T: DeserializeOwned> Follower<T> {
             items: Vec::new(),
             has_more: false,
         };
-        let mut file = match File::open(&self.path) {
+        let mut file = match crate::regular_file::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 update.has_restarted = self.offset > 0;

@@ -222,8 +222,8 @@ impl RunState {
     /// # Errors
     /// The file cannot be read or is not a run's state, with line and column.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = crate::regular_file::read(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&bytes).with_context(|| {
             format!(
                 "{} is not the state of a run: put a copy back, or remove it to go on with the run, which makes it \

@@ -81,7 +81,7 @@ impl ScoreCache {
 
     /// The scores kept under this name, whatever they were made from.
     pub fn read(&self, file: &str) -> Option<KeptFile> {
-        let bytes = std::fs::read(self.path(file)).ok()?;
+        let bytes = crate::regular_file::read(&self.path(file)).ok()?;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
         (kept.v == VERSION).then(|| KeptFile {
             key: kept.key,

@@ -59,7 +59,7 @@ impl Labels {
     /// If the file cannot be read or parsed, an id is absent or occurs twice, an
     /// item has no answer, or there is no item.
     pub fn load(path: &Path) -> Result<Self, LabelsError> {
-        let bytes = std::fs::read(path).map_err(|source| DataError::Read {
+        let bytes = crate::regular_file::read(path).map_err(|source| DataError::Read {
             path: path.to_owned(),
             source,
         })?;

@@ -171,7 +171,7 @@ impl<'run> Scorer<'run> {
 /// The answers of a file, or the state of one that cannot be read now: pending
 /// where it ends early and was written to within [`WRITING_GRACE`], else broken.
 pub(super) fn read_sheet(path: &Path) -> Result<AnswerSheet, FileState> {
-    let bytes = std::fs::read(path)
+    let bytes = crate::regular_file::read(path)
         .map_err(|error| FileState::Broken(Fault::new(format!("cannot be read: {error}"))))?;
     AnswerSheet::parse(&bytes).map_err(|fault| {
         if fault.ends_early && is_fresh(path) {

@@ -468,7 +468,7 @@ fn write(output_dir: &Path, model_dir: &Path, model: &Llama, trained: &Trained) 
 
 /// Makes a configuration name the type that the weights are stored in.
 fn say_bfloat16(path: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::regular_file::read_to_string(path)
         .with_context(|| format!("{}: cannot be read", path.display()))?;
     let mut config: serde_json::Value = serde_json::from_str(&text)
         .with_context(|| format!("{}: not valid JSON", path.display()))?;

@@ -7,6 +7,7 @@
 //! - [`morpheme`] reads a compiled mecab-ko dictionary.
 
 pub mod answer;
+mod attempt;
 pub mod josa;
 mod model_files;
 pub mod morpheme;
@@ -16,7 +17,10 @@ pub mod template;
 pub mod tokenizer;
 pub mod whitespace;
 
+pub(crate) use attempt::attempt;
+pub use attempt::is_dealt_with;
 pub use morpheme::MecabDictionary;
 pub use stop::{StopSet, StopToken};
 pub use template::{ChatTemplate, Message, RenderOptions, Role, SpecialTokens};
 pub use tokenizer::Tokenizer;
+pub(crate) use tokenizer::check_ids;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 /// line and column.
 pub(crate) fn read_object(directory: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
     let path = directory.join(name);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match crate::regular_file::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

@@ -10,7 +10,6 @@ mod category;
 mod dictionary;
 mod lattice;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -102,11 +101,12 @@ impl MecabDictionary {
             .collect::<Result<Vec<_>, _>>()?;
 
         let settings_path = directory.join("dicrc");
-        let settings =
-            std::fs::read_to_string(&settings_path).map_err(|source| MorphemeError::Read {
+        let settings = crate::regular_file::read_to_string(&settings_path).map_err(|source| {
+            MorphemeError::Read {
                 path: settings_path.clone(),
                 source,
-            })?;
+            }
+        })?;
         let space_penalties =
             space_penalties(&settings).map_err(|problem| damaged(&settings_path, problem))?;
 
@@ -150,7 +150,7 @@ fn map(path: &Path) -> Result<Mmap, MorphemeError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(read_error)?;
+    let file = crate::regular_file::open(path).map_err(read_error)?;
     // SAFETY: the map is read-only and private to this dictionary. A dictionary that
     // another process truncates while it is mapped would fault; dictionaries are
     // installed once and not written again.
@@ -187,5 +187,7 @@ fn space_penalties(settings: &str) -> Result<Vec<(u16, i64)>, String> {
         .collect()
 }
 
+#[cfg(test)]
+mod miniature;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,9 @@ use minijinja::{Error, ErrorKind, Value};
 /// Values nested deeper than this are refused, so that no template can exhaust the stack.
 const MAX_DEPTH: usize = 128;
 
+/// Texts longer than this are refused, in bytes.
+const MAX_LENGTH: usize = 16 << 20;
+
 /// The arguments of `json.dumps`. Defaults are those of transformers' `tojson` filter.
 #[derive(Clone, Debug)]
 pub(super) struct DumpOptions {
@@ -118,6 +121,13 @@ fn write_items<Item>(
         }
         new_line(depth + 1, text);
         write(item, text)?;
+        // Separators and indentation are the template's, and values may hold one another many times.
+        if text.len() > MAX_LENGTH {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("tojson: the text is longer than {} MiB", MAX_LENGTH >> 20),
+            ));
+        }
     }
     if !items.is_empty() {
         new_line(depth, text);

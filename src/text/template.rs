@@ -6,6 +6,8 @@
 //! `{% generation %}`, which marks text and changes none. A template comes with the model
 //! and is not trusted: it sees no file and nothing of this process.
 
+mod bindings;
+mod bounds;
 mod environment;
 mod methods;
 
@@ -186,7 +188,7 @@ impl ChatTemplate {
                 special_tokens,
             );
         }
-        let source = std::fs::read_to_string(path)
+        let source = crate::regular_file::read_to_string(path)
             .with_context(|| format!("cannot read the chat template {}", path.display()))?;
         Self::compile(source, path.to_owned(), special_tokens)
     }

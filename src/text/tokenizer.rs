@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::attempt;
+
 /// The tokenizer of a Hugging Face model folder.
 ///
 /// Truncation and padding that the file may ask for are off: how long a prompt may be is
@@ -52,9 +54,10 @@ impl Tokenizer {
     /// # Errors
     /// A file that is not a tokenizer of the `tokenizers` library.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
+        let bytes = crate::regular_file::read(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let read = attempt(|| tokenizers::Tokenizer::from_bytes(&bytes));
+        let mut inner = read.map_err(|error| {
             anyhow!(
                 "{} is not a tokenizer file ({error}); copy it again from the model's folder",
                 path.display()
@@ -72,6 +75,7 @@ impl Tokenizer {
         if vocab_size == 0 {
             bail!("{} has an empty vocabulary", path.display());
         }
+        check_ids(vocab_size).with_context(|| path.display().to_string())?;
         Ok(Self { inner, vocab_size })
     }
 
@@ -83,9 +87,7 @@ impl Tokenizer {
     /// # Errors
     /// Text that the tokenizer's own model refuses (a vocabulary without an unknown token).
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, add_special_tokens)
+        let encoding = attempt(|| self.inner.encode_fast(text, add_special_tokens))
             .map_err(|error| anyhow!("the tokenizer cannot encode {:?}: {error}", excerpt(text)))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -95,8 +97,7 @@ impl Tokenizer {
     /// # Errors
     /// A decoder that fails on these ids.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner
-            .decode(ids, skip_special)
+        attempt(|| self.inner.decode(ids, skip_special))
             .map_err(|error| anyhow!("the tokenizer cannot decode {} ids: {error}", ids.len()))
     }
 
@@ -115,6 +116,25 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
+}
+
+/// Ids from this on are refused: tables by id, of which the library makes some itself, would fill the
+/// memory.
+const MOST_IDS: usize = 1 << 24;
+
+/// Refuses a vocabulary whose highest id plus one is `count`.
+///
+/// # Errors
+/// Names the id and the limit.
+pub(crate) fn check_ids(count: usize) -> Result<()> {
+    if count > MOST_IDS {
+        bail!(
+            "the vocabulary names the id {}, and ids end at {}; copy the tokenizer again",
+            count - 1,
+            MOST_IDS - 1
+        );
+    }
+    Ok(())
 }
 
 /// The first characters of `text` for an error message.

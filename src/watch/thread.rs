@@ -268,7 +268,7 @@ impl Worker {
                 limit,
             });
         }
-        let bytes = std::fs::read(path)?;
+        let bytes = crate::regular_file::read(path)?;
         let after = std::fs::metadata(path)?;
         Ok(Reading::Content {
             before: stamp(&before),

@@ -147,7 +147,7 @@ fn write(path: &Path, text: &str, replaces: Option<&str>) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    match (std::fs::read_to_string(path), replaces) {
+    match (moim::regular_file::read_to_string(path), replaces) {
         (Ok(present), Some(seen)) if present != seen => bail!(
             "{} was changed by somebody else meanwhile; it is left as it is",
             path.display()

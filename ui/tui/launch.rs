@@ -198,7 +198,7 @@ fn wait(mut child: Child, what: PathBuf, run: PathBuf, log: PathBuf, sender: Sen
 }
 
 fn last_lines(log: &Path, count: usize) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
+    let text = moim::regular_file::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }

@@ -9,14 +9,10 @@ use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use regex::{Captures, Regex};
 
-use super::methods;
+use super::{bindings, bounds, methods};
 use crate::text::python_json::{DumpOptions, dumps};
 
 const TEMPLATE_NAME: &str = "chat_template";
-
-/// Instructions one rendering may take. A long conversation takes some ten
-/// thousand; a template that would go round for ever is stopped.
-const FUEL: u64 = 50_000_000;
 
 /// An environment that holds `source` as its one template.
 pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {
@@ -26,20 +22,27 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {
         .lstrip_blocks(true)
         .build()?;
     environment.set_syntax(syntax);
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(bounds::fuel(source)));
+    bounds::set(&mut environment);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(methods::call);
     environment.add_filter("tojson", tojson);
     environment.add_test("iterable", methods::is_iterable);
     environment.add_test("sequence", methods::is_sequence);
     environment.add_function("raise_exception", raise_exception);
-    environment.add_template_owned(TEMPLATE_NAME, prepared(source))?;
+    environment.add_template_owned(TEMPLATE_NAME, bindings::measured(&prepared(source))?)?;
     Ok(environment)
 }
 
 /// Renders the one template.
 pub(super) fn render(environment: &Environment<'_>, variables: Value) -> Result<String, Error> {
-    environment.get_template(TEMPLATE_NAME)?.render(variables)
+    bounds::begin();
+    let mut text = bounds::Text::default();
+    environment
+        .get_template(TEMPLATE_NAME)?
+        .render_captured_to(variables, &mut text)?;
+    String::from_utf8(text.0)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
 /// `{% generation %}` and its end, with their white-space marks.

@@ -4,6 +4,7 @@ use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, State, Value};
 use minijinja_contrib::pycompat;
 
+use super::bounds;
 use crate::text::whitespace::is_python_whitespace;
 
 /// Answers a method call on a template value: what minijinja-contrib lacks or trims by
@@ -14,6 +15,7 @@ pub(super) fn call(
     method: &str,
     arguments: &[Value],
 ) -> Result<Value, Error> {
+    guard(value, method, arguments)?;
     if value.kind() == ValueKind::String
         && let Some(text) = value.as_str()
         && let Some(result) = string_method(text, method, arguments)?
@@ -21,6 +23,21 @@ pub(super) fn call(
         return Ok(result);
     }
     pycompat::unknown_method_callback(state, value, method, arguments)
+}
+
+/// Refuses a method that would make too long a text.
+fn guard(value: &Value, method: &str, arguments: &[Value]) -> Result<(), Error> {
+    let with_value = || -> Vec<Value> {
+        let value = std::iter::once(value.clone());
+        value.chain(arguments.iter().cloned()).collect()
+    };
+    match (method, arguments) {
+        ("join", [items]) => bounds::join(&[items.clone(), value.clone()]),
+        ("replace", _) => bounds::replace(&with_value()),
+        ("format", _) => bounds::format(&with_value()),
+        ("split" | "rsplit" | "splitlines", _) => bounds::listed(&with_value()),
+        _ => Ok(()),
+    }
 }
 
 /// Jinja's test `iterable`, which minijinja answers with yes for `none`.

@@ -45,8 +45,8 @@ fn scored(
     scores: &mut RunScores,
 ) -> Result<(ScoredFile, AnswerSheet), String> {
     let path = run.join("infer_results").join(file);
-    let bytes =
-        std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes = moim::regular_file::read(&path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let sheet =
         AnswerSheet::parse(&bytes).map_err(|fault| format!("{}: {fault}", path.display()))?;
     let scored = scores.kept.score(&path, &sheet, &scores.labels).ok_or_else(|| {

@@ -94,8 +94,8 @@ fn read(path: &Path, stamp: Stamp) -> Result<ExperimentFile, String> {
             path.display()
         ));
     }
-    let bytes =
-        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes = moim::regular_file::read(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let (text, experiment) = match String::from_utf8(bytes) {
         Ok(text) => {
             let experiment = Experiment::parse(&text, &[]);

@@ -1,6 +1,5 @@
 //! The end of text logs.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ pub(super) fn last_lines(path: &Path, count: usize) -> Vec<String> {
 }
 
 fn end_of(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
+    let file = moim::regular_file::open(path)?;
     let length = file.metadata()?.len();
     let start = length.saturating_sub(END_BYTES);
     let mut bytes = vec![0; (length - start) as usize];
