@@ -4,7 +4,7 @@ use std::path::Path;
 
 use moim::experiment::Experiment;
 use moim::grpo::{self, Groundwork};
-use moim::preflight::{self, Machine, Report, Severity};
+use moim::preflight::{self, Check, Machine, Report, Severity};
 use moim::run::RunDir;
 use moim::setup::{self, Texts};
 
@@ -36,11 +36,13 @@ pub fn before_training(
         }
         None => groundwork.check()?,
     };
-    show(report, goes_on.is_some(), console);
     // What else was found stood against the run when it began, and somebody let it go on.
+    let speaks_against = |check: &Check| resumed.is_none() || check.is_of_machine();
+    let stops = |check: &Check| !is_forced && speaks_against(check);
+    show(report, goes_on.is_some(), stops, console);
     let stopping: Vec<&str> = report
         .of(Severity::Error)
-        .filter(|check| resumed.is_none() || check.is_of_machine())
+        .filter(|check| speaks_against(check))
         .map(|check| check.name)
         .collect();
     let names = stopping.join(", ");
@@ -62,7 +64,7 @@ pub fn before_training(
 /// What is well and has numbers worth a look at every start; the rest is named in one line.
 const TOLD: [&str; 5] = ["prompt", "answer_lengths", "rewards", "disk", "memory"];
 
-fn show(report: &Report, goes_on: bool, console: &Console) {
+fn show(report: &Report, goes_on: bool, stops: impl Fn(&Check) -> bool, console: &Console) {
     let mut well = Vec::new();
     for check in &report.checks {
         match check.severity {
@@ -71,8 +73,10 @@ fn show(report: &Report, goes_on: bool, console: &Console) {
                 console.note(&line(check.name, &check.message));
             }
             Severity::Ok => well.push(check.name.replace('_', " ")),
-            Severity::Warning => console.tell(&format!("warning: {}", check.message)),
-            Severity::Error => console.tell(&format!("error: {}", check.message)),
+            Severity::Error if stops(check) => console.tell(&format!("error: {}", check.message)),
+            Severity::Error | Severity::Warning => {
+                console.tell(&format!("warning: {}", check.message));
+            }
         }
     }
     if !well.is_empty() {

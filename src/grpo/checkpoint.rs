@@ -57,29 +57,45 @@ struct Stored {
     blake3: BTreeMap<String, String>,
 }
 
+/// What a save point is made of besides the trainer's state.
+pub struct Learned<'a> {
+    /// The policy's adapter.
+    pub adapter: &'a Adapter,
+    /// Its moments.
+    pub optimizer: &'a AdamW,
+    /// Folder of the base model, for PEFT.
+    pub base_model: &'a str,
+    /// Its shape.
+    pub model: &'a LlamaConfig,
+    /// Where to read the adapter back.
+    pub compute: &'a Compute,
+}
+
 /// Writes a save point as one directory that appears whole or not at all.
-/// The adapter is read back and compared; answers the largest difference found.
+///
+/// Once the adapter is written it is read back and compared; `state` is told the largest difference,
+/// which is 0, and answers what is to be written last.
 ///
 /// # Errors
-/// A file cannot be written, or what is read back differs in shape.
+/// A file cannot be written, what is read back differs, or what `state` answers.
 pub fn save(
     directory: &Path,
-    adapter: &Adapter,
-    optimizer: &AdamW,
-    state: &TrainerState,
-    base_model: &str,
-    model: &LlamaConfig,
-    compute: &Compute,
-) -> Result<f32> {
+    learned: &Learned,
+    state: impl FnOnce(f32) -> Result<TrainerState>,
+) -> Result<()> {
     publish_folder(directory, |partial| {
-        save_adapter(partial, adapter, base_model)?;
-        save_optimizer(&partial.join(OPTIMIZER), optimizer)?;
+        save_adapter(partial, learned.adapter, learned.base_model)?;
+        let difference = largest_difference(partial, learned)?;
+        if difference != 0.0 {
+            bail!("the adapter read back differs by up to {difference} from the one saved");
+        }
+        save_optimizer(&partial.join(OPTIMIZER), learned.optimizer)?;
         let mut blake3 = BTreeMap::new();
         for name in FILES {
             blake3.insert(name.to_owned(), file_fingerprint(&partial.join(name))?);
         }
         let stored = Stored {
-            state: *state,
+            state: state(difference)?,
             blake3,
         };
         publish(
@@ -88,10 +104,15 @@ pub fn save(
         )?;
         Ok(())
     })
-    .with_context(|| format!("{}: the save point cannot be written", directory.display()))?;
-    let reloaded = load_adapter(directory, model, compute)?;
+    .with_context(|| format!("{}: the save point cannot be written", directory.display()))
+}
+
+/// How far the adapter in a folder is from the one that was to be written there.
+fn largest_difference(folder: &Path, learned: &Learned) -> Result<f32> {
+    let reloaded = load_adapter(folder, learned.model, learned.compute)?;
+    let pairs = learned.adapter.parameters().into_iter();
     let mut largest = 0.0_f32;
-    for (kept, read) in adapter.parameters().into_iter().zip(reloaded.parameters()) {
+    for (kept, read) in pairs.zip(reloaded.parameters()) {
         for (a, b) in to_f32(kept).into_iter().zip(to_f32(read)) {
             largest = largest.max((a - b).abs());
         }

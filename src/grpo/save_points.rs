@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::checkpoint;
+use super::checkpoint::{self, Learned};
 use super::observe::{Phase, Stopped};
 use super::trainer::{Ending, Trainer, object};
 use super::update::Learner;
@@ -46,29 +46,28 @@ impl Trainer<'_> {
 
     pub(super) fn save(&mut self, point: SavePoint, learner: &Learner) -> Result<()> {
         self.observer.phase(Phase::Save, 0, 1, &point.to_string());
-        let fields = json!({ "checkpoint": point.to_string(), "step": self.state.step });
-        self.work
-            .journal
-            .emit(self.observer, "checkpoint", object(fields))?;
         self.state.seconds = self.elapsed();
-        (self.state.events_position, self.state.completions_position) = self.work.journal.sync()?;
+        let policy = self.work.policy.clone();
+        let learned = Learned {
+            adapter: &learner.adapter,
+            optimizer: &learner.optimizer,
+            base_model: &self.work.experiment.model.path.display().to_string(),
+            model: &policy.model.config,
+            compute: &policy.model.compute,
+        };
         let directory = self.work.run.checkpoint(point);
-        let policy = &self.work.policy;
-        let difference = checkpoint::save(
-            &directory,
-            &learner.adapter,
-            &learner.optimizer,
-            &self.state,
-            &self.work.experiment.model.path.display().to_string(),
-            &policy.model.config,
-            &policy.model.compute,
-        )?;
-        if difference != 0.0 {
-            bail!(
-                "{}: the adapter read back differs by up to {difference} from the one saved",
-                directory.display()
-            );
-        }
+        let (work, observer, state) = (&mut *self.work, &mut *self.observer, &mut self.state);
+        checkpoint::save(&directory, &learned, |difference| {
+            let fields = json!({
+                "checkpoint": point.to_string(),
+                "step": state.step,
+                "adapter_difference": difference,
+            });
+            // The event belongs to the save point: a kill before that is whole takes both back.
+            work.journal.emit(observer, "checkpoint", object(fields))?;
+            (state.events_position, state.completions_position) = work.journal.sync()?;
+            Ok(*state)
+        })?;
         self.saved_at = Some(self.state.step);
         self.work.saved(point)
     }

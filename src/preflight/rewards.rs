@@ -35,8 +35,10 @@ pub fn rewards(texts: &Texts, rewards: Result<&mut RewardSet, String>) -> Check 
             step: 0,
         })
         .collect();
-    match rewards.check(&samples) {
-        Ok(checks) => judged(rewards, &samples, &checks),
+    let checks = rewards.check(&samples);
+    let nonfinite = rewards.take_nonfinite();
+    match checks {
+        Ok(checks) => judged(rewards, &samples, &checks, &nonfinite),
         Err(error) => Check::error(NAME, format!("{error:#}")),
     }
 }
@@ -71,7 +73,12 @@ fn tried(texts: &Texts) -> Vec<&Question> {
         .collect()
 }
 
-fn judged(rewards: &RewardSet, samples: &[RewardSample<'_>], checks: &[RewardCheck]) -> Check {
+fn judged(
+    rewards: &RewardSet,
+    samples: &[RewardSample<'_>],
+    checks: &[RewardCheck],
+    nonfinite: &[(String, usize)],
+) -> Check {
     let details = details(samples, checks);
     let Some((total, values)) = checks.split_last() else {
         return Check::error(NAME, "there is no reward");
@@ -92,7 +99,15 @@ fn judged(rewards: &RewardSet, samples: &[RewardSample<'_>], checks: &[RewardChe
         );
         return Check::error(NAME, message).with(details);
     }
-    let mut troubles = Vec::new();
+    let mut troubles: Vec<String> = nonfinite
+        .iter()
+        .map(|(name, count)| {
+            format!(
+                "{name} was NaN or infinite for {count} of {} answers, which counts as no value",
+                2 * samples.len()
+            )
+        })
+        .collect();
     let is_worse = |(good, bad): (&Option<f64>, &Option<f64>)| good < bad;
     if total.good.iter().zip(&total.bad).all(is_worse) {
         troubles.push(format!(
@@ -276,10 +291,11 @@ mod tests {
             "{}",
             check.message
         );
+        // Left out of a sum, it leaves the rest.
         let check = with(&always("null"), 60.0);
-        assert_eq!(check.severity, Severity::Error);
+        assert_eq!(check.severity, Severity::Warning);
         assert!(
-            check.message.contains("judge no value"),
+            check.message.contains("judge (no value) is the same"),
             "{}",
             check.message
         );

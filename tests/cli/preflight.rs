@@ -179,7 +179,7 @@ fn force_goes_on_and_the_run_remembers_what_was_found() {
     let folder = Folder::new();
     let forced = ["--no-ui", "demo.toml", "--force"];
     let words = [
-        "error: reward.formula",
+        "warning: reward.formula",
         "going on in spite of the checks (rewards)",
     ];
     run(&folder, &forced, &[CONSTANT]).expect(0, &words);

@@ -62,11 +62,11 @@ fn error_of(answer: &Answer) -> &str {
 #[test]
 fn a_disk_that_fills_up_anywhere_is_told_and_what_fits_later_is_the_same_run() {
     const TRAIN_THEN_RESUME: &str = "
-        \"$MOIM\" --no-ui demo.toml > full.out 2> full.err; echo $? > full.code
+        \"$MOIM\" --no-ui demo.toml --force > full.out 2> full.err; echo $? > full.code
         mount -o remount,size=64m outputs
         if [ -d outputs/demo/one ]
         then \"$MOIM\" --no-ui --resume outputs/demo/one > room.out 2> room.err; echo $? > room.code
-        else \"$MOIM\" --no-ui demo.toml > room.out 2> room.err; echo $? > room.code
+        else \"$MOIM\" --no-ui demo.toml --force > room.out 2> room.err; echo $? > room.code
         fi";
     let mut failed = 0;
     for kibibytes in [8, 28, 48, 72, 96, 128, 160, 200, 240, 280] {

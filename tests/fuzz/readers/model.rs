@@ -263,10 +263,14 @@ fn save_points() {
     let folder = Folder::new();
     let point = folder.path().join("step_1");
     let state = checkpoint::TrainerState::default();
-    checkpoint::save(
-        &point, &adapter, &optimizer, &state, "base", &model, &compute,
-    )
-    .unwrap();
+    let learned = checkpoint::Learned {
+        adapter: &adapter,
+        optimizer: &optimizer,
+        base_model: "base",
+        model: &model,
+        compute: &compute,
+    };
+    checkpoint::save(&point, &learned, |_| Ok(state)).unwrap();
     for (name, form) in [
         ("trainer_state.json", Form::Json),
         ("optimizer.safetensors", Form::Safetensors),
@@ -282,7 +286,7 @@ fn save_points() {
             names: name,
             read: Box::new(|input| {
                 folder.write(&format!("step_1/{name}"), input);
-                checkpoint::latest(std::slice::from_ref(&point));
+                let _ = checkpoint::latest(std::slice::from_ref(&point));
                 let mut optimizer = optimizer.clone();
                 checkpoint::load(&point, &mut optimizer, &model, &compute)
                     .map(|_| ())

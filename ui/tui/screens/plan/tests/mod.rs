@@ -231,7 +231,7 @@ fn choices_cycle_and_flags_switch() {
         |plan: &Plan, path: &str| plan.form.as_ref().unwrap().experiment().get(path).unwrap();
     go_to(&mut plan, "grpo.loss_type");
     plan.act(Action::Right, &scene.context());
-    assert_eq!(value(&plan, "grpo.loss_type"), "\"grpo\"");
+    assert_eq!(value(&plan, "grpo.loss_type"), "\"luspo\"");
     plan.act(Action::Left, &scene.context());
     plan.act(Action::Left, &scene.context());
     assert_eq!(value(&plan, "grpo.loss_type"), "\"dr_grpo\"");
