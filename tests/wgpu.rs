@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use moim::device::Compute;
 use moim::experiment::{DeviceChoice, Dtype, ImportanceSamplingLevel, LossType};
 use moim::grpo::loss::LossSettings;
-use moim::grpo::update::{Generation, Learner, Limits};
+use moim::grpo::update::{Generation, Learner, Limits, Policy};
 use moim::model::{
     Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoraConfig, Projection, TokenLogProbs,
     TopGradient, WeightFormat, to_f32,
@@ -343,14 +343,15 @@ fn trained(model: &Llama, limits: Limits) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
             .collect(),
         is_counted: (0..PROMPTS * GROUP).map(|i| i % 7 != 3).collect(),
         groups_per_micro_batch: 2,
+        slices: 1,
         old_log_probs: None,
         reference_log_probs: None,
     };
     let mut learner = learner(model, limits);
     let reference = learner
-        .reference_log_probs(&generation, &mut |_| Ok(()))
+        .log_probs(&generation, Policy::Reference, &mut |_| Ok(()))
         .unwrap();
-    generation.reference_log_probs = Some(reference);
+    generation.reference_log_probs = Some(reference.rows);
     let (mut numbers, mut log_probs) = (Vec::new(), Vec::new());
     for iteration in 0..2 {
         let report = learner

@@ -57,7 +57,7 @@ pub fn before_training(
     }
     Err(failure::usage(format!(
         "stopped before the first step by the checks ({names}), and nothing was written; moim plan \
-         EXPERIMENT --check shows them all, --force goes on all the same"
+         EXPERIMENT --check shows them all, moim --no-ui EXPERIMENT --force goes on all the same"
     )))
 }
 

@@ -243,7 +243,7 @@ impl BatchArithmetic {
         let batches = self.steps_per_epoch(num_prompts);
         let dropped = self.dropped_prompts(num_prompts);
         if let Some(fault) = self.too_few(num_prompts) {
-            return format!("{fault}: no step can be taken; lower B, A or D");
+            return fault;
         }
         let iterations = horizon.num_iterations;
         let steps = batches.saturating_mul(iterations);
@@ -271,7 +271,7 @@ impl BatchArithmetic {
         format!("{num_prompts} prompts {division}: {per_epoch}, {tail}; {length}")
     }
 
-    /// That prompts fill no generation, where they don't.
+    /// That prompts fill no generation, where they don't, and the way out.
     pub fn too_few(&self, num_prompts: usize) -> Option<String> {
         let unit = match self.slices {
             0 | 1 => "step",
@@ -279,8 +279,12 @@ impl BatchArithmetic {
         };
         (self.steps_per_epoch(num_prompts) == 0).then(|| {
             format!(
-                "{num_prompts} prompts do not fill one {unit} of {}",
-                self.prompts_per_generation()
+                "{num_prompts} prompts do not fill one {unit} of {}: no step can be taken; lower B, {} or D",
+                self.prompts_per_generation(),
+                match self.slices {
+                    0 | 1 => "A",
+                    _ => "S (grpo.steps_per_generation)",
+                }
             )
         })
     }

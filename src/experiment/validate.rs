@@ -268,6 +268,18 @@ impl Rules<'_> {
 
     fn reward(&mut self) {
         let reward = &self.experiment.reward;
+        let (cache, longest) = (
+            reward.soft_punish_cache,
+            self.experiment.rollout.max_completion_length,
+        );
+        self.require_together(
+            &["reward.soft_punish_cache", "rollout.max_completion_length"],
+            cache <= longest,
+            format!(
+                "{cache} tokens before the longest completion, of {longest}, begin before the first"
+            ),
+            "write fewer than rollout.max_completion_length",
+        );
         self.require(
             "reward.formula",
             !reward.formula.trim().is_empty(),

@@ -94,7 +94,7 @@ impl Activity {
                     peak_in_use: None,
                 });
                 moment.phases += 1;
-                self.changed.notify_one();
+                self.changed.notify_all();
             }
         }
     }
@@ -112,7 +112,7 @@ impl Activity {
     /// The run has ended.
     pub(super) fn end(&self) {
         self.state().moment.is_over = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     /// What goes on. Waits until more than `phases` phases have begun or the run has ended, at most

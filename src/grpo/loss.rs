@@ -376,8 +376,10 @@ impl Row<'_> {
 fn clipped_term(ratio: f64, advantage: f64, settings: &LossSettings) -> (f64, f64) {
     let (low, high) = (1.0 - settings.epsilon, 1.0 + settings.epsilon_high);
     let bound = settings.delta.unwrap_or(f64::INFINITY);
+    // Not `min`, which would make a number of NaN.
+    let bounded = if ratio > bound { bound } else { ratio };
     let plain = (
-        ratio.min(bound) * advantage,
+        bounded * advantage,
         if ratio <= bound { advantage } else { 0.0 },
     );
     let clipped = (

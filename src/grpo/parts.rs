@@ -84,7 +84,7 @@ impl<'a> Fleet<'a> {
 pub struct Part {
     /// Which of the micro-batches that are under way together; each has a device of its own.
     pub micro_batch: usize,
-    /// Prompts, counted in the step.
+    /// Prompts, counted in the generation.
     pub prompts: Range<usize>,
     /// Completions of each of those prompts.
     pub samples: Range<usize>,
@@ -96,7 +96,7 @@ impl Part {
         self.prompts.len() * self.samples.len()
     }
 
-    /// The number of its first completion in the step.
+    /// The number of its first completion in the generation.
     pub fn first_row(&self, group_size: usize) -> usize {
         self.prompts.start * group_size + self.samples.start
     }

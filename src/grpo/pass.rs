@@ -120,14 +120,16 @@ impl Part {
     }
 }
 
-/// Waits until the gradients exist, on a device of its own: reading a value is what tells of an
-/// allocation that failed.
-pub(super) fn read_one(gradients: &[Tensor<2>], model: &Llama) {
+/// Waits until all of these tensors exist, on a device of its own: an allocation that failed is told of
+/// by reading a value that depends on it.
+pub(super) fn read_one_of_each<'t>(tensors: impl Iterator<Item = &'t Tensor<2>>, model: &Llama) {
     if model.compute.is_cpu {
         return;
     }
-    // The first layer's come last, and depend on all of the backward pass.
-    if let Some(first) = gradients.first() {
-        to_f32(first.clone().slice([0..1, 0..1]));
+    let values: Vec<Tensor<2>> = tensors
+        .map(|tensor| tensor.clone().slice([0..1, 0..1]))
+        .collect();
+    if !values.is_empty() {
+        to_f32(Tensor::cat(values, 0));
     }
 }

@@ -95,7 +95,8 @@ impl Groundwork {
     /// Checks what may differ for `run`, which goes on from a save point. Nothing is kept: its log has
     /// the report from when it began.
     pub fn check_again(&self, run: &RunDir) -> Report {
-        let machine = Machine::of(&self.texts.experiment);
+        // A run may have been moved: what it writes goes to where it lies.
+        let machine = Machine::of(&self.texts.experiment).with_output(run.path());
         preflight::check_again(&self.texts, &machine, size_of(run.path()))
     }
 

@@ -13,6 +13,9 @@ use crate::dataset::AnswerFile;
 use crate::health::{Alarm, Severity};
 use crate::run::{Event, SavePoint, set_aside};
 
+/// Alarms that belong to no event before them.
+const ANY_TIME: [&str; 3] = [STALLED, "damaged_save_point", "damaged_answers"];
+
 impl Workplace {
     /// Takes back what was logged after a save point, but keeps what was
     /// answered and scored with it. Answers whether both had been done.
@@ -42,8 +45,13 @@ impl Workplace {
                     point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()))
                 }
                 // Of a stall, wherever it fell.
-                MOVING => true,
-                "alarm" if event.text("code") == Some(STALLED) => true,
+                MOVING | "resume" => true,
+                // Of a stall, of what a resumption found.
+                "alarm" if ANY_TIME.contains(&event.text("code").unwrap_or_default()) => true,
+                // Answers that did not fit at first, not the sampling of the next step.
+                "alarm" if event.text("code") == Some("out_of_memory") => event
+                    .text("message")
+                    .is_some_and(|message| message.starts_with("inference ")),
                 // Raised by the score before it.
                 "alarm" => kept.last().is_some_and(|name| name != "inference"),
                 _ => false,
@@ -52,7 +60,7 @@ impl Workplace {
                 break;
             }
             end += line.len() as u64;
-            if event.name != MOVING && event.text("code") != Some(STALLED) {
+            if matches!(event.name.as_str(), "inference" | "score") {
                 kept.push(event.name);
             }
         }

@@ -37,7 +37,7 @@ impl Trainer<'_> {
             SaveStrategy::Epoch => at_epoch_end,
             // The first end of a generation at or after each multiple of save_steps.
             SaveStrategy::Steps => {
-                step / run.save_steps > (step - steps.min(step)) / run.save_steps
+                step / run.save_steps > step.saturating_sub(steps) / run.save_steps
             }
             SaveStrategy::No => false,
         };
@@ -236,6 +236,8 @@ impl Trainer<'_> {
             for request in self.work.requests()? {
                 match request {
                     Request::Stop => self.work.ask_to_stop(),
+                    // Where a save point has just been made, another would be the same.
+                    Request::Save if self.saved_at == Some(self.state.step) => {}
                     Request::Save => self.save(SavePoint::Step(self.state.step), learner)?,
                     Request::Pause => is_paused = true,
                     Request::Resume => is_paused = false,

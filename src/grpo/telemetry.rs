@@ -35,7 +35,7 @@ const DEVICE_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Telemetry<'a> {
     inner: &'a mut dyn Observer,
     activity: Arc<Activity>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl<'a> Telemetry<'a> {
@@ -49,19 +49,28 @@ impl<'a> Telemetry<'a> {
             events: work.journal.shared_events(),
             teller: inner.teller(),
         };
-        let of_thread = Arc::clone(&activity);
-        let thread = Builder::new()
-            .name("telemetry".to_owned())
-            .spawn(move || Recorder::new(of_thread, compute, progress, system).work(watch));
-        if let Err(error) = &thread {
-            activity.notice(format!(
-                "progress.json and system.jsonl are not written, no thread can be started: {error}"
-            ));
-        }
+        let (of_recorder, of_watch) = (Arc::clone(&activity), Arc::clone(&activity));
+        let start = |name: &str, without: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = Builder::new().name(name.to_owned()).spawn(work);
+            if let Err(error) = &thread {
+                activity.notice(format!("{without}, no thread can be started: {error}"));
+            }
+            thread.ok()
+        };
+        let recorder = start(
+            "telemetry",
+            "progress.json and system.jsonl are not written",
+            Box::new(move || Recorder::new(of_recorder, compute, progress, system).work()),
+        );
+        let watch = start(
+            "watchdog",
+            "nobody watches whether the run moves",
+            Box::new(move || watch.work(&of_watch)),
+        );
         Self {
             inner,
             activity,
-            thread: thread.ok(),
+            threads: recorder.into_iter().chain(watch).collect(),
         }
     }
 
@@ -99,7 +108,7 @@ impl Observer for Telemetry<'_> {
 impl Drop for Telemetry<'_> {
     fn drop(&mut self) {
         self.activity.end();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A thread that panicked has nothing more to write.
             let _ = thread.join();
         }
@@ -115,6 +124,19 @@ struct Watch {
 }
 
 impl Watch {
+    /// A thread of its own: what the other one writes and asks may hang with what the run waits for.
+    fn work(mut self, activity: &Activity) {
+        let mut seen_phases = 0;
+        loop {
+            let moment = activity.wait(seen_phases, PROGRESS_EVERY);
+            if moment.is_over {
+                return;
+            }
+            seen_phases = moment.phases;
+            self.look(activity, &moment);
+        }
+    }
+
     fn look(&mut self, activity: &Activity, moment: &Moment) {
         let Some(event) = self.dog.look(moment, Instant::now()) else {
             return;
@@ -178,7 +200,7 @@ impl Recorder {
             .notice(format!("{error}; training goes on without this file"));
     }
 
-    fn work(mut self, mut watch: Watch) {
+    fn work(mut self) {
         let has_device = self.sample(&Moment::default());
         let tick = if has_device {
             DEVICE_EVERY
@@ -195,7 +217,6 @@ impl Recorder {
                 break;
             }
             seen_phases = moment.phases;
-            watch.look(&self.activity, &moment);
             if has_device && let Some(memory) = self.compute.memory() {
                 self.activity.see_memory(moment.phases, memory.bytes_in_use);
             }

@@ -336,7 +336,10 @@ impl<'a> Trainer<'a> {
                 (seconds.rollout, seconds.reward) = (sampled.seconds, scored.seconds);
                 generated = sampled.completion_tokens();
                 self.state.num_tokens += (sampled.prompt_tokens() + generated) as u64;
-                metrics.extend(sampling_difference(&sampled.completions, &report.log_probs));
+                // Those that were made without dropout, where there are any.
+                let trained = generation.old_log_probs.as_ref();
+                let trained = trained.unwrap_or(&report.log_probs);
+                metrics.extend(sampling_difference(&sampled.completions, trained));
             }
             clock = Instant::now();
             if report.is_applied {

@@ -14,7 +14,7 @@ use super::gather::{Rows, Sums};
 pub use super::generation::Generation;
 use super::loss::{LossInput, LossOutput, LossSettings, LossStatistics, policy_loss};
 use super::parts::{Fleet, Part, parts};
-use super::pass::{Forward, read_one};
+use super::pass::{Forward, read_one_of_each};
 use crate::device::{OutOfMemory, Shrunk};
 use crate::experiment::Experiment;
 use crate::memory::smaller_part;
@@ -220,7 +220,7 @@ impl Learner<'_> {
 
     /// One optimizer step over a slice of a generation.
     ///
-    /// `place` is (step, iteration): it keys the dropout masks.
+    /// `place` is (the generation's first step, iteration): it keys the dropout masks.
     ///
     /// # Errors
     /// What `progress` (told after every micro-batch) answers; a device without room for a single
@@ -261,6 +261,8 @@ impl Learner<'_> {
                 report.log_probs.extend(output.log_probs);
             }
             if !report.loss.is_finite() {
+                // Its gradient was not taken.
+                report.grad_norm = f64::NAN;
                 return Ok(report);
             }
             for gradients in round.gradients {
@@ -290,7 +292,7 @@ impl Learner<'_> {
             // The moments stay as they are until those after the step are known to exist.
             let mut optimizer = self.optimizer.clone();
             let parameters = optimizer.step(parameters, gradients, learning_rate)?;
-            read_one(&parameters, model);
+            read_one_of_each(parameters.iter(), model);
             anyhow::Ok((norm, Some((optimizer, parameters))))
         });
         let (norm, updated) = match updated {
@@ -366,17 +368,19 @@ impl Learner<'_> {
             Forward::new(model, &groups, Some(adapter), Some(place), self, kept)
         };
         let done = fleet.map(parts, |model, adapter, _, part| {
-            forward(model, adapter, part, keeps)
+            let pass = forward(model, adapter, part, keeps);
+            let values = (pass.log_probs(), pass.entropies(), pass.tokens());
+            (values, keeps.then_some(pass))
         })?;
         let mut passes = Vec::with_capacity(parts.len());
         let mut log_probs = Rows::new(step.micro_batches, size);
         let mut entropies = Rows::new(step.micro_batches, size);
         let mut tokens = vec![0; step.micro_batches.len()];
-        for (part, pass) in parts.iter().zip(done) {
-            log_probs.put(part, pass.log_probs());
-            entropies.put(part, pass.entropies());
-            tokens[part.micro_batch] += pass.tokens();
-            passes.push(Mutex::new(keeps.then_some(pass)));
+        for (part, (values, pass)) in parts.iter().zip(done) {
+            log_probs.put(part, values.0);
+            entropies.put(part, values.1);
+            tokens[part.micro_batch] += values.2;
+            passes.push(Mutex::new(pass));
         }
         let outputs: Vec<RoundOutput> = step
             .micro_batches
@@ -408,7 +412,7 @@ impl Learner<'_> {
                 let first = &self.model().compute.device;
                 gradients = gradients.into_iter().map(|t| t.to_device(first)).collect();
             }
-            read_one(&gradients, model);
+            read_one_of_each(gradients.iter(), model);
             sums.add(index, part, Some(gradients));
         })?;
         Ok(Round {

@@ -134,10 +134,11 @@ impl Workplace {
             "eval_items": self.eval.kept.len(),
             "total_steps": total_steps,
             "batch": {
-                "B": batch.b, "G": batch.g, "A": batch.a, "D": batch.d,
+                "B": batch.b, "G": batch.g, "A": batch.a, "D": batch.d, "S": batch.a * batch.slices,
                 "completions_per_step": batch.completions_per_step(),
                 "prompts_per_step": batch.prompts_per_step(),
-                "steps_per_epoch": batch.steps_per_epoch(self.train.kept.len()),
+                "steps_per_epoch": batch.steps_per_epoch(self.train.kept.len())
+                    * self.experiment.grpo.num_iterations,
                 "dropped_prompts": batch.dropped_prompts(self.train.kept.len()),
             },
             "stop_tokens": self.policy.stop.ids(),

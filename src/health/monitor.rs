@@ -61,7 +61,12 @@ impl Monitor {
         let mut take = |latch: &mut Latch, verdict: Verdict| {
             alarms.extend(latch.take(verdict, step));
         };
-        for (latch, verdict) in self.ceilings.judge(|metric| event.number(metric)) {
+        // Several steps may share a generation and repeat what is known of it: that counts once.
+        let is_first = event
+            .number("tokens_per_second/rollout")
+            .is_none_or(|speed| speed > 0.0);
+        let metric = |name: &str| event.number(name).filter(|_| is_first || name == "kl");
+        for (latch, verdict) in self.ceilings.judge(metric) {
             take(latch, verdict);
         }
         if let Some(entropy) = event.number("entropy") {
@@ -74,13 +79,15 @@ impl Monitor {
             let verdict = self.gradient.judge_zero(norm);
             take(&mut self.gradient.zero, verdict);
         }
-        if let Some(reward) = event.number("reward") {
+        if let Some(reward) = event.number("reward").filter(|_| is_first) {
             let verdict = self.constant_reward.judge(reward);
             take(&mut self.constant_reward.latch, verdict);
             self.in_validation.take_step(reward);
         }
-        let verdict = self.in_training.judge(event);
-        take(&mut self.in_training.latch, verdict);
+        if is_first {
+            let verdict = self.in_training.judge(event);
+            take(&mut self.in_training.latch, verdict);
+        }
         for (speed, metric) in [
             (&mut self.rollout, "tokens_per_second/rollout"),
             (&mut self.backward, "tokens_per_second/backward"),

@@ -98,16 +98,13 @@ impl Projection {
                 Some(projection) if !targets.contains(&projection) => targets.push(projection),
                 Some(_) => {}
                 None => bail!(
-                    "lora.target_modules contains {name:?}; a decoder layer has {}, or write \"all-linear\"",
+                    "target_modules contains {name:?}; a decoder layer has {}, or write \"all-linear\"",
                     known()
                 ),
             }
         }
         if targets.is_empty() {
-            bail!(
-                "lora.target_modules is empty; name at least one of {}",
-                known()
-            );
+            bail!("target_modules is empty; name at least one of {}", known());
         }
         targets.sort();
         Ok(targets)

@@ -166,24 +166,31 @@ fn of_run(writes: Writes, written: u64, disk: &Disk, cache: Option<(&Disk, u64)>
     if written > 0 {
         parts.push_str(&format!(", of which {} are there", Bytes(written)));
     }
-    match needed <= disk.free {
-        true => Check::ok(
-            NAME,
-            format!(
-                "run.output_dir = \"{folder}\": {} to be written ({parts}), {} free",
-                Bytes(needed),
-                Bytes(disk.free)
-            ),
-        ),
-        false => Check::error(
-            NAME,
-            format!(
-                "run.output_dir = \"{folder}\": the run writes {} ({parts}) and the disk has {} free; make \
-                 room, name another folder, or set run.save_total_limit or run.log_completions = false",
-                Bytes(needed),
-                Bytes(disk.free)
-            ),
-        ),
+    let place = match written {
+        0 => format!("run.output_dir = \"{folder}\""),
+        _ => folder.to_string(),
+    };
+    let way_out = match written {
+        0 => "name another folder",
+        _ => "move the run to another disk",
+    };
+    let free = Bytes(disk.free);
+    if needed <= disk.free {
+        let message = format!(
+            "{place}: {} to be written ({parts}), {free} free",
+            Bytes(needed)
+        );
+        return Check::ok(NAME, message).with(details);
+    }
+    let message = format!(
+        "{place}: the run writes {} ({parts}) and the disk has {free} free; make room, {way_out}, or set \
+         run.save_total_limit or run.log_completions = false",
+        Bytes(needed)
+    );
+    // Logs are counted as if every completion were as long as it may be.
+    match needed.saturating_sub(writes.logs) <= disk.free {
+        true => Check::warning(NAME, message),
+        false => Check::error(NAME, message),
     }
     .with(details)
 }

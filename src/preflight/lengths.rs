@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::report::{Check, first_few};
 use crate::experiment::Experiment;
 use crate::setup::{Questions, Texts};
-use crate::text::Tokenizer;
+use crate::text::answer::split_label;
 
 /// Prompts, answers, and both together.
 pub fn checks(texts: &Texts) -> [Check; 3] {
@@ -119,13 +119,14 @@ fn prompts(texts: &Texts) -> Check {
     check.with(details)
 }
 
-/// Reference answers as the model would have to write them, the end token included.
+/// Reference answers as the model would have to write them, the end token included: the shortest of
+/// their alternatives with the reason.
 fn answers(texts: &Texts) -> Check {
     const NAME: &str = "answer_lengths";
     let experiment = &texts.experiment;
     let kept = texts.train.kept.iter();
     let train = answer_lengths(
-        &texts.tokenizer,
+        texts,
         kept.filter_map(|question| {
             let answer = question.record.answer.as_deref()?;
             Some((question.record.id.as_str(), answer))
@@ -136,7 +137,7 @@ fn answers(texts: &Texts) -> Check {
         let label = &texts.labels.items()[asked(&question.record.id)?];
         Some((label.id.as_str(), label.answer.as_str()))
     });
-    let eval = answer_lengths(&texts.tokenizer, labels);
+    let eval = answer_lengths(texts, labels);
     let (train, eval) = match (train, eval) {
         (Ok(train), Ok(eval)) => (train, eval),
         (Err(error), _) | (_, Err(error)) => return Check::error(NAME, format!("{error:#}")),
@@ -155,7 +156,11 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
     const NAME: &str = "answer_lengths";
     let limit = experiment.rollout.max_completion_length;
     let over = train.over(limit);
-    if !over.is_empty() && over.len() == train.0.len() {
+    // A program may judge by a label that no completion is meant to be.
+    let is_compared = ["exact_match", "rouge1", "bertscore"]
+        .iter()
+        .any(|metric| experiment.reward.formula.contains(metric));
+    if is_compared && !over.is_empty() && over.len() == train.0.len() {
         return Check::error(
             NAME,
             format!(
@@ -210,11 +215,24 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
 }
 
 fn answer_lengths<'a>(
-    tokenizer: &Tokenizer,
+    texts: &Texts,
     answers: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> anyhow::Result<Lengths<'a>> {
+    let endings = &texts.experiment.reward.answer_endings;
+    let tokens =
+        |text: &str| -> anyhow::Result<usize> { Ok(texts.tokenizer.encode(text, false)?.len()) };
+    let length = |answer: &str| -> anyhow::Result<usize> {
+        let alternatives = split_label(answer, endings).alternatives;
+        let mut others = 0;
+        if let Some(shortest) = alternatives.iter().min_by_key(|it| it.len()) {
+            for alternative in alternatives.iter().filter(|it| *it != shortest) {
+                others += tokens(alternative)?;
+            }
+        }
+        Ok(tokens(answer)?.saturating_sub(others) + 1)
+    };
     let lengths = answers
-        .map(|(id, answer)| Ok((tokenizer.encode(answer, false)?.len() + 1, id)))
+        .map(|(id, answer)| Ok((length(answer)?, id)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Lengths::new(lengths.into_iter()))
 }

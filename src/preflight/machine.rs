@@ -70,6 +70,16 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The same machine, with the disk of another folder to write to.
+    pub fn with_output(self, folder: &Path) -> Self {
+        Self {
+            output: Disk::of(folder),
+            ..self
+        }
+    }
+}
+
 /// All memory of the device that the experiment runs on, where it can be asked.
 pub fn device_memory(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
     if is_cpu {

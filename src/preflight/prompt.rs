@@ -119,9 +119,10 @@ pub fn stop(texts: &Texts) -> Check {
             let text = texts.tokenizer.id_to_token(id).unwrap_or_default();
             let message = format!(
                 "{}: the chat template ends an answer with {text:?} ({id}), which does not end a \
-                 completion, so completions run on to their limit; write rollout.stop_token_ids = [{id}] \
-                 (the end tokens are {})",
+                 completion, so completions run on to their limit; write rollout.stop_token_ids = {:?} (the end \
+                 tokens are {})",
                 texts.builder.template().path().display(),
+                [&texts.experiment.rollout.stop_token_ids[..], &[id]].concat(),
                 listed.join(", ")
             );
             Check::warning(NAME, message).with(details)

@@ -97,7 +97,19 @@ fn judged(
             shown(total.good.first()),
             parts.join(", ")
         );
-        return Check::error(NAME, message).with(details);
+        // A program may judge by a label that is no answer itself (a test, a rubric), and a pattern may
+        // ask for more than the labels have.
+        let is_sum = rewards.weights().is_some();
+        let differs = values.iter().any(|value| !is_constant(value));
+        let may_be_meant = rewards.uses_program() || (!is_sum && differs);
+        return match may_be_meant {
+            true => Check::warning(
+                NAME,
+                format!("{message}; if reference answers are not in the form that the reward wants, that is as it should be"),
+            ),
+            false => Check::error(NAME, message),
+        }
+        .with(details);
     }
     let mut troubles: Vec<String> = nonfinite
         .iter()
@@ -243,6 +255,27 @@ mod tests {
         assert_eq!(
             values[3],
             json!({ "name": "total", "good": 3.0, "bad": 0.0 })
+        );
+    }
+
+    #[test]
+    fn a_reward_that_reference_answers_may_not_be_meant_to_earn_is_a_warning() {
+        let check = told(|experiment| {
+            experiment.reward.formula = "format * exact_match".to_owned();
+            experiment.reward.format_pattern = "^<think>".to_owned();
+        });
+        assert_eq!(check.severity, Severity::Warning, "{}", check.message);
+        let check = told(|experiment| {
+            experiment.reward.formula = "judge".to_owned();
+            experiment.reward.commands = vec![command(&always("0"), 60.0)];
+        });
+        assert_eq!(check.severity, Severity::Warning, "{}", check.message);
+        assert!(
+            check
+                .message
+                .contains("not in the form that the reward wants"),
+            "{}",
+            check.message
         );
     }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::RewardSample;
 use super::process::{Event, Process};
-use super::protocol::{ANSWER_FORM, Given, read_answer, write_request};
+use super::protocol::{ANSWER_FORM, Given, write_request};
 
 /// How often a program that says nothing is checked for being alive.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -154,8 +154,8 @@ impl CommandReward {
         let mut missing = answers.len();
         while missing > 0 {
             let answered = match self.next_line(batch.deadline) {
-                Ok(line) => self
-                    .take_answer(&line, &batch.indices, &mut answers)
+                Ok(answer) => self
+                    .take_answer(answer, &batch.indices, &mut answers)
                     .map_err(Failure::BadAnswer),
                 Err(failure) => Err(failure),
             };
@@ -173,8 +173,8 @@ impl CommandReward {
             .collect())
     }
 
-    /// The next line the program writes before `deadline`.
-    fn next_line(&mut self, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    /// What the program answers with its next line before `deadline`.
+    fn next_line(&mut self, deadline: Instant) -> Result<Result<(u64, Given), String>, Failure> {
         let mut was_seen_ended = false;
         loop {
             let Some(process) = &mut self.process else {
@@ -191,7 +191,7 @@ impl CommandReward {
             };
             match event {
                 // Written in time, even if it is read only now.
-                Ok(Event::Line { at, bytes }) if at <= deadline => return Ok(bytes),
+                Ok(Event::Line { at, answer }) if at <= deadline => return Ok(answer),
                 Ok(Event::Line { .. }) => return Err(Failure::Late),
                 Ok(Event::LineTooLong { limit }) => return Err(Failure::LineTooLong { limit }),
                 Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
@@ -212,14 +212,14 @@ impl CommandReward {
         std::mem::take(&mut self.nonfinite)
     }
 
-    /// Enters the answer on `line`. False for one of a batch that was given up.
+    /// Enters the answer of a line. False for one of a batch that was given up.
     fn take_answer(
         &mut self,
-        line: &[u8],
+        answer: Result<(u64, Given), String>,
         indices: &Range<u64>,
         answers: &mut [Answer],
     ) -> Result<bool, String> {
-        let (index, reward) = read_answer(line)?;
+        let (index, reward) = answer?;
         if self
             .given_up
             .iter()

@@ -169,6 +169,13 @@ impl RewardSet {
         Some(self.names.iter().map(weight).collect())
     }
 
+    /// Whether the total depends on a program.
+    pub fn uses_program(&self) -> bool {
+        let (used, weights) = (self.formula.names(), self.weights());
+        let counts = |at: usize| weights.as_ref().is_none_or(|weights| weights[at] != 0.0);
+        (self.built_in..self.names.len()).any(|at| used.contains(&self.names[at]) && counts(at))
+    }
+
     /// The formula of the total.
     pub fn formula(&self) -> &Formula {
         &self.formula

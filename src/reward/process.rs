@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// Longest line of standard output, in bytes. With [`MAX_WAITING_LINES`] it bounds what a program
-/// that never stops writing can fill: 256 MiB.
-const MAX_LINE: usize = 1 << 16;
-/// Lines of standard output that wait to be read before the process is held up.
-const MAX_WAITING_LINES: usize = 1 << 12;
+use super::protocol::{Given, read_answer};
+
+/// Longest line of standard output, in bytes. A line is read as an answer at once, so a program that
+/// never stops writing fills one of them.
+const MAX_LINE: usize = 1 << 20;
+/// Answers that wait to be taken before the process is held up.
+const MAX_WAITING_ANSWERS: usize = 1 << 16;
 /// Lines of standard error that are kept, and bytes of each.
 const STDERR_LINES: usize = 20;
 const STDERR_LINE: usize = 400;
@@ -30,8 +32,11 @@ const POLL: Duration = Duration::from_millis(5);
 /// What the process did.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// It wrote a line, without its line end.
-    Line { at: Instant, bytes: Vec<u8> },
+    /// It wrote a line: an index with its reward, or what is wrong with the line.
+    Line {
+        at: Instant,
+        answer: Result<(u64, Given), String>,
+    },
     /// It wrote a line that is not read to its end.
     LineTooLong { limit: usize },
     /// Its standard output ended.
@@ -106,7 +111,7 @@ impl Process {
             return Err(io::Error::other("its streams were not opened"));
         };
         let (input, batches) = channel();
-        let (sender, events) = sync_channel(MAX_WAITING_LINES);
+        let (sender, events) = sync_channel(MAX_WAITING_ANSWERS);
         let stderr: Arc<Mutex<VecDeque<String>>> = Arc::default();
         let kept = Arc::clone(&stderr);
         let thread = |name: &str| thread::Builder::new().name(format!("reward {name}"));
@@ -210,7 +215,7 @@ fn read_lines(stdout: impl Read, events: &SyncSender<Event>) {
             Ok(Some((_, true))) => Event::LineTooLong { limit: MAX_LINE },
             Ok(Some((bytes, false))) => Event::Line {
                 at: Instant::now(),
-                bytes,
+                answer: read_answer(&bytes),
             },
             Ok(None) | Err(_) => Event::Closed,
         };

@@ -72,7 +72,7 @@ pub struct RolloutSettings {
     pub max_rows: usize,
     /// Seed of the run.
     pub seed: u64,
-    /// Optimizer step (or epoch, for inference) that the draws belong to.
+    /// The generation (the step of the save point, for inference) that the draws belong to.
     pub step: u64,
     /// What the draws are for; keeps training and inference streams apart.
     pub purpose: &'static str,

@@ -124,10 +124,14 @@ fn fill_a_generation(experiment: &Experiment, prompts: usize) -> Result<()> {
     if prompts < needed {
         bail!(
             "data.train has {prompts} prompt(s), one generation takes {needed}; lower \
-             grpo.per_device_train_batch_size{} or grpo.gradient_accumulation_steps",
+             grpo.per_device_train_batch_size{} or grpo.{}",
             match experiment.model.num_devices {
                 0 | 1 => "",
                 _ => ", model.num_devices",
+            },
+            match experiment.grpo.steps_per_generation {
+                None => "gradient_accumulation_steps",
+                Some(_) => "steps_per_generation",
             }
         );
     }

@@ -37,7 +37,7 @@ fn what_a_program_writes_without_end_is_bounded() {
         ("yes", "which is not JSON"),
         ("cat /dev/zero", "answered too late"),
         (
-            "head -c 100000 /dev/zero; echo; sleep 100",
+            "head -c 2000000 /dev/zero; echo; sleep 100",
             "a line of more than",
         ),
         (

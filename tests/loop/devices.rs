@@ -19,7 +19,7 @@ fn events(folder: &Folder) -> Vec<Value> {
     for event in events.iter_mut().filter(|event| event["event"] == "start") {
         event.as_object_mut().unwrap().remove("predicted_bytes");
         let batch = event["batch"].as_object_mut().unwrap();
-        batch.retain(|name, _| name != "A" && name != "D");
+        batch.retain(|name, _| !["A", "D", "S"].contains(&name.as_str()));
     }
     events
 }

@@ -286,6 +286,7 @@ impl Folder {
                 let findings = event["findings"].as_array_mut().unwrap();
                 findings.retain(|finding| finding["check"] != "disk");
                 event["errors"].take();
+                event["warnings"].take();
             }
             event.as_object_mut().unwrap().retain(|key, _| {
                 let is_time = matches!(

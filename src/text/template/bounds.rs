@@ -219,8 +219,18 @@ fn indent(arguments: &[Value]) -> Result<(), Error> {
         .first()
         .and_then(Value::as_str)
         .map_or(0, |text| text.matches('\n').count());
-    check_length(lines.saturating_mul(WIDEST))
+    let width = arguments.iter().skip(1).find_map(|argument| {
+        let named = argument
+            .get_attr("width")
+            .ok()
+            .filter(|it| !it.is_undefined());
+        usize::try_from(named.unwrap_or_else(|| argument.clone())).ok()
+    });
+    check_length(lines.saturating_mul(width.unwrap_or(USUAL_INDENT)))
 }
+
+/// Spaces before a line where the filter is not told how many.
+const USUAL_INDENT: usize = 4;
 
 /// `text|format(…)`, `text.format(…)`: no wide fields.
 pub(super) fn format(arguments: &[Value]) -> Result<(), Error> {
@@ -228,8 +238,13 @@ pub(super) fn format(arguments: &[Value]) -> Result<(), Error> {
         .first()
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let numbers = text.split(|character: char| !character.is_ascii_digit());
-    if let Some(wide) = numbers.into_iter().find(|number| number.len() > 4) {
+    // A width stands in a field: behind `{` or `%`, before anything that is no part of one.
+    let fields = text.split(['{', '%']).skip(1);
+    let widths = fields.flat_map(|field| {
+        let end = field.find(|c: char| c == '}' || c.is_whitespace());
+        field[..end.unwrap_or(field.len())].split(|character: char| !character.is_ascii_digit())
+    });
+    if let Some(wide) = widths.into_iter().find(|number| number.len() > 4) {
         return Err(too_wide(wide));
     }
     if text.contains('*') {

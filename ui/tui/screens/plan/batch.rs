@@ -137,7 +137,7 @@ fn worked_out(
 ) -> Result<String, String> {
     let batches = batch.steps_per_epoch(prompts);
     if let Some(fault) = batch.too_few(prompts) {
-        return Err(format!("{fault}: lower B, A or D"));
+        return Err(fault);
     }
     let iterations = horizon.num_iterations;
     let steps = batches.saturating_mul(iterations);
