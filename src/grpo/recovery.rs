@@ -7,31 +7,33 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::observe::Observer;
-use super::watchdog::{MOVING, STALLED};
+use super::watchdog::MOVING;
 use super::workplace::Workplace;
 use crate::dataset::AnswerFile;
 use crate::health::{Alarm, Severity};
 use crate::run::{Event, SavePoint, set_aside};
 
-/// Alarms that belong to no event before them.
-const ANY_TIME: [&str; 3] = [STALLED, "damaged_save_point", "damaged_answers"];
-
 impl Workplace {
-    /// Takes back what was logged after a save point, but keeps what was
+    /// Takes back what was logged after the save point of `step`, but keeps what was
     /// answered and scored with it. Answers whether both had been done.
     pub(super) fn rewind_to_save_point(
         &mut self,
         observer: &mut dyn Observer,
         events: u64,
         completions: u64,
-        point: Option<SavePoint>,
+        (step, point): (usize, Option<SavePoint>),
     ) -> Result<bool> {
         self.journal.check_lengths(events, completions)?;
         let path = self.run.events();
         let bytes = crate::regular_file::read(&path)
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut end = events;
-        let mut kept = Vec::new();
+        let mut is_done = false;
+        let wanted = if self.rewards.metrics().has_reason_scorer() {
+            "score"
+        } else {
+            "inference"
+        };
         for line in bytes
             .get(events as usize..)
             .unwrap_or_default()
@@ -44,32 +46,17 @@ impl Workplace {
                 "inference" | "score" => {
                     point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()))
                 }
-                // Of a stall, wherever it fell.
-                MOVING | "resume" => true,
-                // Of a stall, of what a resumption found.
-                "alarm" if ANY_TIME.contains(&event.text("code").unwrap_or_default()) => true,
-                // Answers that did not fit at first, not the sampling of the next step.
-                "alarm" if event.text("code") == Some("out_of_memory") => event
-                    .text("message")
-                    .is_some_and(|message| message.starts_with("inference ")),
-                // Raised by the score before it.
-                "alarm" => kept.last().is_some_and(|name| name != "inference"),
+                // What an earlier resumption from here, the answers or the score gave rise to; the
+                // alarms of the next step bear its number.
+                "resume" | "alarm" | MOVING => event.number("step") == Some(step as f64),
                 _ => false,
             };
             if !belongs {
                 break;
             }
             end += line.len() as u64;
-            if matches!(event.name.as_str(), "inference" | "score") {
-                kept.push(event.name);
-            }
+            is_done |= event.name == wanted;
         }
-        let wanted = if self.rewards.metrics().has_reason_scorer() {
-            "score"
-        } else {
-            "inference"
-        };
-        let is_done = kept.iter().any(|name| name == wanted);
         let end = if is_done { end } else { events };
         self.discard_answers(end)?;
         self.journal.rewind(observer, end, completions)?;

@@ -188,7 +188,7 @@ impl Trainer<'_> {
             self.observer,
             state.events_position,
             state.completions_position,
-            point,
+            (state.step, point),
         );
         let is_scored = rewound.with_context(|| {
             format!(
