@@ -12,6 +12,11 @@ use burn::tensor::{DType, Device, DeviceType, MemoryPoolUsage};
 
 use crate::experiment::{DeviceChoice, Dtype};
 
+mod warm_start;
+
+/// A variable of the environment: where it is set, no step is recorded. For a driver that records badly.
+pub const NO_GRAPHS: &str = "MOIM_NO_CUDA_GRAPHS";
+
 /// A device together with the type its weights and activations are kept in.
 #[derive(Clone, Debug)]
 pub struct Compute {
@@ -23,6 +28,9 @@ pub struct Compute {
     pub dtype: DType,
     /// As written in an experiment: `cpu`, `cuda:0`.
     pub name: String,
+    /// Whether a step of decoding is recorded and run again, as a CUDA graph. The same tokens come
+    /// without, later. While a device records, no other may allocate: only where there is but one.
+    pub records_steps: bool,
     /// Working on more completions at once fails as on a device that has run out of memory.
     /// For tests of what happens then.
     pub fails_above_rows: Option<usize>,
@@ -54,6 +62,7 @@ impl Compute {
             is_cpu: true,
             dtype: DType::F32,
             name: "cpu".into(),
+            records_steps: false,
             fails_above_rows: None,
         }
     }
@@ -93,11 +102,13 @@ impl Compute {
 
     /// A CUDA device that is there, in bfloat16.
     fn cuda(index: usize) -> Self {
+        warm_start::keep_kernels();
         Self {
             device: Device::cuda(index),
             is_cpu: false,
             dtype: DType::BF16,
             name: format!("cuda:{index}"),
+            records_steps: std::env::var_os(NO_GRAPHS).is_none(),
             fails_above_rows: None,
         }
     }
@@ -112,11 +123,13 @@ impl Compute {
                 "model.device = \"wgpu\": wgpu finds no graphics card or driver; use device = \"cpu\""
             );
         }
+        warm_start::keep_kernels();
         Ok(Self {
             device: Device::wgpu(DeviceKind::DefaultDevice),
             is_cpu: false,
             dtype: DType::F32,
             name: "wgpu".into(),
+            records_steps: false,
             fails_above_rows: None,
         })
     }
@@ -159,6 +172,7 @@ impl Compute {
         Ok((first..first + count)
             .map(|index| Self {
                 dtype: self.dtype,
+                records_steps: self.records_steps && count == 1,
                 ..Self::cuda(index)
             })
             .collect())

@@ -24,8 +24,8 @@ pub struct Keys {
 pub struct DecodeLayout {
     /// Completions of each prompt, in rows; rows lie prompt after prompt.
     pub rows_per_prompt: usize,
-    /// Columns of the completions' cache that count, the new token's included; the same for all rows.
-    pub filled: usize,
+    /// Columns of the completions' cache that count at most; how many do is read on the device.
+    pub columns: usize,
     /// Factor of the scores before the softmax, `head_dim^−½`.
     pub scale: f32,
 }
@@ -43,8 +43,9 @@ pub trait DecodeAttentionOps: Backend {
         own_key: FloatTensor<Self>,
         own_value: FloatTensor<Self>,
         prompt_lengths: IntTensor<Self>,
+        filled: IntTensor<Self>,
         rows_per_prompt: usize,
-        filled: usize,
+        columns: usize,
         scale: f32,
     ) -> FloatTensor<Self>;
 }
@@ -62,19 +63,20 @@ impl DecodeAttentionOps for CubeBackend {
         own_key: FloatTensor<Self>,
         own_value: FloatTensor<Self>,
         prompt_lengths: IntTensor<Self>,
+        filled: IntTensor<Self>,
         rows_per_prompt: usize,
-        filled: usize,
+        columns: usize,
         scale: f32,
     ) -> FloatTensor<Self> {
         let layout = DecodeLayout {
             rows_per_prompt,
-            filled,
+            columns,
             scale,
         };
         cube::attend(
             query,
             [prompt_key, prompt_value, own_key, own_value],
-            prompt_lengths,
+            [prompt_lengths, filled],
             layout,
         )
     }
@@ -88,19 +90,20 @@ impl DecodeAttentionOps for Flex {
         own_key: FloatTensor<Self>,
         own_value: FloatTensor<Self>,
         prompt_lengths: IntTensor<Self>,
+        filled: IntTensor<Self>,
         rows_per_prompt: usize,
-        filled: usize,
+        columns: usize,
         scale: f32,
     ) -> FloatTensor<Self> {
         let layout = DecodeLayout {
             rows_per_prompt,
-            filled,
+            columns,
             scale,
         };
         flex::attend(
             query,
             [prompt_key, prompt_value, own_key, own_value],
-            prompt_lengths,
+            [prompt_lengths, filled],
             layout,
         )
     }
@@ -115,7 +118,9 @@ impl DecodeAttentionOps for Flex {
 /// `query: [rows, heads, head_dim]`, rotated, not scaled;
 /// `prompt: [prompts·kv_heads, prompt_width, head_dim]`;
 /// `own: [rows·kv_heads, capacity, head_dim]`, the whole cache;
-/// `prompt_lengths: [prompts]`, tokens of each prompt, of which the columns come first
+/// `prompt_lengths: [prompts]`, tokens of each prompt, of which the columns come first;
+/// `filled: [1]`, columns of `own` that count, the new token's included: the same for all rows, and at
+/// most `layout.columns`
 /// → `[rows, heads·head_dim]` in the query's type
 ///
 /// # Panics
@@ -125,6 +130,7 @@ pub fn decode_attention(
     prompt: Keys,
     own: Keys,
     prompt_lengths: Tensor<1, Int>,
+    filled: Tensor<1, Int>,
     layout: DecodeLayout,
 ) -> Tensor<2> {
     let [rows, heads, dim] = query.dims();
@@ -151,9 +157,9 @@ pub fn decode_attention(
         "head_dim of query and keys"
     );
     assert!(
-        layout.filled <= capacity,
-        "{} of {capacity} columns are filled",
-        layout.filled
+        layout.columns <= capacity,
+        "{} of {capacity} columns may be filled",
+        layout.columns
     );
     assert_eq!(
         prompt.key.dims(),
@@ -172,8 +178,9 @@ pub fn decode_attention(
         own.key.into_dispatch(),
         own.value.into_dispatch(),
         prompt_lengths.into_dispatch(),
+        filled.into_dispatch(),
         layout.rows_per_prompt,
-        layout.filled,
+        layout.columns,
         layout.scale,
     ))
 }

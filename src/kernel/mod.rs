@@ -4,9 +4,11 @@
 pub mod attention;
 pub mod check;
 pub mod dropout;
+pub mod in_place;
 pub mod linear;
 pub mod nf4;
 pub mod rms_norm;
+pub mod rotary;
 mod rows;
 pub mod sample;
 mod simd;

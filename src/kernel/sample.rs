@@ -4,7 +4,7 @@ use std::fmt;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{DType, Int, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 use burn_cubecl::CubeBackend;
 
 mod cube;
@@ -100,7 +100,7 @@ impl SampleOps for CubeBackend {
 /// are exact. The same input gives the same bits on the same device.
 ///
 /// # Shapes
-/// `logits: [rows, vocabulary]` in `f32` → `[rows]` twice
+/// `logits: [rows, vocabulary]` → `[rows]` twice
 ///
 /// # Errors
 /// [`NotNumbers`].
@@ -113,27 +113,44 @@ pub fn sample(
     uniforms: &[f64],
     draw: Draw,
 ) -> Result<(Vec<u32>, Vec<f32>), NotNumbers> {
-    let [rows, _] = logits.dims();
-    assert_eq!(uniforms.len(), rows, "a uniform for each row");
-    let logits = logits.cast(DType::F32);
+    let uniforms = upload(uniforms, &logits.device());
+    read(draw_rows(logits, uniforms, draw))
+}
+
+/// Uniforms in [0, 1) as [`draw_rows`] takes them.
+pub fn upload(uniforms: &[f64], device: &Device) -> Tensor<1> {
     // The largest f32 below 1, where rounding would answer 1.
     let uniforms: Vec<f32> = uniforms
         .iter()
         .map(|&u| (u as f32).min(1.0 - f32::EPSILON / 2.0))
         .collect();
-    let uniforms = Tensor::<1>::from_data(
-        TensorData::new(uniforms, [rows]),
-        (&logits.device(), DType::F32),
-    );
-    let results: Tensor<2, Int> = Tensor::from_dispatch(<Dispatch as SampleOps>::sample_rows(
+    let rows = uniforms.len();
+    Tensor::from_data(TensorData::new(uniforms, [rows]), (device, DType::F32))
+}
+
+/// The first half of [`sample`]: nothing leaves the device.
+///
+/// # Shapes
+/// `logits: [rows, vocabulary]`, `uniforms: [rows]` → `[rows, 4]`, for [`read`]
+pub fn draw_rows(logits: Tensor<2>, uniforms: Tensor<1>, draw: Draw) -> Tensor<2, Int> {
+    let ([rows, _], [given]) = (logits.dims(), uniforms.dims());
+    assert_eq!(given, rows, "a uniform for each row");
+    let logits = logits.cast(DType::F32);
+    Tensor::from_dispatch(<Dispatch as SampleOps>::sample_rows(
         logits.into_dispatch(),
         uniforms.into_dispatch(),
         draw.temperature,
         draw.top_k,
         draw.top_p,
         draw.min_p,
-    ));
-    // One transfer for everything.
+    ))
+}
+
+/// The second half of [`sample`]: one transfer for everything.
+///
+/// # Errors
+/// [`NotNumbers`].
+pub fn read(results: Tensor<2, Int>) -> Result<(Vec<u32>, Vec<f32>), NotNumbers> {
     let words: Vec<u32> = results
         .into_data()
         .iter::<i32>()

@@ -303,13 +303,13 @@ pub(super) fn prefill_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
         .max(mlp * value + rest)
 }
 
-/// Bytes that a layer holds over one new token of every completion. At its fullest it makes room for
-/// more columns of its keys: those so far are there twice.
+/// Bytes that a layer holds over one new token of every completion. The CPU makes room for more columns
+/// of its keys on the way: those so far are then there twice. A GPU has room for all from the start.
 pub(super) fn decode_bytes(inputs: &Inputs, tokens: &Tokens, columns: f64) -> f64 {
     let widths = Widths::of(inputs);
     let (rows, value) = (tokens.rows, inputs.value_bytes as f64);
     let heads = 3.0 * widths.hidden + 2.0 * widths.queries + 2.0 * widths.keys;
-    let growth = match columns > CACHE_GROWTH as f64 {
+    let growth = match inputs.is_cpu && columns > CACHE_GROWTH as f64 {
         true => rows * widths.keys * columns,
         false => 0.0,
     };

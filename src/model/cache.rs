@@ -7,6 +7,7 @@ use super::config::{CACHE_GROWTH, LlamaConfig};
 use super::layout::indices;
 use crate::device::Compute;
 use crate::kernel::attention::{DecodeLayout, Keys, decode_attention};
+use crate::kernel::in_place::append_column;
 
 /// Keys and values of one layer.
 #[derive(Clone, Debug)]
@@ -23,15 +24,25 @@ impl From<KeyValue> for Keys {
     }
 }
 
+/// Where the newest token of every completion goes.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// Tokens of every completion that are in the cache, with the newest; `[1]`.
+    pub filled: Tensor<1, Int>,
+    /// What `filled` may be at most: there is room for as many.
+    pub columns: usize,
+}
+
 /// The cache of one layer for a batch of groups in decoding.
-#[derive(Debug)]
+///
+/// On a GPU a clone shares the buffers that [`CompletionCache::attend`] writes into.
+#[derive(Clone, Debug)]
 pub struct CompletionCache {
     prompt: KeyValue,
     /// `[prompts]`
     prompt_lengths: Tensor<1, Int>,
     rows_per_prompt: usize,
     own: Option<KeyValue>,
-    filled: usize,
 }
 
 impl CompletionCache {
@@ -42,7 +53,6 @@ impl CompletionCache {
             prompt_lengths,
             rows_per_prompt,
             own: None,
-            filled: 0,
         }
     }
 
@@ -51,47 +61,52 @@ impl CompletionCache {
     ///
     /// # Shapes
     /// `query: [rows, heads, head_dim]`, `new: [rows·kv_heads, 1, head_dim]` → `[rows, heads·head_dim]`
-    pub fn attend(&mut self, query: Tensor<3>, new: KeyValue, config: &LlamaConfig) -> Tensor<2> {
-        let own = self.with_room(&new);
-        let [rows, _, dim] = new.key.dims();
-        let column = [0..rows, self.filled..self.filled + 1, 0..dim];
+    pub fn attend(
+        &mut self,
+        query: Tensor<3>,
+        new: KeyValue,
+        newest: &Newest,
+        config: &LlamaConfig,
+    ) -> Tensor<2> {
+        let own = self.with_room(&new, newest.columns);
         let own = KeyValue {
-            key: own.key.slice_assign(column.clone(), new.key),
-            value: own.value.slice_assign(column, new.value),
+            key: append_column(own.key, new.key, newest.filled.clone()),
+            value: append_column(own.value, new.value, newest.filled.clone()),
         };
-        self.filled += 1;
         self.own = Some(own.clone());
         decode_attention(
             query,
             self.prompt.clone().into(),
             own.into(),
             self.prompt_lengths.clone(),
+            newest.filled.clone(),
             DecodeLayout {
                 rows_per_prompt: self.rows_per_prompt,
-                filled: self.filled,
+                columns: newest.columns,
                 scale: config.attention_scale() as f32,
             },
         )
     }
 
-    /// The completions' keys and values with a free column.
-    fn with_room(&mut self, new: &KeyValue) -> KeyValue {
+    /// The completions' keys and values, with as many columns at least.
+    fn with_room(&mut self, new: &KeyValue, columns: usize) -> KeyValue {
         let [rows, _, dim] = new.key.dims();
-        let zeros = || {
-            Tensor::zeros(
-                [rows, CACHE_GROWTH, dim],
-                (&new.key.device(), new.key.dtype()),
-            )
+        let room = columns.next_multiple_of(CACHE_GROWTH);
+        let zeros = |columns: usize| {
+            Tensor::zeros([rows, columns, dim], (&new.key.device(), new.key.dtype()))
         };
         match self.own.take() {
-            Some(own) if own.key.dims()[1] > self.filled => own,
-            Some(own) => KeyValue {
-                key: Tensor::cat(vec![own.key, zeros()], 1),
-                value: Tensor::cat(vec![own.value, zeros()], 1),
-            },
+            Some(own) if own.key.dims()[1] >= columns => own,
+            Some(own) => {
+                let missing = room - own.key.dims()[1];
+                KeyValue {
+                    key: Tensor::cat(vec![own.key, zeros(missing)], 1),
+                    value: Tensor::cat(vec![own.value, zeros(missing)], 1),
+                }
+            }
             None => KeyValue {
-                key: zeros(),
-                value: zeros(),
+                key: zeros(room),
+                value: zeros(room),
             },
         }
     }

@@ -11,14 +11,14 @@ use std::ops::Range;
 use burn::tensor::{Device, Gradients, Tensor};
 
 use super::attend::{Heads, attend, attend_backward};
-use super::cache::{CompletionCache, KeyValue};
+use super::cache::{CompletionCache, KeyValue, Newest};
 use super::config::LlamaConfig;
 use super::family::Family;
 use super::layout::LayoutTensors;
 use super::linear::Linear;
 use super::lora::{LayerAdapter, LayerDropout, Projection, QKV};
-use super::rope::rotate;
 use crate::kernel::rms_norm::rms_norm;
+use crate::kernel::rotary::rotate;
 use crate::kernel::swiglu::swiglu;
 
 /// Weights of a decoder layer, in the checkpoint's layout `[out, in]`; norms are `[1, hidden]`.
@@ -185,7 +185,7 @@ impl DecoderLayer {
         &self,
         x: Tensor<2>,
         rotary: (&Tensor<3>, &Tensor<3>),
-        cache: &mut CompletionCache,
+        (cache, newest): (&mut CompletionCache, &Newest),
         config: &LlamaConfig,
         adapted: &Adapted,
     ) -> Tensor<2> {
@@ -195,7 +195,7 @@ impl DecoderLayer {
             key: by_head(heads.key, rows, 1),
             value: by_head(heads.value, rows, 1),
         };
-        let attended = cache.attend(heads.query, new, config);
+        let attended = cache.attend(heads.query, new, newest, config);
         self.finish(x, attended, config, adapted)
     }
 

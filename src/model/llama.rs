@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 
 use super::cache::CompletionCache;
 use super::config::LlamaConfig;
+use super::decoding::Decoding;
 use super::head::{Head, to_data, to_f32};
 use super::layer::{Adapted, DecoderLayer};
 use super::layout::{GroupBatch, Layout, LayoutTensors, indices};
@@ -186,12 +187,12 @@ impl Llama {
         rms_norm(picked, &self.norm, self.config.rms_norm_eps)
     }
 
-    /// Runs prompts and starts a cache of `rows_per_prompt` completions each.
-    /// Answers the logits after each prompt, `[prompts, vocabulary]`.
+    /// Runs prompts and starts a cache of `rows_per_prompt` completions each, which may be fed
+    /// `room` tokens. Answers the logits after each prompt, `[prompts, vocabulary]`.
     pub fn prefill(
         &self,
         prompts: &[&[u32]],
-        rows_per_prompt: usize,
+        (rows_per_prompt, room): (usize, usize),
         adapter: Option<&Adapter>,
     ) -> (Decoding<'_>, Tensor<2>) {
         let groups: Vec<(&[u32], Vec<&[u32]>)> =
@@ -222,13 +223,7 @@ impl Llama {
             .map(|(i, length)| i * width + length - 1)
             .collect();
         let logits = self.head(1.0).logits_of(self.predicting_states(&x, &last));
-        let decoding = Decoding {
-            model: self,
-            prompt_lengths: batch.layout.prompt_lengths,
-            rows_per_prompt,
-            generated: 0,
-            caches,
-        };
+        let decoding = Decoding::new(self, batch.layout, (rows_per_prompt, room), caches);
         (decoding, logits)
     }
 }
@@ -278,60 +273,4 @@ pub struct Tape {
     pub inputs: Vec<KeptInput>,
     /// Output of the last layer, before the final norm.
     pub output: Tensor<2>,
-}
-
-/// A batch of groups being decoded, one token per row and step.
-pub struct Decoding<'a> {
-    model: &'a Llama,
-    caches: Vec<CompletionCache>,
-    prompt_lengths: Vec<usize>,
-    rows_per_prompt: usize,
-    generated: usize,
-}
-
-impl Decoding<'_> {
-    /// Feeds one token per row and answers the logits of the next, `[rows, vocabulary]` in f32.
-    pub fn step(&mut self, tokens: &[u32], adapter: Option<&Adapter>) -> Tensor<2> {
-        let model = self.model;
-        let positions: Vec<usize> = self
-            .prompt_lengths
-            .iter()
-            .flat_map(|&length| std::iter::repeat_n(length + self.generated, self.rows_per_prompt))
-            .collect();
-        let (cos, sin) = model
-            .rope
-            .at(&positions, model.config.head_dim, &model.compute);
-        let mut x = model.embed(tokens);
-        for (i, (layer, cache)) in model.layers.iter().zip(&mut self.caches).enumerate() {
-            let adapted = Adapted {
-                adapter: adapter.map(|a| &a.layers[i]),
-                dropout: None,
-            };
-            x = layer.decode(x, (&cos, &sin), cache, &model.config, &adapted);
-        }
-        self.generated += 1;
-        model
-            .head(1.0)
-            .logits_of(rms_norm(x, &model.norm, model.config.rms_norm_eps))
-    }
-
-    /// Keeps these prompts with `rows_per_prompt` rows each; `rows` are indices
-    /// into the present batch, group after group.
-    pub fn keep(&mut self, prompts: &[usize], rows: &[usize], rows_per_prompt: usize) {
-        let compute = &self.model.compute;
-        for cache in &mut self.caches {
-            cache.keep(
-                prompts,
-                rows,
-                rows_per_prompt,
-                self.model.config.num_key_value_heads,
-                compute,
-            );
-        }
-        self.prompt_lengths = prompts
-            .iter()
-            .map(|&prompt| self.prompt_lengths[prompt])
-            .collect();
-        self.rows_per_prompt = rows_per_prompt;
-    }
 }

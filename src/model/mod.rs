@@ -12,6 +12,7 @@ mod attention;
 mod backward;
 mod cache;
 mod config;
+mod decoding;
 mod family;
 mod head;
 mod layer;
@@ -30,11 +31,12 @@ pub use config::{
     CACHE_GROWTH, CPU_ROLLOUT_ROWS, LOGITS_PER_CHUNK, LlamaConfig, MAX_ROLLOUT_ROWS, RopeScaling,
     VALUES_PER_CHUNK, WeightFormat,
 };
+pub use decoding::{Decoding, Step};
 pub use family::Family;
 pub use head::{Head, TokenLogProbs, to_f32};
 pub use layout::{GroupBatch, Layout, LayoutTensors, indices};
 pub use linear::Linear;
-pub use llama::{Decoding, KeepInputs, KeptInput, Llama, Tape};
+pub use llama::{KeepInputs, KeptInput, Llama, Tape};
 pub use load::{LoadOptions, LoadProgress};
 pub use lora::{
     Adapter, Dropout, DropoutPlace, LoraConfig, LoraPair, Projection, as_dtype, f32_tensor, stream,

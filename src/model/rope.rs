@@ -86,15 +86,3 @@ fn rescale(frequency: f64, scaling: RopeScaling) -> f64 {
         }
     }
 }
-
-/// Rotates each head: `x·cos + rotate_half(x)·sin`, the halves of a head being its pairs.
-///
-/// # Shapes
-/// `x: [tokens, heads, head_dim]`, `cos, sin: [tokens, 1, head_dim]` → as `x`
-pub fn rotate(x: Tensor<3>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
-    let half = x.dims()[2] / 2;
-    let first = x.clone().narrow(2, 0, half);
-    let second = x.clone().narrow(2, half, half);
-    let rotated = Tensor::cat(vec![second.neg(), first], 2);
-    x * cos.clone() + rotated * sin.clone()
-}

@@ -8,8 +8,9 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::batches::{Batch, Groups, Told};
+use super::recorded::{Recorded, WORTH_RECORDING};
 use super::{Completion, FinishReason, Prompt, RolloutSettings, SamplingParameters};
-use crate::kernel::sample::{Draw, sample};
+use crate::kernel::sample::{Draw, sample, upload};
 use crate::model::{Adapter, Decoding, Llama, indices, stream, to_f32, uniform};
 
 /// One completion in the making.
@@ -54,29 +55,21 @@ pub(super) fn decode(
         .iter()
         .map(|prompt| prompt.tokens.as_slice())
         .collect();
-    let (mut decoding, mut logits) = model.prefill(&tokens, group, adapter);
+    // The last token is drawn and not fed.
+    let room = settings.max_completion_length - 1;
+    let (decoding, logits) = model.prefill(&tokens, (group, room), adapter);
+    let mut next = Next {
+        decoding,
+        adapter,
+        after_prompts: Some(logits),
+        recorded: None,
+    };
     let mut slots = Slots::new(prompts.len(), group);
-    // After the prefill a group shares one row of logits, afterwards each completion has its own.
-    let mut rows_per_logits = group;
+    let mut last = Vec::new();
     loop {
-        // The logits go before the next step begins.
         match draws_on_device(model, settings) {
-            true => draw_on_device(
-                &mut rows,
-                &slots.rows,
-                logits,
-                rows_per_logits,
-                model,
-                settings,
-            )?,
-            false => draw(
-                &mut rows,
-                &slots.rows,
-                prompts,
-                logits,
-                (rows_per_logits, group),
-                settings,
-            )?,
+            true => draw_on_device(&mut rows, &slots, &mut next, &last, model, settings)?,
+            false => draw(&mut rows, &slots, prompts, &mut next, &last, settings)?,
         }
         let tokens = slots
             .rows
@@ -95,14 +88,69 @@ pub(super) fn decode(
         if rows.iter().all(|row| row.is_finished) {
             return Ok(into_groups(rows, group));
         }
-        slots.compact(&rows, &mut decoding);
-        let last: Vec<u32> = slots
+        slots.compact(&rows, &mut next);
+        last = slots
             .rows
             .iter()
             .map(|&row| rows[row].completion.tokens.last().copied().unwrap_or(0))
             .collect();
-        logits = decoding.step(&last, adapter);
-        rows_per_logits = 1;
+    }
+}
+
+/// Where the next token of every row comes from.
+struct Next<'a> {
+    decoding: Decoding<'a>,
+    adapter: Option<&'a Adapter>,
+    /// After the prefill a group shares one row of logits, afterwards each completion has its own.
+    after_prompts: Option<Tensor<2>>,
+    /// The step as it is for the rows that there are now.
+    recorded: Option<Recorded<'a>>,
+}
+
+impl Next<'_> {
+    /// Logits, and how many rows share each; `last` are the tokens drawn before.
+    fn logits(&mut self, last: &[u32], slots: &Slots) -> (Tensor<2>, usize) {
+        match self.after_prompts.take() {
+            Some(logits) => (logits, slots.rows_per_prompt),
+            None => (self.decoding.step(last, self.adapter), 1),
+        }
+    }
+
+    /// Tokens and log-probabilities, drawn on the device.
+    fn draw(
+        &mut self,
+        last: &[u32],
+        uniforms: &[f64],
+        slots: &Slots,
+        model: &Llama,
+        draw: Draw,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        let is_worth_recording =
+            model.compute.records_steps && self.decoding.room_left() >= WORTH_RECORDING;
+        if self.after_prompts.is_some() || !(is_worth_recording || self.recorded.is_some()) {
+            let (logits, shared) = self.logits(last, slots);
+            let logits = match shared {
+                1 => logits,
+                // A row of logits for each completion of a group.
+                shared => {
+                    let places = (0..slots.rows.len()).map(|slot| slot / shared);
+                    logits.select(0, indices(places, &model.compute))
+                }
+            };
+            return Ok(sample(logits, uniforms, draw)?);
+        }
+        let numbers = self.decoding.feed(last);
+        let recorded = self.recorded.get_or_insert_with(|| {
+            let uniforms = upload(uniforms, &model.compute.device);
+            Recorded::new(
+                &self.decoding,
+                self.adapter,
+                numbers.clone(),
+                uniforms,
+                draw,
+            )
+        });
+        Ok(recorded.run(numbers, uniforms)?)
     }
 }
 
@@ -127,20 +175,12 @@ fn draws_on_device(model: &Llama, settings: &RolloutSettings) -> bool {
 /// Draws the next token of every row of the batch on the device.
 fn draw_on_device(
     rows: &mut [Row],
-    batch: &[usize],
-    logits: Tensor<2>,
-    rows_per_logits: usize,
+    slots: &Slots,
+    next: &mut Next,
+    last: &[u32],
     model: &Llama,
     settings: &RolloutSettings,
 ) -> Result<()> {
-    let logits = match rows_per_logits {
-        1 => logits,
-        // A row of logits for each completion of a group.
-        shared => {
-            let places = (0..batch.len()).map(|slot| slot / shared);
-            logits.select(0, indices(places, &model.compute))
-        }
-    };
     let SamplingParameters {
         temperature,
         top_k,
@@ -148,7 +188,8 @@ fn draw_on_device(
         min_p,
         ..
     } = settings.sampling;
-    let uniforms: Vec<f64> = batch
+    let uniforms: Vec<f64> = slots
+        .rows
         .iter()
         .map(|&row| match rows[row].is_finished {
             true => 0.0,
@@ -161,8 +202,8 @@ fn draw_on_device(
         top_p,
         min_p: min_p.unwrap_or(0.0),
     };
-    let (tokens, log_probs) = sample(logits, &uniforms, draw)?;
-    for ((&row, token), log_prob) in batch.iter().zip(tokens).zip(log_probs) {
+    let (tokens, log_probs) = next.draw(last, &uniforms, slots, model, draw)?;
+    for ((&row, token), log_prob) in slots.rows.iter().zip(tokens).zip(log_probs) {
         let row = &mut rows[row];
         if !row.is_finished {
             row.completion.tokens.push(token);
@@ -175,16 +216,18 @@ fn draw_on_device(
 /// Draws the next token of every row that is not finished on the host, in parallel.
 fn draw(
     rows: &mut [Row],
-    batch: &[usize],
+    slots: &Slots,
     prompts: &[&Prompt],
-    logits: Tensor<2>,
-    (rows_per_logits, group): (usize, usize),
+    next: &mut Next,
+    last: &[u32],
     settings: &RolloutSettings,
 ) -> Result<()> {
+    let group = rows.len() / prompts.len();
+    let (logits, rows_per_logits) = next.logits(last, slots);
     let vocabulary = logits.dims()[1];
     let logits = to_f32(logits);
     let mut place = vec![usize::MAX; rows.len()];
-    for (slot, &row) in batch.iter().enumerate() {
+    for (slot, &row) in slots.rows.iter().enumerate() {
         place[row] = slot / rows_per_logits;
     }
     let penalty = settings.sampling.repetition_penalty != 1.0;
@@ -254,7 +297,7 @@ impl Slots {
     /// Leaves out groups that are finished, and finished rows where every group
     /// left has some to spare. Copying the cache costs about as much as a few
     /// steps, so only a quarter fewer rows is worth it.
-    fn compact(&mut self, rows: &[Row], decoding: &mut Decoding) {
+    fn compact(&mut self, rows: &[Row], next: &mut Next) {
         let groups: Vec<&[usize]> = self.rows.chunks(self.rows_per_prompt).collect();
         let active = |group: &[usize]| group.iter().filter(|&&row| !rows[row].is_finished).count();
         let prompts: Vec<usize> = (0..groups.len())
@@ -280,7 +323,9 @@ impl Slots {
                     .map(|slot| prompt * self.rows_per_prompt + slot),
             );
         }
-        decoding.keep(&prompts, &kept, widest);
+        // It was recorded for other rows, whose cache goes.
+        next.recorded = None;
+        next.decoding.keep(&prompts, &kept, widest);
         self.rows = kept.into_iter().map(|slot| self.rows[slot]).collect();
         self.rows_per_prompt = widest;
     }

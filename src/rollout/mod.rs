@@ -3,6 +3,7 @@
 
 mod batches;
 mod decode;
+mod recorded;
 mod sampling;
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ fn distance(counts: &BTreeMap<u32, usize>, probabilities: &BTreeMap<u32, f64>) -
 
 /// What `text` is followed by, as the parameters say.
 fn expected(model: &Llama, text: &[u32], parameters: &SamplingParameters) -> BTreeMap<u32, f64> {
-    let (_, logits) = model.prefill(&[text], 1, None);
+    let (_, logits) = model.prefill(&[text], (1, 0), None);
     let seen: BTreeSet<u32> = text.iter().copied().collect();
     let candidates = parameters.candidates(&to_f32(logits), |token| seen.contains(&token));
     candidates.into_iter().collect()

@@ -35,18 +35,21 @@ const LOAD_BYTES: usize = 16;
 /// Query heads a cube takes at most: their sums live in registers.
 const MOST_HEADS: usize = 8;
 
-/// `[prompt key, prompt value, own key, own value]`; see [`super::decode_attention`].
+/// `[prompt key, prompt value, own key, own value]`, `[prompt lengths, filled]`; see
+/// [`super::decode_attention`].
 pub fn attend(
     query: CubeTensor,
     keys: [CubeTensor; 4],
-    prompt_lengths: CubeTensor,
+    lengths: [CubeTensor; 2],
     layout: DecodeLayout,
 ) -> CubeTensor {
     let query = into_contiguous(query);
     let [prompt_key, prompt_value, own_key, own_value] = keys.map(into_contiguous);
-    let prompt_lengths = into_contiguous(match prompt_lengths.dtype {
-        DType::I32 | DType::U32 => prompt_lengths,
-        _ => cast(prompt_lengths, DType::I32),
+    let [prompt_lengths, filled] = lengths.map(|lengths| {
+        into_contiguous(match lengths.dtype {
+            DType::I32 | DType::U32 => lengths,
+            _ => cast(lengths, DType::I32),
+        })
     });
     let (rows, heads, dim) = (query.shape()[0], query.shape()[1], query.shape()[2]);
     let (kv_heads, capacity) = (own_key.shape()[0] / rows, own_key.shape()[1]);
@@ -73,7 +76,7 @@ pub fn attend(
     let cube_heads = cube_heads.unwrap_or(1);
 
     let prompt_splits = prompt_width.div_ceil(COLUMNS);
-    let splits = prompt_splits + layout.filled.div_ceil(COLUMNS);
+    let splits = prompt_splits + layout.columns.div_ceil(COLUMNS);
     // A part is `head_dim` sums and a vector with the largest score and the sum of weights.
     let parts = empty_device_contiguous_dtype(
         client.clone(),
@@ -99,10 +102,10 @@ pub fn attend(
         own_key.into_tensor_arg(),
         own_value.into_tensor_arg(),
         prompt_lengths.into_tensor_arg(),
+        filled.into_tensor_arg(),
         parts.clone().into_tensor_arg(),
         prompt_width,
         capacity,
-        layout.filled,
         layout.rows_per_prompt,
         kv_heads,
         prompt_splits,

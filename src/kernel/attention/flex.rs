@@ -20,17 +20,18 @@ const BLOCK: usize = 64;
 /// Multiplications below which threads do not pay.
 const SERIAL_WORK: usize = 1 << 16;
 
-/// `[prompt key, prompt value, own key, own value]`; see [`super::decode_attention`].
+/// `[prompt key, prompt value, own key, own value]`, `[prompt lengths, filled]`; see
+/// [`super::decode_attention`].
 pub fn attend(
     query: FlexTensor,
     keys: [FlexTensor; 4],
-    prompt_lengths: FlexTensor,
+    [prompt_lengths, filled]: [FlexTensor; 2],
     layout: DecodeLayout,
 ) -> FlexTensor {
     let dtype = query.dtype();
     let query = f32_rows(query);
     let keys = keys.map(f32_rows);
-    let lengths = lengths(prompt_lengths);
+    let (prompt_lengths, filled) = (whole_numbers(prompt_lengths), whole_numbers(filled)[0]);
     let shape = query.layout().shape();
     let (rows, heads, dim) = (shape[0], shape[1], shape[2]);
     let [prompt_key, prompt_value, own_key, own_value] = &keys;
@@ -47,10 +48,10 @@ pub fn attend(
         let from_prompt = columns(
             prompt * kv_heads + kv_head,
             prompt_width,
-            lengths[prompt].min(prompt_width),
+            prompt_lengths[prompt].min(prompt_width),
             dim,
         );
-        let from_own = columns(task, capacity, layout.filled, dim);
+        let from_own = columns(task, capacity, filled.min(capacity), dim);
         let [prompt_key, prompt_value, own_key, own_value]: [&[f32]; 4] =
             [prompt_key, prompt_value, own_key, own_value].map(|t| t.storage());
         vectorised(Attend {
@@ -65,7 +66,7 @@ pub fn attend(
         });
     };
     // A task's output lies together, and its order of sums knows nothing of other tasks.
-    if output.len() * (prompt_width + layout.filled) <= SERIAL_WORK {
+    if output.len() * (prompt_width + filled) <= SERIAL_WORK {
         output.chunks_mut(sharing * dim).enumerate().for_each(work);
     } else {
         output
@@ -99,7 +100,7 @@ fn f32_rows(x: FlexTensor) -> FlexTensor {
     }
 }
 
-fn lengths(x: FlexTensor) -> Vec<usize> {
+fn whole_numbers(x: FlexTensor) -> Vec<usize> {
     let x = if x.dtype() == DType::I64 {
         x
     } else {

@@ -213,10 +213,15 @@ fn scale(dim: usize) -> f32 {
     (dim as f32).powf(-0.5)
 }
 
-/// The largest error over the cases, with keys and queries of these types.
+/// The largest error over the cases, with keys and queries of these types, whether the device is told
+/// how many columns count or only how many there is room for.
 fn worst(device: &Device, cases: &[Case], key_type: DType, query_type: DType) -> f64 {
     let mut worst = 0.0f64;
-    for case in cases {
+    let told = |case: &Case| [case.filled, case.capacity];
+    for (case, columns) in cases
+        .iter()
+        .flat_map(|case| told(case).map(|it| (case, it)))
+    {
         let inputs = inputs(case);
         let Case {
             prompt_width,
@@ -243,9 +248,10 @@ fn worst(device: &Device, cases: &[Case], key_type: DType, query_type: DType) ->
             keys(1, [prompts * kv_heads, prompt_width, dim]),
             keys(3, [rows * kv_heads, capacity, dim]),
             Tensor::<1, Int>::from_data(TensorData::new(lengths, [prompts]), device),
+            Tensor::<1, Int>::from_data(TensorData::new(vec![filled as i32], [1]), device),
             DecodeLayout {
                 rows_per_prompt: group,
-                filled,
+                columns,
                 scale: scale(dim),
             },
         );
@@ -304,9 +310,10 @@ fn the_answer_does_not_depend_on_threads() {
                     value: tensor(4, [6, 200, 128]),
                 },
                 Tensor::<1, Int>::from_data(TensorData::new(vec![130i32, 1, 256], [3]), &device),
+                Tensor::<1, Int>::from_data(TensorData::new(vec![129i32], [1]), &device),
                 DecodeLayout {
                     rows_per_prompt: 1,
-                    filled: 129,
+                    columns: 129,
                     scale: scale(128),
                 },
             );

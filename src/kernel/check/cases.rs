@@ -7,7 +7,10 @@ pub mod tokens;
 use super::{Case, Comparison, Inputs, Make, Output, Outputs, drawing};
 use crate::device::Compute;
 use crate::kernel::nf4::Nf4Path;
-use layer::{dropped, gated, gated_gradient, norm, norm_gradient, softmax, softmax_gradient};
+use layer::{
+    appended, dropped, gated, gated_gradient, norm, norm_gradient, rotated, softmax,
+    softmax_gradient,
+};
 use products::{dense, dequantize, nf4, nf4_gradient};
 use tokens::{Attended, attended, head_gradient, log_probs, sampled};
 
@@ -59,6 +62,12 @@ pub fn small(compute: &Compute) -> Vec<Make> {
         cases.push(make(move |inputs| gated(inputs, rows, width)));
         cases.push(make(move |inputs| gated_gradient(inputs, rows, width)));
         cases.push(make(move |inputs| dropped(inputs, rows, width)));
+    }
+    for shape in [[1, 1, 2], [3, 3, 12], [7, 4, 64], [2, 9, 128]] {
+        cases.push(make(move |inputs| rotated(inputs, shape)));
+    }
+    for shape in [[1, 1, 3], [6, 64, 64], [4, 7, 100]] {
+        cases.push(make(move |inputs| appended(inputs, shape)));
     }
     for (prefix, width) in [(0, 13), (10, 6), (300, 1)] {
         cases.push(make(move |inputs| softmax(inputs, [4, 12], prefix, width)));
@@ -119,6 +128,8 @@ pub fn large() -> Vec<Make> {
         cases.push(make(move |inputs| norm(inputs, rows, HIDDEN)));
         cases.push(make(move |inputs| gated(inputs, rows, INNER)));
         cases.push(make(move |inputs| dropped(inputs, rows, HIDDEN)));
+        let heads = [rows, KV_HEADS * SHARING, HEAD_DIM];
+        cases.push(make(move |inputs| rotated(inputs, heads)));
     }
     // A completion of 512 tokens behind a prompt of as many.
     cases.push(make(|inputs| {

@@ -43,6 +43,14 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * up
 }
 
+pub fn rotate(x: Tensor<3>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
+    let half = x.dims()[2] / 2;
+    let first = x.clone().narrow(2, 0, half);
+    let second = x.clone().narrow(2, half, half);
+    let rotated = Tensor::cat(vec![second.neg(), first], 2);
+    x * cos.clone() + rotated * sin.clone()
+}
+
 /// `keys` has two words for each row of `width` values.
 pub fn dropout(x: &[f32], keys: &[u32], width: usize, salt: u32, rate: f64) -> Vec<f32> {
     let mixed = |x: u32| {

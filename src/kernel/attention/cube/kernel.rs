@@ -41,10 +41,10 @@ pub fn part<E: Float, Q: Float, N: Size>(
     own_key: &Tensor<Vector<E, N>>,
     own_value: &Tensor<Vector<E, N>>,
     prompt_lengths: &Tensor<u32>,
+    filled: &Tensor<u32>,
     parts: &mut Tensor<Vector<f32, N>>,
     prompt_width: usize,
     capacity: usize,
-    filled: usize,
     rows_per_prompt: usize,
     kv_heads: usize,
     prompt_splits: usize,
@@ -86,15 +86,15 @@ pub fn part<E: Float, Q: Float, N: Size>(
     let end = select(
         in_prompt,
         min(prompt_lengths[prompt] as usize, prompt_width),
-        filled,
+        min(filled[0] as usize, capacity),
     );
     let first = select(in_prompt, prompt_first, own_first);
     let count = min(
         select(end > first, end - min(first, end), 0usize),
         COLUMNS.runtime(),
     );
-    // Columns past the end are read as the last one that counts and then left out. A prompt's
-    // tile wholly in the padding reads the tile's first column, which exists.
+    // Columns past the end are read as the last one that counts and then left out. A tile with
+    // none that count reads its first column, which exists.
     let last = select(count > 0, count - min(count, 1usize), 0usize);
 
     let mut scores = Shared::<[f32]>::new_slice(comptime!(heads * lanes * STRIDE));

@@ -5,7 +5,9 @@ use burn::tensor::Tensor;
 use super::super::{Case, Comparison, Inputs, bits, plain};
 use super::{EPS, values};
 use crate::kernel::dropout::dropout;
+use crate::kernel::in_place::append_column;
 use crate::kernel::rms_norm::rms_norm;
+use crate::kernel::rotary::rotate;
 use crate::kernel::softmax::{AttentionMask, masked_softmax, softmax_backward};
 use crate::kernel::swiglu::swiglu;
 
@@ -94,6 +96,66 @@ pub(super) fn gated_gradient(inputs: &Inputs, rows: usize, width: usize) -> Case
         has_reference: true,
         run: Box::new(move |_| run(swiglu)),
         plain: Box::new(move |_| values(expected(plain::swiglu))),
+        is_always_plain: false,
+    }
+}
+
+/// A rotation and its gradient.
+pub(super) fn rotated(inputs: &Inputs, [tokens, heads, dim]: [usize; 3]) -> Case {
+    let angle = |seed| {
+        let half = inputs.noise([tokens, 1, dim / 2], seed, 1.0);
+        Tensor::cat(vec![half.clone(), half], 2)
+    };
+    let (cos, sin) = (angle(28), angle(29));
+    let x = inputs.noise([tokens, heads * dim], 30, 3.0);
+    let gradient = inputs.noise([tokens, heads * dim], 31, 1.0);
+    let run = move |rotate: fn(Tensor<3>, &Tensor<3>, &Tensor<3>) -> Tensor<3>| {
+        let x = x.clone().autodiff().require_grad();
+        let (cos, sin) = (cos.clone().autodiff(), sin.clone().autodiff());
+        let y = rotate(x.clone().reshape([tokens, heads, dim]), &cos, &sin);
+        let y = y.reshape([tokens, heads * dim]);
+        let mut outputs = vec![y.clone().inner().into()];
+        outputs.extend(plain::gradients(y, &gradient, &[x]));
+        outputs
+    };
+    let expected = run.clone();
+    Case {
+        kernel: "rotary, gradient",
+        shape: format!("{tokens}×{heads} heads of {dim}"),
+        bytes: 4 * tokens * heads * dim * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| run(rotate)),
+        plain: Box::new(move |_| values(expected(plain::rotate))),
+        is_always_plain: false,
+    }
+}
+
+/// A new column in the middle of a cache.
+pub(super) fn appended(inputs: &Inputs, [rows, capacity, dim]: [usize; 3]) -> Case {
+    let cache = inputs.noise([rows, capacity, dim], 32, 1.0);
+    let new = inputs.noise([rows, 1, dim], 33, 1.0);
+    let column = capacity / 2;
+    let filled = inputs.int_tensor(vec![column as i32 + 1], [1]);
+    let given = (cache.clone(), new.clone());
+    Case {
+        kernel: "append_column",
+        shape: format!("{rows}×{capacity}×{dim}"),
+        bytes: 2 * rows * dim * inputs.size(),
+        tolerance: 0.0,
+        has_reference: true,
+        run: Box::new(move |_| {
+            vec![append_column(cache.clone(), new.clone(), filled.clone()).into()]
+        }),
+        plain: Box::new(move |_| {
+            let (cache, new) = given.clone();
+            let (mut cache, new) = (super::super::values(cache), super::super::values(new));
+            for (row, new) in new.chunks(dim).enumerate() {
+                let at = (row * capacity + column) * dim;
+                cache[at..at + dim].copy_from_slice(new);
+            }
+            Comparison::Values(vec![cache])
+        }),
         is_always_plain: false,
     }
 }

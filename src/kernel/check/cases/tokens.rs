@@ -154,9 +154,11 @@ pub(super) fn attended(inputs: &Inputs, shape: Attended) -> Case {
     let read: usize = lengths.iter().sum::<usize>() + rows * shape.columns;
     let lengths = lengths.iter().map(|&length| length as i32).collect();
     let prompt_lengths = inputs.int_tensor(lengths, [shape.prompts]);
+    let filled = inputs.int_tensor(vec![shape.columns as i32], [1]);
     let layout = DecodeLayout {
         rows_per_prompt: shape.group,
-        filled: shape.columns,
+        // More than count, as where a step is recorded for later ones too.
+        columns: shape.capacity(),
         scale: shape.scale(),
     };
     let given = (query.clone(), prompt.clone(), own.clone());
@@ -172,7 +174,8 @@ pub(super) fn attended(inputs: &Inputs, shape: Attended) -> Case {
         has_reference: true,
         run: Box::new(move |_| {
             let (query, lengths) = (query.clone(), prompt_lengths.clone());
-            vec![decode_attention(query, prompt.clone(), own.clone(), lengths, layout).into()]
+            let (prompt, own) = (prompt.clone(), own.clone());
+            vec![decode_attention(query, prompt, own, lengths, filled.clone(), layout).into()]
         }),
         plain: Box::new(move |_| {
             let (query, prompt, own) = given.clone();

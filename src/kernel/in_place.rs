@@ -1,0 +1,118 @@
+//! Writing into a tensor where it is, for what must stay at one address: the cache of a decoding
+//! step, and the inputs of a step that is recorded once and run again.
+//!
+//! On a GPU these write into the given tensor's own buffer whoever else holds it, and answer that
+//! buffer. Nobody may count on the values from before.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Int, Tensor};
+
+mod cube;
+mod flex;
+
+/// Backends that write in place.
+#[backend_extension(Cube, Flex, Fusion)]
+pub trait InPlaceOps: Backend {
+    /// See [`append_column`].
+    #[fusion(dtype = cache, shape = cache)]
+    fn append_column(
+        cache: FloatTensor<Self>,
+        new: FloatTensor<Self>,
+        filled: IntTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`overwrite`].
+    #[fusion(dtype = target, shape = target)]
+    fn overwrite(target: FloatTensor<Self>, values: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`overwrite_ints`].
+    #[fusion(dtype = target, shape = target)]
+    fn overwrite_ints(target: IntTensor<Self>, values: IntTensor<Self>) -> IntTensor<Self>;
+}
+
+/// Writes `new` into column `filled − 1` of every row of `cache`, in the type of the cache. The place is
+/// read on the device, so that a recorded step writes where its inputs say.
+///
+/// # Shapes
+/// `cache: [rows, capacity, dim]`, `new: [rows, 1, dim]`, `filled: [1]` → as `cache`
+///
+/// # Panics
+/// Shapes that contradict each other. `filled` must be from 1 to `capacity`; a GPU does not look.
+pub fn append_column(cache: Tensor<3>, new: Tensor<3>, filled: Tensor<1, Int>) -> Tensor<3> {
+    let ([rows, _, dim], [new_rows, columns, new_dim]) = (cache.dims(), new.dims());
+    assert_eq!(
+        (rows, 1, dim),
+        (new_rows, columns, new_dim),
+        "a new column for a cache"
+    );
+    assert_eq!(filled.dims(), [1], "one number of columns for all rows");
+    let new = new.cast(cache.dtype());
+    Tensor::from_dispatch(<Dispatch as InPlaceOps>::append_column(
+        cache.into_dispatch(),
+        new.into_dispatch(),
+        filled.into_dispatch(),
+    ))
+}
+
+/// Writes `values` over `target`, which must be of their shape and type.
+pub fn overwrite(target: Tensor<1>, values: Tensor<1>) -> Tensor<1> {
+    assert_eq!(target.dims(), values.dims(), "overwriting another shape");
+    assert_eq!(target.dtype(), values.dtype(), "overwriting another type");
+    Tensor::from_dispatch(<Dispatch as InPlaceOps>::overwrite(
+        target.into_dispatch(),
+        values.into_dispatch(),
+    ))
+}
+
+/// [`overwrite`] for whole numbers.
+pub fn overwrite_ints(target: Tensor<1, Int>, values: Tensor<1, Int>) -> Tensor<1, Int> {
+    assert_eq!(target.dims(), values.dims(), "overwriting another shape");
+    assert_eq!(target.dtype(), values.dtype(), "overwriting another type");
+    Tensor::from_dispatch(<Dispatch as InPlaceOps>::overwrite_ints(
+        target.into_dispatch(),
+        values.into_dispatch(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+    use super::*;
+
+    fn cache(device: &Device) -> Tensor<3> {
+        let values: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        Tensor::from_data(TensorData::new(values, [2, 3, 4]), device)
+    }
+
+    fn number(value: i32, device: &Device) -> Tensor<1, Int> {
+        Tensor::from_data(TensorData::new(vec![value], [1]), (device, DType::I32))
+    }
+
+    #[test]
+    fn the_newest_column_is_written_and_no_other() {
+        let device = Device::flex();
+        let new: Tensor<3> =
+            Tensor::from_data(TensorData::new(vec![-1.0f32; 8], [2, 1, 4]), &device);
+        for filled in 1..=3 {
+            let written = append_column(cache(&device), new.clone(), number(filled, &device));
+            let mut expected: Vec<f32> = (0..24).map(|i| i as f32).collect();
+            for row in 0..2 {
+                let at = (row * 3 + filled as usize - 1) * 4;
+                expected[at..at + 4].fill(-1.0);
+            }
+            assert_eq!(written.into_data().try_to_vec::<f32>().unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn others_keep_their_values_on_the_cpu() {
+        let device = Device::flex();
+        let held = cache(&device);
+        let new = Tensor::zeros([2, 1, 4], &device);
+        let _ = append_column(held.clone(), new, number(1, &device));
+        let values = held.into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(values[..4], [0.0, 1.0, 2.0, 3.0]);
+    }
+}
