@@ -31,7 +31,9 @@ make_it "$place/libnvrtc.so" "$sources/compiler.cpp" "${library[@]}"
 read -ra flags < <(python3 "$sources/translate.py" --flags)
 make_it "$place/dialect.h.gch" "$sources/dialect.h" "${flags[@]}" -x c++-header
 # Tuning and compiled kernels are those of this card.
-export MOIM_CACHE_DIR=${MOIM_CACHE_DIR:-$place/cache} CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-minimal}
+cache=$place/cache
+if [[ ${CARD_RUNS:-1} == 0 ]]; then cache=$place/cache_without_running; fi
+export MOIM_CACHE_DIR=${MOIM_CACHE_DIR:-$cache} CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-minimal}
 export CUDA_PATH=$place/cuda LD_LIBRARY_PATH=$place${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 if [[ ${CARD_NVRTC:-0} == 0 ]]; then unset CARD_NVRTC; else export CARD_NVRTC=$sources/check_nvrtc.py; fi
 exec "$@"

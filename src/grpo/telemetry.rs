@@ -1,9 +1,9 @@
 //! Writes down what a run is doing and what it takes of its machine: progress.json and
-//! system.jsonl. It also notices when nothing moves any more ([`Watchdog`]), and is the only one that can
-//! say so then.
+//! system.jsonl. Also starts the [`Watchdog`], which says when nothing moves any more.
 //!
-//! All of it happens on a thread of its own, since replacing a file takes the disk milliseconds. A
-//! file that cannot be written is told of once, and training goes on without it.
+//! Both have threads of their own: replacing a file takes the disk milliseconds, and a disk that does not
+//! answer must not keep the watchdog from saying so. A file that cannot be written is told of once, and
+//! training goes on without it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -299,8 +299,8 @@ fn error_of(case: &Case, inputs: &Inputs, make: &Make) -> f64 {
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     match tensor.try_into_vec_as::<f32>() {
         Ok(values) => values,
-        // Caught, and told of, in `checked`.
-        Err(error) => panic!("{error}"),
+        // Caught, and told of, in `checked`. A kernel that does not compile comes with its source.
+        Err(error) => panic!("{}", shortened(&error.to_string())),
     }
 }
 
@@ -327,13 +327,18 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message");
+    shortened(text)
+}
+
+/// In one line of bounded length.
+fn shortened(text: &str) -> String {
     // The cause is told behind what it led to.
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(MOST_CHARACTERS).collect()
 }
 
 /// Of what a device says.
-const MOST_CHARACTERS: usize = 300;
+const MOST_CHARACTERS: usize = 600;
 
 const WARM_UPS: usize = 3;
 const MEASUREMENTS: usize = 7;

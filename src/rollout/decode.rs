@@ -88,7 +88,7 @@ pub(super) fn decode(
         if rows.iter().all(|row| row.is_finished) {
             return Ok(into_groups(rows, group));
         }
-        slots.compact(&rows, &mut next);
+        slots.compact(&rows, &mut next, model.compute.is_cpu);
         last = slots
             .rows
             .iter()
@@ -296,8 +296,9 @@ impl Slots {
 
     /// Leaves out groups that are finished, and finished rows where every group
     /// left has some to spare. Copying the cache costs about as much as a few
-    /// steps, so only a quarter fewer rows is worth it.
-    fn compact(&mut self, rows: &[Row], next: &mut Next) {
+    /// steps, so only a quarter fewer rows is worth it on the CPU, and half as many on a GPU, where
+    /// rows cost little and the step is recorded again.
+    fn compact(&mut self, rows: &[Row], next: &mut Next, is_cpu: bool) {
         let groups: Vec<&[usize]> = self.rows.chunks(self.rows_per_prompt).collect();
         let active = |group: &[usize]| group.iter().filter(|&&row| !rows[row].is_finished).count();
         let prompts: Vec<usize> = (0..groups.len())
@@ -308,7 +309,11 @@ impl Slots {
             .map(|&i| active(groups[i]))
             .max()
             .unwrap_or(0);
-        if prompts.len() * widest * 4 > self.rows.len() * 3 {
+        let most = match is_cpu {
+            true => self.rows.len() * 3 / 4,
+            false => self.rows.len() / 2,
+        };
+        if prompts.len() * widest > most {
             return;
         }
         let mut kept = Vec::new();

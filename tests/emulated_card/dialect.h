@@ -265,6 +265,10 @@ FN void card_mma_m16n8k16(float *d, const uint32_t *a, const uint32_t *b, const 
     d[i] = sum;
   }
 }
+FN float card_tf32(float value) {
+  // 10 bits of the fraction, to the nearest.
+  return __uint_as_float((__float_as_uint(value) + 0x1000) & ~0x1fffu);
+}
 template <class T> FN uint32_t card_bits(T pair) {
   static_assert(sizeof pair == 4);
   uint32_t bits;
@@ -283,6 +287,35 @@ template <class T> FN uint32_t card_bits(T pair) {
   }
 MMA(mma_sync_aligned_m16n8k16_row_col_f32_bf16_bf16_f32, __nv_bfloat16)
 MMA(mma_sync_aligned_m16n8k16_row_col_f32_f16_f16_f32, __half)
+template <class A, class B>
+FN void mma_sync_aligned_m16n8k8_row_col_f32_tf32_tf32_f32(float &d0, float &d1, float &d2, float &d3,
+                                                           A a0, A a1, A a2, A a3, B b0, B b1,
+                                                           float c0, float c1, float c2, float c3) {
+  struct Fragments {
+    uint32_t a[4], b[2];
+  } all[32];
+  const Fragments mine = {{card_bits(a0), card_bits(a1), card_bits(a2), card_bits(a3)},
+                          {card_bits(b0), card_bits(b1)}};
+  const unsigned char *shared = card_share(&mine, sizeof mine);
+  for (int i = 0; i < 32; i++) memcpy(&all[i], shared + SHARED_BY_A_LANE * i, sizeof mine);
+  const int group = card_thread->lane / 4, place = card_thread->lane % 4;
+  const float c[] = {c0, c1, c2, c3};
+  float d[4];
+  for (int i = 0; i < 4; i++) {
+    const int row = group + 8 * (i / 2), column = 2 * place + i % 2;
+    float sum = c[i];
+    for (int k = 0; k < 8; k++) {
+      const uint32_t left = all[row % 8 * 4 + k % 4].a[row / 8 + 2 * (k / 4)];
+      const uint32_t right = all[column * 4 + k % 4].b[k / 4];
+      sum += card_tf32(__uint_as_float(left)) * card_tf32(__uint_as_float(right));
+    }
+    d[i] = sum;
+  }
+  d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
+}
+template <class T> FN void atom_relaxed_add_f32(float &before, T *target, float value) {
+  before = atomicAdd((float *)target, value);
+}
 FN void max_NaN_f32(float &r, float a, float b) { r = isnan(a) || isnan(b) ? NAN : fmaxf(a, b); }
 FN void min_NaN_f32(float &r, float a, float b) { r = isnan(a) || isnan(b) ? NAN : fminf(a, b); }
 
@@ -296,7 +329,19 @@ struct row_major {};
 struct col_major {};
 enum layout_t { mem_row_major, mem_col_major };
 
-template <class Use, int M, int N, int K, class T, class Layout = void> struct fragment {
+namespace precision {
+struct tf32 {};
+} // namespace precision
+FN float __float_to_tf32(float value) { return card_tf32(value); }
+template <class T> struct Storage {
+  using Type = T;
+};
+template <> struct Storage<precision::tf32> {
+  using Type = float;
+};
+
+template <class Use, int M, int N, int K, class Element, class Layout = void> struct fragment {
+  using T = typename Storage<Element>::Type;
   static constexpr int rows = std::is_same_v<Use, matrix_b> ? K : M;
   static constexpr int columns = std::is_same_v<Use, matrix_a> ? K : N;
   static constexpr int num_elements = rows * columns / 32;
@@ -323,12 +368,14 @@ template <class Use, int M, int N, int K, class T, class Layout = void> struct f
 template <class F, class V> void fill_fragment(F &f, V value) {
   for (auto &element : f.x) element = value;
 }
-template <class Use, int M, int N, int K, class T, class Layout>
-void load_matrix_sync(fragment<Use, M, N, K, T, Layout> &f, const T *from, unsigned stride) {
+template <class Use, int M, int N, int K, class E, class Layout>
+void load_matrix_sync(fragment<Use, M, N, K, E, Layout> &f, const typename Storage<E>::Type *from,
+                      unsigned stride) {
   f.load(from, std::is_same_v<Layout, col_major>, stride);
 }
-template <class Use, int M, int N, int K, class T>
-void load_matrix_sync(fragment<Use, M, N, K, T> &f, const T *from, unsigned stride, layout_t layout) {
+template <class Use, int M, int N, int K, class E>
+void load_matrix_sync(fragment<Use, M, N, K, E> &f, const typename Storage<E>::Type *from,
+                      unsigned stride, layout_t layout) {
   f.load(from, layout == mem_col_major, stride);
 }
 template <int M, int N, int K, class T>
@@ -341,7 +388,7 @@ template <int M, int N, int K, class T, class S, class LayoutA, class LayoutB>
 void mma_sync(fragment<accumulator, M, N, K, S> &d, const fragment<matrix_a, M, N, K, T, LayoutA> &a,
               const fragment<matrix_b, M, N, K, T, LayoutB> &b,
               const fragment<accumulator, M, N, K, S> &c) {
-  T left[M * K], right[K * N];
+  typename Storage<T>::Type left[M * K], right[K * N];
   a.gather(left);
   b.gather(right);
   for (int i = 0; i < d.num_elements; i++) {
