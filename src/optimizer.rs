@@ -132,12 +132,12 @@ pub fn clip_gradient_norm(gradients: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tens
     let squares: Vec<Tensor<1>> = gradients
         .iter()
         .map(|gradient| {
-            // Not `sum`, which on a GPU adds with atomics, in another order each time.
+            // Rows alone: `sum` would add with atomics on a GPU, in another order each time.
+            let rows = gradient.dims()[0];
             as_dtype(gradient.clone(), burn::tensor::DType::F32)
                 .square()
                 .sum_dim(1)
-                .sum_dim(0)
-                .reshape([1])
+                .reshape([rows])
         })
         .collect();
     if squares.is_empty() {
