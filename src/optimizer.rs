@@ -132,12 +132,9 @@ pub fn clip_gradient_norm(gradients: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tens
     let squares: Vec<Tensor<1>> = gradients
         .iter()
         .map(|gradient| {
-            // Rows alone: `sum` would add with atomics on a GPU, in another order each time.
-            let rows = gradient.dims()[0];
             as_dtype(gradient.clone(), burn::tensor::DType::F32)
                 .square()
-                .sum_dim(1)
-                .reshape([rows])
+                .sum()
         })
         .collect();
     if squares.is_empty() {
