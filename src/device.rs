@@ -14,8 +14,9 @@ use crate::experiment::{DeviceChoice, Dtype};
 
 mod warm_start;
 
-/// A variable of the environment: where it is set, no step is recorded. For a driver that records badly.
-pub const NO_GRAPHS: &str = "MOIM_NO_CUDA_GRAPHS";
+/// A variable of the environment: where it is set, steps of decoding are recorded. Not yet by default: rows
+/// that leave the batch while a step is recorded have not been tried on a card.
+pub const GRAPHS: &str = "MOIM_CUDA_GRAPHS";
 
 /// A device together with the type its weights and activations are kept in.
 #[derive(Clone, Debug)]
@@ -108,7 +109,7 @@ impl Compute {
             is_cpu: false,
             dtype: DType::BF16,
             name: format!("cuda:{index}"),
-            records_steps: std::env::var_os(NO_GRAPHS).is_none(),
+            records_steps: std::env::var_os(GRAPHS).is_some(),
             fails_above_rows: None,
         }
     }

@@ -122,6 +122,11 @@ impl<'a> Decoding<'a> {
         self.step.clone()
     }
 
+    /// Whether the cache is there, for a recorded step to share.
+    pub fn has_begun(&self) -> bool {
+        self.fed > 0
+    }
+
     /// Tokens that can still be fed.
     pub fn room_left(&self) -> usize {
         self.room - self.fed

@@ -125,8 +125,9 @@ impl Next<'_> {
         model: &Llama,
         draw: Draw,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
-        let is_worth_recording =
-            model.compute.records_steps && self.decoding.room_left() >= WORTH_RECORDING;
+        let is_worth_recording = model.compute.records_steps
+            && self.decoding.has_begun()
+            && self.decoding.room_left() >= WORTH_RECORDING;
         if self.after_prompts.is_some() || !(is_worth_recording || self.recorded.is_some()) {
             let (logits, shared) = self.logits(last, slots);
             let logits = match shared {
