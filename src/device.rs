@@ -8,14 +8,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use anyhow::{Result, bail};
-use burn::tensor::{DType, Device, DeviceType, MemoryPoolUsage};
+use burn::tensor::kind::Basic;
+use burn::tensor::{DType, Device, DeviceType, MemoryPoolUsage, Tensor, TensorData};
 
 use crate::experiment::{DeviceChoice, Dtype};
 
 mod warm_start;
 
-/// A variable of the environment: where it is set, steps of decoding are recorded. Not yet by default: rows
-/// that leave the batch while a step is recorded have not been tried on a card.
+/// A variable of the environment: `0` there, and steps of decoding are launched one by one.
 pub const GRAPHS: &str = "MOIM_CUDA_GRAPHS";
 
 /// A device together with the type its weights and activations are kept in.
@@ -109,7 +109,7 @@ impl Compute {
             is_cpu: false,
             dtype: DType::BF16,
             name: format!("cuda:{index}"),
-            records_steps: std::env::var_os(GRAPHS).is_some(),
+            records_steps: std::env::var_os(GRAPHS).is_none_or(|value| value != "0"),
             fails_above_rows: None,
         }
     }
@@ -234,6 +234,17 @@ impl Compute {
             .ok()
             .flatten()
     }
+}
+
+/// Puts numbers on a device that stay there as long as the program works: a weight.
+///
+/// A weight gets memory of its own. Among what comes and goes, the largest of them would set the size
+/// of all pages, and a card would hold a page that is mostly empty for each kind of buffer.
+pub fn resident<const D: usize, K: Basic>(
+    data: TensorData,
+    (device, dtype): (&Device, DType),
+) -> Tensor<D, K> {
+    device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, dtype)))
 }
 
 thread_local! {

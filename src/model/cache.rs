@@ -34,9 +34,7 @@ pub struct Newest {
 }
 
 /// The cache of one layer for a batch of groups in decoding.
-///
-/// On a GPU a clone shares the buffers that [`CompletionCache::attend`] writes into.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CompletionCache {
     prompt: KeyValue,
     /// `[prompts]`

@@ -3,6 +3,9 @@
 //! All that differs from step to step (tokens, positions, how far the cache is filled) comes in one
 //! tensor of whole numbers, so that a step can be recorded and run again with other numbers.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use burn::tensor::{Int, Tensor};
 
 use super::cache::{CompletionCache, Newest};
@@ -14,16 +17,15 @@ use crate::kernel::rms_norm::rms_norm;
 
 /// The cache of a batch and how far it is.
 pub struct Decoding<'a> {
-    step: Step<'a>,
+    step: Rc<RefCell<Step<'a>>>,
+    model: &'a Llama,
+    rows: usize,
     prompt_lengths: Vec<usize>,
     fed: usize,
     room: usize,
 }
 
 /// What a step needs that stays the same from one to the next.
-///
-/// On a GPU a clone shares the cache, which is written in place: of several clones only one may run.
-#[derive(Clone)]
 pub struct Step<'a> {
     model: &'a Llama,
     caches: Vec<CompletionCache>,
@@ -74,15 +76,19 @@ impl<'a> Decoding<'a> {
     ) -> Self {
         let positions: Vec<usize> = (0..layout.prompt_width + room).collect();
         let (compute, dim) = (&model.compute, model.config.head_dim);
+        let rows = layout.prompts() * rows_per_prompt;
+        let step = Step {
+            model,
+            caches,
+            rotary: model.rope.at(&positions, dim, compute),
+            rows,
+            // The CPU's memory grows with the text; a GPU's buffers stay where they are.
+            columns: if compute.is_cpu { 0 } else { room },
+        };
         Self {
-            step: Step {
-                model,
-                caches,
-                rotary: model.rope.at(&positions, dim, compute),
-                rows: layout.prompts() * rows_per_prompt,
-                // The CPU's memory grows with the text; a GPU's buffers stay where they are.
-                columns: if compute.is_cpu { 0 } else { room },
-            },
+            step: Rc::new(RefCell::new(step)),
+            model,
+            rows,
             prompt_lengths: layout.prompt_lengths,
             fed: 0,
             room,
@@ -95,19 +101,19 @@ impl<'a> Decoding<'a> {
     /// Where the tokens are not one a row, or more than there is room for.
     pub fn step(&mut self, tokens: &[u32], adapter: Option<&Adapter>) -> Tensor<2> {
         let numbers = self.feed(tokens);
-        self.step.run(&numbers, adapter)
+        self.step.borrow_mut().run(&numbers, adapter)
     }
 
     /// What the next [`Step`] is to be run with, which is then taken to be done.
     pub fn feed(&mut self, tokens: &[u32]) -> Tensor<1, Int> {
-        assert_eq!(tokens.len(), self.step.rows, "a token for each row");
+        assert_eq!(tokens.len(), self.rows, "a token for each row");
         assert!(self.fed < self.room, "no room for another token");
-        let rows_per_prompt = self.step.rows / self.prompt_lengths.len();
+        let rows_per_prompt = self.rows / self.prompt_lengths.len();
         let fed = self.fed;
         self.fed += 1;
-        let compute = &self.step.model.compute;
+        let compute = &self.model.compute;
         if compute.is_cpu {
-            self.step.columns = self.fed;
+            self.step.borrow_mut().columns = self.fed;
         }
         let positions = self
             .prompt_lengths
@@ -117,14 +123,9 @@ impl<'a> Decoding<'a> {
         indices(tokens.chain(positions).chain([self.fed]), compute)
     }
 
-    /// The step that comes next, for whoever runs it in place of [`Decoding::step`].
-    pub fn next_step(&self) -> Step<'a> {
+    /// The step, for whoever runs it in place of [`Decoding::step`]: both use the one cache.
+    pub fn shared_step(&self) -> Rc<RefCell<Step<'a>>> {
         self.step.clone()
-    }
-
-    /// Whether the cache is there, for a recorded step to share.
-    pub fn has_begun(&self) -> bool {
-        self.fed > 0
     }
 
     /// Tokens that can still be fed.
@@ -135,20 +136,16 @@ impl<'a> Decoding<'a> {
     /// Keeps these prompts with `rows_per_prompt` rows each; `rows` are indices
     /// into the present batch, group after group.
     pub fn keep(&mut self, prompts: &[usize], rows: &[usize], rows_per_prompt: usize) {
-        let model = self.step.model;
-        for cache in &mut self.step.caches {
-            cache.keep(
-                prompts,
-                rows,
-                rows_per_prompt,
-                model.config.num_key_value_heads,
-                &model.compute,
-            );
+        let mut step = self.step.borrow_mut();
+        let (kv_heads, compute) = (self.model.config.num_key_value_heads, &self.model.compute);
+        for cache in &mut step.caches {
+            cache.keep(prompts, rows, rows_per_prompt, kv_heads, compute);
         }
+        step.rows = rows.len();
         self.prompt_lengths = prompts
             .iter()
             .map(|&prompt| self.prompt_lengths[prompt])
             .collect();
-        self.step.rows = rows.len();
+        self.rows = rows.len();
     }
 }

@@ -125,9 +125,8 @@ impl Next<'_> {
         model: &Llama,
         draw: Draw,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
-        let is_worth_recording = model.compute.records_steps
-            && self.decoding.has_begun()
-            && self.decoding.room_left() >= WORTH_RECORDING;
+        let is_worth_recording =
+            model.compute.records_steps && self.decoding.room_left() >= WORTH_RECORDING;
         if self.after_prompts.is_some() || !(is_worth_recording || self.recorded.is_some()) {
             let (logits, shared) = self.logits(last, slots);
             let logits = match shared {
@@ -141,17 +140,15 @@ impl Next<'_> {
             return Ok(sample(logits, uniforms, draw)?);
         }
         let numbers = self.decoding.feed(last);
+        let step = self.decoding.shared_step();
         let recorded = self.recorded.get_or_insert_with(|| {
-            let uniforms = upload(uniforms, &model.compute.device);
-            Recorded::new(
-                &self.decoding,
-                self.adapter,
-                numbers.clone(),
-                uniforms,
-                draw,
-            )
+            let (numbers, uniforms) = (numbers.clone(), upload(uniforms, &model.compute.device));
+            Recorded::new(&self.decoding, self.adapter, numbers, uniforms, draw)
         });
-        Ok(recorded.run(numbers, uniforms)?)
+        recorded.run(numbers.clone(), uniforms, || {
+            let logits = step.borrow_mut().run(&numbers, self.adapter);
+            Ok(sample(logits, uniforms, draw)?)
+        })
     }
 }
 
