@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::config::{Activation, EncoderConfig, Family};
+use crate::device::resident;
 
 /// Standard deviation of the initial weights (`initializer_range` of BERT).
 const INITIAL_STD: f64 = 0.02;
@@ -469,5 +470,5 @@ fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
 /// A float32 tensor whatever the device's default type is: the scores are
 /// compared to the fourth digit, and the encoder is small.
 pub(super) fn tensor_from(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+    resident(TensorData::new(values, shape), (device, DType::F32))
 }

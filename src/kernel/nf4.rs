@@ -18,6 +18,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 
+use crate::device::resident;
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 
 /// Up to so many rows of `x` a GPU takes the fused kernel.
@@ -269,12 +270,12 @@ fn words(bytes: &[u8], fill: u8) -> Vec<i32> {
 // The types are named: a device may have other defaults.
 fn int_tensor(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
     let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), (device, DType::I32))
+    resident(TensorData::new(values, [length]), (device, DType::I32))
 }
 
 fn float_tensor(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), (device, DType::F32))
+    resident(TensorData::new(values, [length]), (device, DType::F32))
 }
 
 #[derive(Debug)]

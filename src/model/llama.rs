@@ -113,7 +113,8 @@ impl Llama {
     /// A copy on another device.
     pub fn to_device(&self, compute: &Compute) -> Self {
         let device = &compute.device;
-        Self {
+        // In memory of its own, as `resident` has it.
+        device.memory_persistent_allocations((), |()| Self {
             embed_tokens: self.embed_tokens.clone().to_device(device),
             norm: self.norm.clone().to_device(device),
             lm_head: self.lm_head.clone().map(|head| head.to_device(device)),
@@ -125,7 +126,7 @@ impl Llama {
             compute: compute.clone(),
             config: self.config.clone(),
             rope: self.rope.clone(),
-        }
+        })
     }
 
     /// The head that turns hidden states into logits at a temperature.

@@ -16,7 +16,7 @@ use super::config::{LlamaConfig, WeightFormat};
 use super::linear::Linear;
 use super::llama::Llama;
 use super::load::{Dense, on_device};
-use crate::device::Compute;
+use crate::device::{Compute, resident};
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales};
 
 /// Values that one piece of work makes; a multiple of the two values or eight bytes of a hash.
@@ -69,7 +69,7 @@ fn dense(seed: u64, name: &str, kind: Dense, deviation: f64, compute: &Compute) 
         DType::BF16 => tensor_data(values(seed, name, count, deviation, bf16::from_f32), shape),
         _ => tensor_data(values(seed, name, count, deviation, |value| value), shape),
     };
-    Tensor::from_data(data, options)
+    resident(data, options)
 }
 
 /// A matrix of NF4 codes, each as likely as any other, under scales that are alike.

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::device::Compute;
+use crate::device::{Compute, resident};
 
 /// The weight files of a folder, memory-mapped; tensors are read when asked for.
 pub struct WeightFiles {
@@ -208,6 +208,6 @@ impl WeightFiles {
         };
         let values = self.read_f32(name, shape)?;
         let data = TensorData::new(values, [rows.unwrap_or(1), columns]);
-        Ok(Tensor::from_data(data, (&compute.device, compute.dtype)))
+        Ok(resident(data, (&compute.device, compute.dtype)))
     }
 }
