@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) as torch computes it, over a list of tensors.
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::model::{as_dtype, to_f32};
 
@@ -34,7 +34,7 @@ impl AdamW {
         let zeros = || {
             parameters
                 .iter()
-                .map(|p| as_dtype(p.zeros_like(), burn::tensor::DType::F32))
+                .map(|p| as_dtype(p.zeros_like(), DType::F32))
                 .collect()
         };
         Self {
@@ -71,8 +71,8 @@ impl AdamW {
         let mut updated = Vec::with_capacity(parameters.len());
         for (i, (parameter, gradient)) in parameters.into_iter().zip(gradients).enumerate() {
             let dtype = parameter.dtype();
-            let gradient = as_dtype(gradient, burn::tensor::DType::F32);
-            let mut parameter = as_dtype(parameter, burn::tensor::DType::F32);
+            let gradient = as_dtype(gradient, DType::F32);
+            let mut parameter = as_dtype(parameter, DType::F32);
             let is_matrix = parameter.dims()[0] > 1;
             self.first[i]
                 .inplace(|m| m.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1));
@@ -126,17 +126,20 @@ pub fn accumulate(sum: Option<Vec<Tensor<2>>>, gradients: Vec<Tensor<2>>) -> Vec
     }
 }
 
+/// The sum of squares, `[1]` in f32.
+fn sum_of_squares(gradient: &Tensor<2>) -> Tensor<1> {
+    let squares = as_dtype(gradient.clone(), DType::F32).square();
+    if squares.device() == Device::flex() {
+        return squares.sum();
+    }
+    // On a GPU `sum` adds with atomics, in another order each time: a resumed run would not be the same.
+    squares.sum_dim(1).sum_dim(0).reshape([1])
+}
+
 /// Scales gradients down to a global norm of at most `max_norm` (torch's
 /// `clip_grad_norm_`; 0 leaves them) and answers the norm before that.
 pub fn clip_gradient_norm(gradients: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tensor<2>>, f64) {
-    let squares: Vec<Tensor<1>> = gradients
-        .iter()
-        .map(|gradient| {
-            as_dtype(gradient.clone(), burn::tensor::DType::F32)
-                .square()
-                .sum()
-        })
-        .collect();
+    let squares: Vec<Tensor<1>> = gradients.iter().map(sum_of_squares).collect();
     if squares.is_empty() {
         return (gradients, 0.0);
     }
