@@ -219,6 +219,21 @@ impl Compute {
         }
     }
 
+    /// Has a card cut its memory into pages of so many bytes at least, from now on.
+    ///
+    /// Left to itself the runtime makes pages as large as the largest buffer so far: buffers a little over half as
+    /// large then take a page each, and what lives on pages of earlier sizes keeps them from being given back.
+    pub fn cut_memory_into(&self, page_bytes: u64) {
+        let values = (page_bytes / 4) as usize;
+        if !self.name.starts_with("cuda") || values == 0 {
+            return;
+        }
+        let page = Tensor::<1>::zeros([values], (&self.device, DType::F32));
+        // Before that nothing is reserved. Where a card has not even this much, the first piece of work says so.
+        let _ = self.device.sync();
+        drop(page);
+    }
+
     /// What the memory pools of the device hold. `None` on the CPU, which has none, and after the
     /// device has failed.
     ///

@@ -15,6 +15,7 @@ use nvml_wrapper::Nvml;
 use crate::device::Compute;
 use crate::experiment::Experiment;
 use crate::grpo::update::{Generation, Learner, UpdateReport};
+use crate::memory::{Inputs, Shapes, page_bytes};
 use crate::model::{Llama, LlamaConfig, LoadProgress, MAX_ROLLOUT_ROWS};
 use crate::rollout::{Prompt, Rollout, RolloutSettings, generate_on};
 use crate::run::resident_memory;
@@ -111,6 +112,13 @@ pub fn probe(
     progress("loading the model")?;
     let start = Instant::now();
     let is_drawn = !has_weights(experiment)?;
+    let shapes = Shapes {
+        has_cuda: !compute.is_cpu,
+        ..Shapes::read(experiment)
+    };
+    if let Some(inputs) = Inputs::of(experiment, &shapes) {
+        compute.cut_memory_into(page_bytes(&inputs));
+    }
     let model = load(experiment, is_drawn, &compute, progress)?;
     compute.device.sync()?;
     let load_seconds = start.elapsed().as_secs_f64();

@@ -118,6 +118,9 @@ impl Groundwork {
         let experiment = &texts.experiment;
         let planned = Planned::of(experiment, &devices[0])?;
         let mut warnings = texts.warnings;
+        for device in &devices {
+            device.cut_memory_into(planned.page_bytes);
+        }
         let policy = Policy::load(
             &experiment.model.path,
             texts.tokenizer,
@@ -215,6 +218,7 @@ struct Planned {
     sizes: Sizes,
     sizes_in_words: Option<String>,
     predicted_bytes: Option<u64>,
+    page_bytes: u64,
 }
 
 impl Planned {
@@ -228,6 +232,7 @@ impl Planned {
                 sizes: Sizes::unbounded(experiment.inference.batch_size),
                 sizes_in_words: None,
                 predicted_bytes: None,
+                page_bytes: 0,
             });
         };
         let capacity = memory::capacity(experiment, None, free_on_card(compute));
@@ -248,6 +253,10 @@ impl Planned {
             sizes: plan.sizes,
             sizes_in_words: plan.sizes_in_words(&inputs),
             predicted_bytes: Some(plan.fullest().1),
+            page_bytes: memory::page_bytes(&Inputs {
+                sizes: plan.sizes,
+                ..inputs
+            }),
         })
     }
 }

@@ -7,7 +7,7 @@
 //! sequence (or a head of a single row) does not exceed it by itself.
 
 use super::shape::Inputs;
-use super::weights::{F32, dense_copy, dense_copy_for, linear_shape};
+use super::weights::{F32, dense_copy, dense_copy_for};
 use crate::experiment::TargetModule::{
     self, DownProj, GateProj, KProj, OProj, QProj, UpProj, VProj,
 };
@@ -173,6 +173,17 @@ fn chunk(inputs: &Inputs, tokens: &Tokens) -> (f64, bool) {
     (prompts.max(completions), true)
 }
 
+/// Bytes of the largest buffer that a layer makes over a part: inside a chunk of the MLP, or the scores of a
+/// block of attention.
+pub(super) fn largest_chunk_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
+    let widths = Widths::of(inputs);
+    let scores = Attention::of_prompts(&widths, tokens)
+        .scores
+        .max(Attention::of_completions(&widths, tokens).scores);
+    let inner = chunk(inputs, tokens).0 * widths.inner;
+    scores.max(inner) * inputs.value_bytes as f64
+}
+
 /// What every layer of a part uses: cosines and sines of all positions.
 pub(super) fn layout_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     2.0 * tokens.all() * inputs.decoder.head_dim as f64 * inputs.value_bytes as f64
@@ -325,13 +336,4 @@ pub(super) fn decode_bytes(inputs: &Inputs, tokens: &Tokens, columns: f64) -> f6
         }
     };
     (growth + rows * (heads + 4.0 * widths.head_dim)).max(mlp) * value + sums
-}
-
-/// Largest of the weights of these layers, `out · in`.
-pub(super) fn largest_weight(inputs: &Inputs, modules: &[TargetModule]) -> f64 {
-    let sizes = modules.iter().map(|&module| {
-        let (out, input) = linear_shape(module, &inputs.decoder);
-        out * input
-    });
-    sizes.fold(0.0, f64::max)
 }

@@ -14,11 +14,12 @@
 //! training set may stay below, it cannot go above.
 //!
 //! On the CPU `tests/memory.rs` holds the plan against an allocator that counts. On CUDA the
-//! buffers of the tensors are the same ones but for the fusion of operations; the share of the
-//! driver and of unused room in the pools is an estimate ([`Component::Reserve`]).
+//! buffers of the tensors are the same ones but for the fusion of operations; room that is left in the
+//! pools' pages ([`Component::Pages`]) and the share of the driver ([`Component::Reserve`]) are estimates.
 
 mod advice;
 mod layer;
+mod pages;
 mod peak;
 mod rollout;
 mod shape;
@@ -30,6 +31,7 @@ mod training;
 mod weights;
 
 pub use advice::Limits;
+pub use pages::page_bytes;
 pub use peak::{Component, MemoryPlan, Part, Peak, Phase, Verdict};
 pub use shape::{EncoderInputs, Inputs, Shapes, capacity};
 pub use size::{Bytes, NotASize};

@@ -25,13 +25,15 @@ pub enum Component {
     Head,
     /// The BERTScore encoder.
     Encoder,
+    /// Room in a card's pages that no buffer fits in.
+    Pages,
     /// What is not counted buffer by buffer.
     Reserve,
 }
 
 impl Component {
     /// All of them, in the order of a stacked bar.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Weights,
         Self::Adapter,
         Self::Optimizer,
@@ -41,6 +43,7 @@ impl Component {
         Self::KvCache,
         Self::Head,
         Self::Encoder,
+        Self::Pages,
         Self::Reserve,
     ];
 
@@ -56,6 +59,7 @@ impl Component {
             Self::KvCache => "KV cache",
             Self::Head => "head",
             Self::Encoder => "encoder",
+            Self::Pages => "pages",
             Self::Reserve => "reserve",
         }
     }
@@ -91,8 +95,11 @@ impl Component {
             Self::Encoder => {
                 "The BERTScore encoder, its work on a batch of sentences, and on the CPU its cache."
             }
+            Self::Pages => {
+                "Room at the ends of the card's pages that no buffer fits in; an estimate, from the pools themselves."
+            }
             Self::Reserve => {
-                "The program or the CUDA context, and room that the allocator cannot use; an estimate."
+                "The program or the CUDA context, which are not counted buffer by buffer; an estimate."
             }
         }
     }

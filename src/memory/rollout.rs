@@ -7,7 +7,9 @@
 use super::layer::{Tokens, decode_bytes, input_bytes, layout_bytes, prefill_bytes};
 use super::peak::{Component, Moment, Peak};
 use super::shape::Inputs;
-use super::weights::{F32, dense_copy_for, encoder_work_bytes, resting, with_reserve};
+use super::weights::{
+    F32, adapter_bytes, dense_copy_for, encoder_work_bytes, resting, with_reserve,
+};
 use crate::experiment::TargetModule;
 use crate::kernel::linear::FEW_ROWS;
 use crate::model::{CACHE_GROWTH, CPU_ROLLOUT_ROWS};
@@ -51,6 +53,15 @@ pub(super) fn inference(inputs: &Inputs) -> Peak {
         length: inputs.answer_length,
     };
     Moment::peak(moments(inputs, &sampling).map(|moment| with_reserve(moment, inputs)))
+}
+
+/// What is there while tokens are drawn: the adapter too in the type of the activations.
+fn while_sampling(name: &'static str, inputs: &Inputs) -> Moment {
+    let narrow = match inputs.value_bytes {
+        4 => 0.0,
+        bytes => adapter_bytes(inputs) * bytes as f64 / F32,
+    };
+    resting(name, inputs).with(Component::Adapter, narrow)
 }
 
 fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
@@ -105,12 +116,12 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
         + input_bytes(inputs, &prompts_of_batch)
         + layout_bytes(inputs, &prompts_of_batch);
 
-    let prefill = resting("the prompts", inputs)
+    let prefill = while_sampling("the prompts", inputs)
         .with(Component::KvCache, prompt_cache)
         .with(Component::LayerWork, batches * prefill_work);
     let work = decode_bytes(inputs, &tokens, columns)
         + batches * dense_copy_for(inputs, TargetModule::ALL, rows_of_batch as f64);
-    let grown = resting("the last tokens of the completions", inputs)
+    let grown = while_sampling("the last tokens of the completions", inputs)
         .with(Component::KvCache, prompt_cache + own_cache)
         .with(Component::LayerWork, work);
     let logits = tokens.rows * inputs.decoder.vocab_size as f64;
@@ -130,7 +141,7 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
         false if inputs.value_bytes < 4 => logits * (F32 + value),
         false => logits * F32,
     };
-    let drawing = resting("drawing the last token", inputs)
+    let drawing = while_sampling("drawing the last token", inputs)
         .with(Component::KvCache, prompt_cache + own_cache)
         .with(Component::Head, drawn);
     [prefill, grown, drawing]

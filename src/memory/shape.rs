@@ -13,6 +13,9 @@ use crate::experiment::{
 };
 use crate::model::{LlamaConfig, WeightFormat};
 
+/// Bytes that rows are aligned to where they are no shorter (cubecl's `optimal_align`).
+const CUDA_ROW_ALIGNMENT: u64 = 512;
+
 /// What has to be read from the disk and asked of the machine, once; experiments that name the
 /// same models are planned from it as often as they are edited.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,6 +166,17 @@ impl Inputs {
             offloads_layer_inputs: experiment.memory.offload_layer_inputs,
             sizes: Sizes::unbounded(inference.batch_size),
         })
+    }
+
+    /// Values that a row of a weight takes. What the host copies to a CUDA device begins each row at a round
+    /// address; what kernels make there does not.
+    pub(super) fn row(&self, values: usize) -> f64 {
+        if self.is_cpu || values <= 1 {
+            return values as f64;
+        }
+        let bytes = values as u64 * self.value_bytes;
+        let alignment = bytes.next_power_of_two().clamp(16, CUDA_ROW_ALIGNMENT);
+        (bytes.next_multiple_of(alignment) / self.value_bytes) as f64
     }
 }
 

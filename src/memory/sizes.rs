@@ -56,9 +56,10 @@ impl Inputs {
     /// Whether there are sizes in which every phase fits into `capacity` bytes.
     pub(super) fn can_fit(&mut self, capacity: u64) -> bool {
         let sizes = self.sizes;
-        let fits = self.size_inference(capacity)
+        // Training first: a card's pages are those of its parts.
+        let fits = self.size_training(capacity)
             && self.size_rollout(capacity)
-            && self.size_training(capacity);
+            && self.size_inference(capacity);
         self.sizes = sizes;
         fits
     }

@@ -56,6 +56,11 @@ impl Parts {
     }
 }
 
+/// What goes through the model together.
+pub(super) fn tokens_of_part(inputs: &Inputs) -> Tokens {
+    Parts::of(inputs).tokens
+}
+
 /// The fullest moment of a step.
 pub(super) fn training(inputs: &Inputs) -> Peak {
     let parts = Parts::of(inputs);
@@ -139,11 +144,16 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
 /// Bytes of the logits of a chunk, in f32 whatever the model's type; in a narrower type they are
 /// made, and their gradient is used (src/model/head.rs).
 fn head_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
-    let vocabulary = inputs.decoder.vocab_size.max(1);
-    let chunk = (LOGITS_PER_CHUNK / vocabulary).max(LEAST_ROWS_PER_CHUNK) as f64;
     let narrow = match inputs.value_bytes {
         4 => 0.0,
         bytes => bytes as f64,
     };
-    chunk.min(tokens.of_completions()) * vocabulary as f64 * (F32 + narrow)
+    logits_bytes(inputs, tokens) * (F32 + narrow) / F32
+}
+
+/// Bytes of the logits of a chunk in f32.
+pub(super) fn logits_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
+    let vocabulary = inputs.decoder.vocab_size.max(1);
+    let chunk = (LOGITS_PER_CHUNK / vocabulary).max(LEAST_ROWS_PER_CHUNK) as f64;
+    chunk.min(tokens.of_completions()) * vocabulary as f64 * F32
 }

@@ -1,7 +1,7 @@
 //! What is there all the time: the base model, the adapter with its moments, the encoder, and
 //! what no formula counts.
 
-use super::layer::largest_weight;
+use super::pages::unused_bytes;
 use super::peak::{Component, Moment};
 use super::shape::{EncoderInputs, Inputs};
 use crate::encoder::config::{EncoderConfig, MAX_TOKENS_PER_BATCH, SENTENCE_CACHE_BYTES};
@@ -29,50 +29,54 @@ const PACKING_BYTES: f64 = (4 << 20) as f64;
 /// A CUDA context with its compiled kernels; what `nvidia-smi` shows for a process that computes little.
 const CUDA_CONTEXT_BYTES: f64 = (600 << 20) as f64;
 
-/// Room in the pools of a CUDA device that no tensor fits in, as a part of all tensors.
-const CUDA_POOL_SLACK: f64 = 0.06;
-
 /// `(out, in)` of a linear layer of the decoder.
-pub(super) fn linear_shape(module: TargetModule, decoder: &LlamaConfig) -> (f64, f64) {
+fn linear_shape(module: TargetModule, decoder: &LlamaConfig) -> (usize, usize) {
     let (hidden, inner) = (decoder.hidden_size, decoder.intermediate_size);
     let (queries, keys) = (decoder.query_size(), decoder.key_value_size());
-    let (out, input) = match module {
+    match module {
         TargetModule::QProj => (queries, hidden),
         TargetModule::KProj | TargetModule::VProj => (keys, hidden),
         TargetModule::OProj => (hidden, queries),
         TargetModule::GateProj | TargetModule::UpProj => (inner, hidden),
         TargetModule::DownProj => (hidden, inner),
-    };
-    (out as f64, input as f64)
+    }
 }
 
-/// Weights of the linear layers of one decoder layer, which is what 4 bits are for.
-fn linear_weights(decoder: &LlamaConfig) -> f64 {
-    TargetModule::ALL
+/// Largest of the weights of these layers, `out · in`.
+fn largest_weight(inputs: &Inputs, modules: &[TargetModule]) -> f64 {
+    let sizes = modules
         .iter()
-        .map(|&module| linear_shape(module, decoder))
-        .map(|(out, input)| out * input)
-        .sum()
+        .map(|&module| linear_shape(module, &inputs.decoder))
+        .map(|(out, input)| out as f64 * input as f64);
+    sizes.fold(0.0, f64::max)
 }
 
 /// Bytes of the base model. Embedding, head and norms stay in the type of the activations.
 fn base_bytes(inputs: &Inputs) -> f64 {
     let decoder = &inputs.decoder;
     let value = inputs.value_bytes as f64;
-    let linear = linear_weights(decoder) * decoder.num_hidden_layers as f64;
-    let others = decoder.parameter_count() as f64 - linear;
-    others * value
-        + linear
-            * match inputs.weight_format {
-                WeightFormat::Dense => value,
-                // Half a byte, and a scale a block: an f32, or a byte and its part of an f32.
-                WeightFormat::Nf4 {
-                    double_quant: false,
-                } => 0.5 + F32 / NF4_BLOCK,
-                WeightFormat::Nf4 { double_quant: true } => {
-                    0.5 + (1.0 + F32 / NF4_SCALE_BLOCK) / NF4_BLOCK
-                }
-            }
+    let layers = decoder.num_hidden_layers as f64;
+    let sum = |width: &dyn Fn(usize) -> f64| -> f64 {
+        let modules = TargetModule::ALL.iter();
+        let shapes = modules.map(|&module| linear_shape(module, decoder));
+        shapes.map(|(out, input)| out as f64 * width(input)).sum()
+    };
+    // What 4 bits are for.
+    let linear = sum(&|input| input as f64);
+    // Rows of the hidden size, nearly all of them.
+    let others = (decoder.parameter_count() as f64 - layers * linear) / decoder.hidden_size as f64
+        * inputs.row(decoder.hidden_size);
+    let in_layer = match inputs.weight_format {
+        WeightFormat::Dense => value * sum(&|input| inputs.row(input)),
+        // Half a byte, and a scale a block: an f32, or a byte and its part of an f32.
+        WeightFormat::Nf4 {
+            double_quant: false,
+        } => linear * (0.5 + F32 / NF4_BLOCK),
+        WeightFormat::Nf4 { double_quant: true } => {
+            linear * (0.5 + (1.0 + F32 / NF4_SCALE_BLOCK) / NF4_BLOCK)
+        }
+    };
+    others * value + layers * in_layer
 }
 
 /// The one matrix of `modules` that is dense for a product, where the base is kept in 4 bits.
@@ -101,7 +105,7 @@ pub(super) fn adapter_bytes(inputs: &Inputs) -> f64 {
         .lora_targets
         .iter()
         .map(|&module| linear_shape(module, &inputs.decoder))
-        .map(|(out, input)| inputs.lora_rank as f64 * (out + input))
+        .map(|(out, input)| inputs.lora_rank as f64 * (out + input) as f64)
         .sum();
     layer * inputs.decoder.num_hidden_layers as f64 * F32
 }
@@ -170,9 +174,13 @@ pub(super) fn resting(name: &'static str, inputs: &Inputs) -> Moment {
 
 /// The moment with what is not counted buffer by buffer, to be added last.
 pub(super) fn with_reserve(moment: Moment, inputs: &Inputs) -> Moment {
-    let reserve = match inputs.is_cpu {
-        true => PROGRAM_BYTES + PACKING_BYTES * inputs.workers as f64,
-        false => CUDA_CONTEXT_BYTES + CUDA_POOL_SLACK * moment.total(),
-    };
-    moment.with(Component::Reserve, reserve)
+    if inputs.is_cpu {
+        let reserve = PROGRAM_BYTES + PACKING_BYTES * inputs.workers as f64;
+        return moment.with(Component::Reserve, reserve);
+    }
+    // Weights have memory of their own.
+    let unused = unused_bytes(inputs, moment.total() - base_bytes(inputs));
+    moment
+        .with(Component::Pages, unused)
+        .with(Component::Reserve, CUDA_CONTEXT_BYTES)
 }

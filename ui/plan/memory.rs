@@ -171,7 +171,7 @@ impl MemoryPanel {
             Ok(())
         });
         console.clear_bars();
-        // The probe has no encoder, and what the reserve stands for was there before it began.
+        // The probe has no encoder, and what the reserve stands for is not in the pools.
         let predicted = |peak: &Peak| {
             let left_out = peak.of(Component::Reserve) + peak.of(Component::Encoder);
             peak.total() - left_out
