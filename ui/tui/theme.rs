@@ -138,7 +138,7 @@ pub struct Theme {
     /// Lines of a chart.
     pub series: [Style; 8],
     /// Parts of a stacked bar.
-    pub parts: [Style; 10],
+    pub parts: [Style; 11],
 }
 
 impl Theme {
@@ -222,7 +222,7 @@ impl Theme {
             added: with(Modifier::UNDERLINED),
             removed: with(Modifier::CROSSED_OUT),
             series: [plain, bold, dim, plain, bold, dim, plain, bold],
-            parts: [plain; 10],
+            parts: [plain; 11],
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct Glyphs {
     /// What does not fit into the capacity.
     pub overflow: &'static str,
     /// Parts of a stacked bar, told apart without colour.
-    pub parts: [&'static str; 10],
+    pub parts: [&'static str; 11],
     /// A sparkline's levels, lowest first.
     pub spark: [&'static str; 8],
     /// A scrollbar's track.
@@ -112,7 +112,7 @@ impl Glyphs {
         bar_empty: "░",
         capacity: "┃",
         overflow: "╳",
-        parts: ["█", "▒", "▚", "▓", "▤", "▥", "▞", "▦", "▧", "▨"],
+        parts: ["█", "▒", "▚", "▓", "▤", "▥", "▞", "▦", "▧", "▩", "▨"],
         spark: ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
         scroll_track: "│",
         scroll_thumb: "█",
@@ -148,7 +148,7 @@ impl Glyphs {
         bar_empty: ".",
         capacity: "|",
         overflow: "!",
-        parts: ["#", "=", "%", "+", "o", "*", ":", "@", "x", "~"],
+        parts: ["#", "=", "%", "+", "o", "*", ":", "@", "x", "&", "~"],
         spark: ["_", ".", ":", "-", "=", "+", "*", "#"],
         scroll_track: "|",
         scroll_thumb: "#",
@@ -163,7 +163,7 @@ impl Glyphs {
         if is_ascii { Self::ASCII } else { Self::UNICODE }
     }
 
-    /// The pattern of the part of a bar with this style index; patterns repeat after ten.
+    /// The pattern of the part of a bar with this style index; patterns repeat after eleven.
     pub fn part(&self, index: usize) -> &'static str {
         let position = index % self.parts.len();
         self.parts.get(position).copied().unwrap_or(self.bar_full)
@@ -203,7 +203,7 @@ mod tests {
             .step_by(2)
             .map(str::to_owned)
             .collect();
-        assert_eq!(texts.len(), 61, "one string for each glyph");
+        assert_eq!(texts.len(), 62, "one string for each glyph");
         texts
     }
 

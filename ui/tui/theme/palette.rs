@@ -16,7 +16,7 @@ pub struct Palette {
     pub info: Color,
     pub accent: Color,
     pub series: [Color; 8],
-    pub parts: [Color; 10],
+    pub parts: [Color; 11],
 }
 
 const fn rgb(value: u32) -> Color {
@@ -52,6 +52,7 @@ pub const DARK: Palette = Palette {
         rgb(0xff9e64),
         rgb(0x73daca),
         rgb(0xd07fd0),
+        rgb(0xcfc9a2),
         rgb(0x9aa5ce),
     ],
 };
@@ -85,6 +86,7 @@ pub const LIGHT: Palette = Palette {
         rgb(0x8d4e2a),
         rgb(0x9c2760),
         rgb(0x5b7f00),
+        rgb(0x3f6f5f),
         rgb(0x454a52),
     ],
 };
@@ -119,6 +121,7 @@ pub const COLOR_BLIND: Palette = Palette {
         rgb(0x0072b2),
         rgb(0x999999),
         rgb(0x8cd1f5),
+        rgb(0x44aa99),
         rgb(0xb07a00),
     ],
 };
@@ -152,6 +155,7 @@ pub const SIXTEEN: Palette = Palette {
         Color::LightRed,
         Color::LightBlue,
         Color::LightGreen,
+        Color::LightMagenta,
         Color::Gray,
     ],
 };
