@@ -35,6 +35,6 @@ fn buffers(inputs: &Inputs) -> (f64, f64) {
     let largest = input
         .max(largest_chunk_bytes(inputs, &tokens))
         .max(logits_bytes(inputs, &tokens))
-        .max(dense_copy(inputs, &TargetModule::ALL));
+        .max(dense_copy(inputs, TargetModule::ALL));
     (input, largest)
 }
