@@ -65,7 +65,8 @@ API int nvrtcCompileProgram(Program *program, int, const char *const *options) {
   const std::string here = getenv("CARD_SOURCES"), kernels = getenv("CARD_KERNELS");
   const std::string kernel = kernels + "/" + hash(program->source);
   if (!exists(kernel + ".cu")) {
-    const std::string part = kernel + ".part";
+    // Two devices may ask for the same kernel at a time.
+    const std::string part = kernel + "." + std::to_string((unsigned long long)program) + ".part";
     FILE *file = fopen(part.c_str(), "w");
     if (!file) return COMPILATION_FAILED;
     fwrite(program->source.data(), 1, program->source.size(), file);

@@ -56,13 +56,15 @@ def translated(source: str) -> str:
 
 def main() -> None:
     kernel = sys.argv[1]
-    Path(kernel + ".cc").write_text(translated(Path(kernel + ".cu").read_text()))
-    part = kernel + ".so.part"
-    # Another process may be at the same kernel; the last one wins.
+    # Another process or device may be at the same kernel; the last one wins.
+    own = f"{kernel}.{os.getpid()}"
+    unit, part = own + ".cc", own + ".so"
+    Path(unit).write_text(translated(Path(kernel + ".cu").read_text()))
     header = f"-I{libraries}"  # dialect.h, precompiled
-    command = ["g++", *flags, "-shared", header, f"-I{here}", "-o", part, kernel + ".cc"]
+    command = ["g++", *flags, "-shared", header, f"-I{here}", "-o", part, unit]
     if subprocess.call([*command, f"-L{libraries}", "-l:libcuda.so"]):
         sys.exit(1)
+    os.replace(unit, kernel + ".cc")
     os.replace(part, kernel + ".so")
 
 
