@@ -27,7 +27,7 @@ declare -A limits=(
   [doctor]=20 [kernels]=80 [answers]=80 [graphs]=80 [nf4]=110 [train]=80 [memory]=240 [reference]=200
   [compare_1b]=150 [compare_8b]=230 [compare_8b_nf4]=230
 )
-# And where it is named: a little under ten minutes.
+# And where it is named: a little under ten minutes, or GPU_CHECK_LIMIT.
 named_limit=${GPU_CHECK_LIMIT:-580}
 
 # ---- quick

@@ -1,6 +1,6 @@
 //! Choosing where tensors live: the CPU (burn-flex), a CUDA device, or a card through wgpu.
 //!
-//! Nothing here starts a CUDA context: a machine without a driver is told apart
+//! Choosing starts no CUDA context: a machine without a driver is told apart
 //! by enumeration, because the first tensor on an absent device panics inside
 //! the runtime's own threads.
 

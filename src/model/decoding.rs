@@ -18,8 +18,6 @@ use crate::kernel::rms_norm::rms_norm;
 /// The cache of a batch and how far it is.
 pub struct Decoding<'a> {
     step: Rc<RefCell<Step<'a>>>,
-    model: &'a Llama,
-    rows: usize,
     prompt_lengths: Vec<usize>,
     fed: usize,
     room: usize,
@@ -76,19 +74,16 @@ impl<'a> Decoding<'a> {
     ) -> Self {
         let positions: Vec<usize> = (0..layout.prompt_width + room).collect();
         let (compute, dim) = (&model.compute, model.config.head_dim);
-        let rows = layout.prompts() * rows_per_prompt;
         let step = Step {
             model,
             caches,
             rotary: model.rope.at(&positions, dim, compute),
-            rows,
+            rows: layout.prompts() * rows_per_prompt,
             // The CPU's memory grows with the text; a GPU's buffers stay where they are.
             columns: if compute.is_cpu { 0 } else { room },
         };
         Self {
             step: Rc::new(RefCell::new(step)),
-            model,
-            rows,
             prompt_lengths: layout.prompt_lengths,
             fed: 0,
             room,
@@ -106,14 +101,15 @@ impl<'a> Decoding<'a> {
 
     /// What the next [`Step`] is to be run with, which is then taken to be done.
     pub fn feed(&mut self, tokens: &[u32]) -> Tensor<1, Int> {
-        assert_eq!(tokens.len(), self.rows, "a token for each row");
+        let mut step = self.step.borrow_mut();
+        assert_eq!(tokens.len(), step.rows, "a token for each row");
         assert!(self.fed < self.room, "no room for another token");
-        let rows_per_prompt = self.rows / self.prompt_lengths.len();
+        let rows_per_prompt = step.rows / self.prompt_lengths.len();
         let fed = self.fed;
         self.fed += 1;
-        let compute = &self.model.compute;
+        let compute = &step.model.compute;
         if compute.is_cpu {
-            self.step.borrow_mut().columns = self.fed;
+            step.columns = self.fed;
         }
         let positions = self
             .prompt_lengths
@@ -137,7 +133,8 @@ impl<'a> Decoding<'a> {
     /// into the present batch, group after group.
     pub fn keep(&mut self, prompts: &[usize], rows: &[usize], rows_per_prompt: usize) {
         let mut step = self.step.borrow_mut();
-        let (kv_heads, compute) = (self.model.config.num_key_value_heads, &self.model.compute);
+        let model = step.model;
+        let (kv_heads, compute) = (model.config.num_key_value_heads, &model.compute);
         for cache in &mut step.caches {
             cache.keep(prompts, rows, rows_per_prompt, kv_heads, compute);
         }
@@ -146,6 +143,5 @@ impl<'a> Decoding<'a> {
             .iter()
             .map(|&prompt| self.prompt_lengths[prompt])
             .collect();
-        self.rows = rows.len();
     }
 }
