@@ -1,6 +1,6 @@
 //! Products with a weight that stays in NF4: four bits a weight on the device, decoded where it is used.
 //!
-//! Few rows (sampling) go through a fused kernel that reads each packed word once and multiplies as it decodes.
+//! Few rows (sampling) go through a fused kernel that multiplies as it decodes, on tensor cores where there are any.
 //! Many rows (prefill, training) go through a dense copy that lives for one product, so that the product itself
 //! runs on the backend's own matmul. The backward pass keeps the packed weight only.
 
@@ -21,12 +21,13 @@ use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 use crate::device::resident;
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 
-/// Up to so many rows of `x` a GPU takes the fused kernel.
+/// Up to so many rows of `x` a GPU takes a fused kernel.
 ///
-/// Reckoned, not measured. The fused kernel spends about 6 + rows instructions a weight, the dense copy
-/// moves 4.5 bytes a weight and then runs on tensor cores; on paper they meet between 25 rows (H100) and beyond 64
-/// (cards with less bandwidth for their arithmetic).
-pub const GPU_FUSED_ROWS: usize = 32;
+/// Reckoned, not measured. A dense copy moves 4.5 bytes a weight, in whose time an H100 spends some 40 instructions; on
+/// tensor cores 64 rows, two passes, take 8. Without tensor cores a weight takes about 10 instructions and one more a
+/// row, which meets the dense copy between 30 rows (H100) and beyond 64 (cards with less bandwidth for their
+/// arithmetic, which is what has no such tensor cores).
+pub const GPU_FUSED_ROWS: usize = 64;
 
 /// Up to so many rows of `x` the CPU decodes row by row beside the product.
 pub const CPU_FUSED_ROWS: usize = 16;

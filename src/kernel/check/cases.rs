@@ -53,6 +53,12 @@ pub fn small(compute: &Compute) -> Vec<Make> {
             nf4_gradient(inputs, [5, out, columns], double)
         }));
     }
+    // Every number of rows that a kernel was made for, and blocks that do not divide evenly.
+    for (rows, double) in [(8, true), (9, false), (20, true), (32, true), (64, false)] {
+        cases.push(make(move |inputs| {
+            nf4(inputs, [rows, 72, 2368], double, Nf4Path::Fused)
+        }));
+    }
     for rows in [1, 7, 33] {
         cases.push(make(move |inputs| dense(inputs, [rows, 40, 72])));
     }

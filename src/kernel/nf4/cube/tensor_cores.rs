@@ -1,0 +1,350 @@
+//! The fused product on tensor cores.
+//!
+//! Eight rows of `x` are what an `mma` of 16×8×16 has columns for, so the multiply-adds of a decoding step cost next
+//! to nothing, and decoding is what is left. Instructions for a weight in the inner loop, counted in what NVIDIA's
+//! compiler makes for an H100 of doubly quantised weights:
+//!
+//! | rows of `x` | 8 | 16 | 32 |
+//! |---|---|---|---|
+//! | without tensor cores | 19 | 30 | 61, in two passes |
+//! | with | 2.8 | 3.2 | 4.0 |
+//!
+//! While half a byte comes from its memory, a lane of an H100 has time for 4.6, one of a 4090 for 21.
+
+use burn_cubecl::cubecl::cmma::MmaDefinition;
+use burn_cubecl::cubecl::{self, prelude::*};
+
+use super::kernels::block_scale;
+use crate::kernel::nf4::CODES;
+
+/// Output rows of a cube: rows of the weight in one `mma`.
+pub const OUT_ROWS: usize = 16;
+
+/// Rows of `x` in one `mma`.
+pub const X_ROWS: usize = 8;
+
+/// Weights in one `mma` along a row.
+pub const DEPTH: usize = 16;
+
+/// Lanes of a plane.
+pub const LANES: usize = 32;
+
+/// Blocks of an output row that a plane decodes before it asks for others. Their words are 128 bytes side by side, and
+/// there are as many as lanes that share an output row, each of which finds the scale of one of them.
+pub const SPAN: usize = 4;
+
+/// Lanes that share an output row.
+const QUAD: usize = LANES / X_ROWS;
+
+/// Weights of a block that a lane decodes: two words of each of its two output rows.
+const LANE_WEIGHTS: usize = 16;
+
+/// Vectors of two words in a block.
+const BLOCK_VECTORS: usize = 4;
+
+/// `mma`s that a block takes.
+const STEPS: usize = 4;
+
+/// Values of a byte, which is two weights.
+const BYTES: usize = 256;
+
+type Two = Const<2>;
+
+/// `output = x·Wᵀ` for `8·tiles` rows of `x` from row `8·tiles·CUBE_POS_Y` on, and [`OUT_ROWS`] rows of the weight.
+///
+/// Lane `4·q + p` decodes columns `16·p` to `16·p + 15` of each block of output rows `q` and `q + 8`, and reads the
+/// same columns of row `q` of `x`. The `mma` is told that these are columns `2·p`, `2·p + 1`, `2·p + 8` and `2·p + 9` of
+/// four times 16, which changes nothing but the order of the sum.
+///
+/// Weights stay without their scale until four `mma`s have summed a block, and so cost no multiplication. They are
+/// decoded two at a time from a table of all bytes, of which each lane has a copy of its own in its own bank of the
+/// shared memory: lanes never wait for each other.
+///
+/// Planes share the blocks of a row among them and are summed in their order, so that an output element depends on
+/// nothing but its row of `x`.
+#[cube(launch)]
+#[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
+pub fn fused<E: Float, N: Size>(
+    x: &[Vector<E, N>],
+    packed: &[Vector<u32, Two>],
+    scales: &[f32],
+    codes: &[u32],
+    table: &[f32],
+    output: &mut [E],
+    x_rows: usize,
+    rows: usize,
+    blocks: usize,
+    offset: f32,
+    #[comptime] tiles: usize,
+    #[comptime] planes: usize,
+    #[comptime] double: bool,
+    #[define(E)] _dtype: ElemType,
+) {
+    let lane = UNIT_POS_X as usize;
+    let plane = UNIT_POS_Y as usize;
+    let (quad, place) = (lane / QUAD, lane % QUAD);
+    let first_row = CUBE_POS_X as usize * OUT_ROWS;
+    let first_x = CUBE_POS_Y as usize * comptime!(tiles * X_ROWS);
+    let spans = blocks.div_ceil(SPAN);
+
+    let mut row_blocks = Array::<usize>::new(2usize);
+    #[unroll]
+    for half in 0..2usize {
+        // Rows beyond the last are computed as the last and not written.
+        row_blocks[half] =
+            clamp_max(first_row + comptime!(half * X_ROWS) + quad, rows - 1) * blocks;
+    }
+    // The first words are on their way while the table is made.
+    let mut words = Array::<Vector<u32, Two>>::new(comptime!(2 * SPAN));
+    let mut span_scales = Array::<f32>::new(2usize);
+    load_span(
+        packed,
+        scales,
+        codes,
+        table,
+        &row_blocks,
+        plane * SPAN,
+        blocks,
+        offset,
+        place,
+        &mut words,
+        &mut span_scales,
+        double,
+    );
+
+    // Plane `p` makes the bytes whose second code is `p`, `p + planes`, and so on.
+    let mut pairs = Shared::<[Vector<E, Two>]>::new_slice(comptime!(BYTES * LANES));
+    let mut seconds = Array::<E>::new(comptime!(CODES / planes));
+    #[unroll]
+    for i in 0..comptime!(CODES / planes) {
+        seconds[i] = E::cast_from(table[i * planes + plane]);
+    }
+    #[unroll]
+    for first in 0..CODES {
+        let mut pair = Vector::<E, Two>::new(E::cast_from(table[first]));
+        #[unroll]
+        for i in 0..comptime!(CODES / planes) {
+            pair.insert(1usize, seconds[i]);
+            pairs[(comptime!(first * CODES + i * planes) + plane) * LANES + lane] = pair;
+        }
+    }
+    sync_cube();
+
+    let mut x_starts = Array::<usize>::new(tiles);
+    let mut sums = Array::<Vector<f32, Two>>::new(comptime!(2 * tiles));
+    #[unroll]
+    for tile in 0..tiles {
+        let row = clamp_max(first_x + comptime!(tile * X_ROWS) + quad, x_rows - 1);
+        x_starts[tile] = row * blocks * comptime!(QUAD * LANE_WEIGHTS) + place * LANE_WEIGHTS;
+        sums[comptime!(2 * tile)] = Vector::new(0.0f32);
+        sums[comptime!(2 * tile + 1)] = Vector::new(0.0f32);
+    }
+
+    let first_block = clamp_max(plane * SPAN, blocks - 1);
+    let mut columns = columns_of::<E, N>(x, &x_starts, first_block, tiles);
+    for step in 0..spans.div_ceil(planes) {
+        let first = (step * planes + plane) * SPAN;
+        let later = first + comptime!(planes * SPAN);
+        let mut next_words = Array::<Vector<u32, Two>>::new(comptime!(2 * SPAN));
+        let mut next_scales = Array::<f32>::new(2usize);
+        load_span(
+            packed,
+            scales,
+            codes,
+            table,
+            &row_blocks,
+            later,
+            blocks,
+            offset,
+            place,
+            &mut next_words,
+            &mut next_scales,
+            double,
+        );
+
+        #[unroll]
+        for j in 0..SPAN {
+            // `x` is asked for a block ahead.
+            let next = if comptime!(j + 1 < SPAN) {
+                first + comptime!(j + 1)
+            } else {
+                later
+            };
+            let next_columns = columns_of::<E, N>(x, &x_starts, clamp_max(next, blocks - 1), tiles);
+            let source = (quad * QUAD + j) as u32;
+            add_block::<E>(
+                &columns,
+                words[j],
+                words[SPAN + j],
+                plane_shuffle(span_scales[0], source),
+                plane_shuffle(span_scales[1], source),
+                &pairs,
+                &mut sums,
+                lane as u32,
+                tiles,
+            );
+            columns = next_columns;
+        }
+        words = next_words;
+        span_scales = next_scales;
+    }
+
+    // Sums of the planes, `[plane, row of x, output row]`.
+    let plane_sums = comptime!(tiles * X_ROWS * OUT_ROWS);
+    let mut parts = Shared::<[f32]>::new_slice(comptime!(planes * plane_sums));
+    #[unroll]
+    for tile in 0..tiles {
+        #[unroll]
+        for half in 0..2usize {
+            #[unroll]
+            for i in 0..2usize {
+                let row = comptime!(tile * X_ROWS + i) + 2 * place;
+                let part = plane * plane_sums + row * OUT_ROWS + comptime!(half * X_ROWS) + quad;
+                parts[part] = sums[comptime!(2 * tile + half)].extract(i);
+            }
+        }
+    }
+    sync_cube();
+    let mut index = UNIT_POS as usize;
+    while index < plane_sums {
+        let (x_row, row) = (first_x + index / OUT_ROWS, first_row + index % OUT_ROWS);
+        let mut sum = 0.0f32;
+        #[unroll]
+        for other in 0..planes {
+            sum += parts[other * plane_sums + index];
+        }
+        if x_row < x_rows && row < rows {
+            output[x_row * rows + row] = E::cast_from(sum);
+        }
+        index += comptime!(planes * LANES);
+    }
+}
+
+/// A lane's words of the span from block `first` on, and the scale of block `first + place`, of both output rows.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
+fn load_span(
+    packed: &[Vector<u32, Two>],
+    scales: &[f32],
+    codes: &[u32],
+    table: &[f32],
+    row_blocks: &Array<usize>,
+    first: usize,
+    blocks: usize,
+    offset: f32,
+    place: usize,
+    words: &mut Array<Vector<u32, Two>>,
+    span_scales: &mut Array<f32>,
+    #[comptime] double: bool,
+) {
+    #[unroll]
+    for half in 0..2usize {
+        #[unroll]
+        for j in 0..SPAN {
+            let block = row_blocks[half] + clamp_max(first + j, blocks - 1);
+            words[half * SPAN + j] = packed[block * BLOCK_VECTORS + place];
+        }
+        let block = row_blocks[half] + clamp_max(first + place, blocks - 1);
+        let scale = block_scale(scales, codes, table, block, offset, double);
+        // Blocks beyond the row count for nothing.
+        span_scales[half] = select(first + place < blocks, scale, 0.0f32);
+    }
+}
+
+/// What a lane multiplies of a block's columns of `x`: 8 pairs of each tile.
+#[cube]
+fn columns_of<E: Float, N: Size>(
+    x: &[Vector<E, N>],
+    x_starts: &Array<usize>,
+    block: usize,
+    #[comptime] tiles: usize,
+) -> Array<Vector<E, Two>> {
+    let size = N::value().comptime();
+    let mut columns = Array::<Vector<E, Two>>::new(comptime!(2 * STEPS * tiles));
+    #[unroll]
+    for tile in 0..tiles {
+        let start = (x_starts[tile] + block * comptime!(QUAD * LANE_WEIGHTS)) / size;
+        #[unroll]
+        for part in 0..comptime!(LANE_WEIGHTS / size) {
+            let values = x[start + part];
+            #[unroll]
+            for i in 0..size / 2 {
+                let mut pair = Vector::<E, Two>::empty();
+                pair.insert(0usize, values.extract(comptime!(2 * i)));
+                pair.insert(1usize, values.extract(comptime!(2 * i + 1)));
+                columns[comptime!(2 * STEPS * tile + part * size / 2 + i)] = pair;
+            }
+        }
+    }
+    columns
+}
+
+/// Both weights of byte `byte` of `word`.
+#[cube]
+fn pair_of<E: Float>(
+    word: u32,
+    #[comptime] byte: u32,
+    pairs: &Shared<[Vector<E, Two>]>,
+    lane: u32,
+) -> Vector<E, Two> {
+    // In bytes until the end: the compiler takes that for the address as it is, which is two instructions fewer.
+    let row_bits = comptime!((LANES * 4).ilog2());
+    let mask = comptime!(((BYTES - 1) * LANES * 4) as u32);
+    let row = if comptime!(8 * byte < row_bits) {
+        word << comptime!(row_bits - 8 * byte)
+    } else {
+        word >> comptime!(8 * byte - row_bits)
+    };
+    pairs[(((row & mask) | (lane * 4)) / 4) as usize]
+}
+
+/// Adds the product of a block of 16 output rows with the rows of `x`. `upper` and `lower` are the words of output rows
+/// `quad` and `quad + 8`.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "registers of a kernel")]
+fn add_block<E: Float>(
+    columns: &Array<Vector<E, Two>>,
+    upper: Vector<u32, Two>,
+    lower: Vector<u32, Two>,
+    upper_scale: f32,
+    lower_scale: f32,
+    pairs: &Shared<[Vector<E, Two>]>,
+    sums: &mut Array<Vector<f32, Two>>,
+    lane: u32,
+    #[comptime] tiles: usize,
+) {
+    let mma = MmaDefinition::<E, E, f32>::new(OUT_ROWS, X_ROWS, DEPTH);
+    let mut products = Array::<Vector<f32, Two>>::new(comptime!(2 * tiles));
+    #[unroll]
+    for i in 0..comptime!(2 * tiles) {
+        products[i] = Vector::new(0.0f32);
+    }
+    #[unroll]
+    for step in 0..STEPS {
+        let word = comptime!(step / 2);
+        let byte = comptime!((step % 2 * 2) as u32);
+        let mut a = Array::<Vector<E, Two>>::new(4usize);
+        a[0] = pair_of::<E>(upper.extract(word), byte, pairs, lane);
+        a[1] = pair_of::<E>(lower.extract(word), byte, pairs, lane);
+        a[2] = pair_of::<E>(upper.extract(word), comptime!(byte + 1), pairs, lane);
+        a[3] = pair_of::<E>(lower.extract(word), comptime!(byte + 1), pairs, lane);
+        #[unroll]
+        for tile in 0..tiles {
+            let mut b = Array::<Vector<E, Two>>::new(2usize);
+            b[0] = columns[comptime!(2 * (STEPS * tile + step))];
+            b[1] = columns[comptime!(2 * (STEPS * tile + step) + 1)];
+            let mut c = Array::<Vector<f32, Two>>::new(2usize);
+            c[0] = products[comptime!(2 * tile)];
+            c[1] = products[comptime!(2 * tile + 1)];
+            let d = mma.execute(&a, &b, &c);
+            products[comptime!(2 * tile)] = d[0];
+            products[comptime!(2 * tile + 1)] = d[1];
+        }
+    }
+    #[unroll]
+    for tile in 0..tiles {
+        let (first, second) = comptime!((2 * tile, 2 * tile + 1));
+        sums[first] = fma(Vector::new(upper_scale), products[first], sums[first]);
+        sums[second] = fma(Vector::new(lower_scale), products[second], sums[second]);
+    }
+}
