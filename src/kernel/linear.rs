@@ -1,11 +1,16 @@
-//! The product of few rows with a dense weight on the CPU, which burn-flex computes with one thread.
+//! The product of few rows with a dense weight: on the CPU, where burn-flex computes it with one thread, and on tensor
+//! cores, where burn would try out its kernels for each shape.
 
-use burn::backend::Flex;
+mod cube;
+
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::nf4::simd;
+use super::tensor_cores::PASS_ROWS;
 
 /// Up to so many rows the product is computed here, beyond by the matmul of the backend.
 pub const FEW_ROWS: usize = 16;
@@ -19,12 +24,74 @@ const WORK_OF_ONE_THREAD: usize = 1 << 20;
 /// Rows of weights that the dot products take side by side.
 const ROWS_AT_A_TIME: usize = 4;
 
-/// `x·weightᵀ` for few rows of `x`.
+fn with_columns(rows: &Shape, columns: usize) -> Shape {
+    Shape::new([rows[0], columns])
+}
+
+/// Backends with a product for few rows that autodiff does not know.
+#[backend_extension(Cube, Fusion)]
+trait FewRowsOps: Backend {
+    /// `x [rows, in]`, `weight [out, in]` → `[rows, out]`, for at most [`PASS_ROWS`] rows.
+    #[fusion(dtype = x, shape = with_columns(x, weight[0]))]
+    fn few_rows_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The same, times `scale`, added to `base [rows, out]`.
+    #[fusion(dtype = x, shape = base)]
+    fn add_few_rows_linear(
+        base: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self>;
+}
+
+/// Whether a product is one for [`super::tensor_cores`], as far as can be seen from here.
+fn is_for_tensor_cores(x: &Tensor<2>, weight: &Tensor<2>) -> bool {
+    (1..=PASS_ROWS).contains(&x.dims()[0])
+        && matches!(x.dtype(), DType::BF16 | DType::F16)
+        && x.dtype() == weight.dtype()
+        && !x.is_autodiff()
+        && !weight.is_autodiff()
+        && x.device() != Device::flex()
+}
+
+/// `x·weightᵀ`: the backend's product, but on tensor cores the one in [`super::tensor_cores`] where there are at most
+/// [`PASS_ROWS`] rows and no autodiff. There a row of the result has the same bits whatever rows are beside it.
+///
+/// # Shapes
+/// `x: [rows, in]`, `weight: [out, in]` → `[rows, out]`
+pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    if is_for_tensor_cores(&x, weight) {
+        return Tensor::from_dispatch(<Dispatch as FewRowsOps>::few_rows_linear(
+            x.into_dispatch(),
+            weight.clone().into_dispatch(),
+        ));
+    }
+    x.matmul(weight.clone().transpose())
+}
+
+/// `base + scale·x·weightᵀ`; on tensor cores in one kernel, as [`linear`].
+///
+/// # Shapes
+/// `base: [rows, out]`, `x: [rows, in]`, `weight: [out, in]` → as `base`
+pub fn add_linear(base: Tensor<2>, x: Tensor<2>, weight: &Tensor<2>, scale: f64) -> Tensor<2> {
+    if is_for_tensor_cores(&x, weight) && base.dtype() == x.dtype() && !base.is_autodiff() {
+        return Tensor::from_dispatch(<Dispatch as FewRowsOps>::add_few_rows_linear(
+            base.into_dispatch(),
+            x.into_dispatch(),
+            weight.clone().into_dispatch(),
+            scale,
+        ));
+    }
+    base + x.matmul(weight.clone().transpose()).mul_scalar(scale)
+}
+
+/// [`linear`], and on the CPU as follows.
 ///
 /// On burn-flex in f32, with a contiguous weight, without autodiff and for at most [`FEW_ROWS`] rows, rayon's
 /// threads share out the rows of the weight and each reads them once for all rows of `x`. A row of the result has
-/// then the same bits whatever rows are computed beside it and by however many threads. Anything else is the
-/// backend's own `x.matmul(weight.transpose())`, whose last bits may differ.
+/// then the same bits whatever rows are computed beside it and by however many threads. Anything else is [`linear`],
+/// whose last bits may differ.
 ///
 /// # Shapes
 /// `x: [rows, in]`, `weight: [out, in]` → `[rows, out]`
@@ -49,14 +116,14 @@ pub fn few_rows_linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
         let few = few.to_contiguous();
         let product = match few.as_slice::<f32>() {
             Some(few) => product(few, rows, dense, columns),
-            None => return x.matmul(weight.clone().transpose()),
+            None => return linear(x, weight),
         };
         return Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(
             product,
             [rows, out],
         )));
     }
-    x.matmul(weight.clone().transpose())
+    linear(x, weight)
 }
 
 /// `few: [m, columns]`, `dense: [n, columns]` → `[m, n]`

@@ -14,4 +14,5 @@ pub mod sample;
 mod simd;
 pub mod softmax;
 pub mod swiglu;
+mod tensor_cores;
 pub mod token_probs;

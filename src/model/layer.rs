@@ -278,11 +278,8 @@ impl DecoderLayer {
             Some(bias) => base + bias.clone(),
             None => base,
         };
-        match adapted
-            .adapter
-            .and_then(|adapter| adapter.delta(projection, x, adapted.dropout.as_ref()))
-        {
-            Some(delta) => base + delta,
+        match adapted.adapter {
+            Some(adapter) => adapter.add_to(base, projection, x, adapted.dropout.as_ref()),
             None => base,
         }
     }

@@ -13,6 +13,7 @@ use super::family::Family;
 use super::layout::Layout;
 use crate::device::Compute;
 use crate::kernel::dropout::dropout;
+use crate::kernel::linear::{add_linear, linear};
 
 /// The linear layers of a decoder layer, under their checkpoint names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,17 +190,20 @@ impl LayerAdapter {
         }
     }
 
-    /// The adapter's share of a linear layer's output.
+    /// The output of a linear layer with the adapter's share.
     ///
     /// # Shapes
-    /// `x: [tokens, in]` → `[tokens, out]`
-    pub fn delta(
+    /// `base: [tokens, out]`, `x: [tokens, in]` → as `base`
+    pub fn add_to(
         &self,
+        base: Tensor<2>,
         projection: Projection,
         x: &Tensor<2>,
         dropout: Option<&LayerDropout>,
-    ) -> Option<Tensor<2>> {
-        let pair = self.pair(projection)?;
+    ) -> Tensor<2> {
+        let Some(pair) = self.pair(projection) else {
+            return base;
+        };
         let dtype = x.dtype();
         let x = match dropout {
             Some(dropout) => dropout.apply(projection, x.clone()),
@@ -207,11 +211,7 @@ impl LayerAdapter {
         };
         let a = as_dtype(pair.a.clone(), dtype);
         let b = as_dtype(pair.b.clone(), dtype);
-        Some(
-            x.matmul(a.transpose())
-                .matmul(b.transpose())
-                .mul_scalar(self.scaling),
-        )
+        add_linear(base, linear(x, &a), &b, self.scaling)
     }
 }
 

@@ -11,7 +11,7 @@ use layer::{
     appended, dropped, gated, gated_gradient, norm, norm_gradient, rotated, softmax,
     softmax_gradient,
 };
-use products::{dense, dequantize, nf4, nf4_gradient};
+use products::{added, dense, dequantize, nf4, nf4_gradient};
 use tokens::{Attended, attended, head_gradient, log_probs, sampled};
 
 const EPS: f64 = 1e-5;
@@ -59,8 +59,20 @@ pub fn small(compute: &Compute) -> Vec<Make> {
             nf4(inputs, [rows, 72, 2368], double, Nf4Path::Fused)
         }));
     }
-    for rows in [1, 7, 33] {
-        cases.push(make(move |inputs| dense(inputs, [rows, 40, 72])));
+    for shape in [
+        [1, 40, 72],
+        [7, 40, 72],
+        [33, 40, 72],
+        [8, 64, 8],
+        [5, 40, 18],
+        [3, 33, 4096],
+        [20, 48, 2368],
+        [32, 600, 576],
+    ] {
+        cases.push(make(move |inputs| dense(inputs, shape, false)));
+    }
+    for shape in [[1, 40, 8], [8, 96, 16], [20, 72, 64], [33, 72, 64]] {
+        cases.push(make(move |inputs| added(inputs, shape)));
     }
     for [rows, width] in [[1, 8], [3, 33], [7, 576], [2, 4096]] {
         cases.push(make(move |inputs| norm(inputs, rows, width)));
@@ -127,7 +139,11 @@ pub fn large() -> Vec<Make> {
                 }));
             }
             // What the same product takes with a weight that is not packed.
-            cases.push(make(move |inputs| dense(inputs, [rows, out, columns])));
+            for is_burns in [false, true] {
+                cases.push(make(move |inputs| {
+                    dense(inputs, [rows, out, columns], is_burns)
+                }));
+            }
         }
     }
     for rows in ROWS {

@@ -7,8 +7,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::cubecl::ir::features::{MmaConfig, Plane};
-use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::ir::features::Plane;
 use burn_cubecl::cubecl::{
     calculate_cube_count_elemwise,
     prelude::{Client, CubeCount, CubeDim},
@@ -18,6 +17,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{CODES, GPU_FUSED_ROWS, Nf4Backend, Nf4Layout, Nf4Path, WORD};
+use crate::kernel::tensor_cores::{Launch, are_there};
 use crate::nf4::BLOCK;
 
 /// Output rows that a plane works on. `x` is read from the first-level cache once for all of them: at 8 rows of
@@ -288,37 +288,6 @@ fn vector_size(client: &Client, dtype: DType, length: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Planes that share an output row on tensor cores, at most: with 8, the 256 cubes of a matrix of 4096 rows are 15
-/// planes for each multiprocessor of an H100, and have 30 KiB of weights under way there.
-const TENSOR_CORE_PLANES: usize = 8;
-
-/// Tiles of `x` in one pass on tensor cores, at most: the sums of the planes then take 16 KiB beside the 32 KiB of the
-/// table.
-const TENSOR_CORE_TILES: usize = 4;
-
-/// Whether products in `dtype` have tensor cores of the kind that [`tensor_cores::fused`] is for.
-fn has_tensor_cores(client: &Client, dtype: DType) -> bool {
-    let kind = match dtype {
-        DType::BF16 => FloatKind::BF16,
-        DType::F16 => FloatKind::F16,
-        _ => return false,
-    };
-    let config = MmaConfig {
-        a_type: ElemType::Float(kind),
-        b_type: ElemType::Float(kind),
-        cd_type: ElemType::Float(FloatKind::F32),
-        m: tensor_cores::OUT_ROWS as u32,
-        n: tensor_cores::X_ROWS as u32,
-        k: tensor_cores::DEPTH as u32,
-    };
-    let properties = client.properties();
-    let planes = [
-        properties.hardware.plane_size_min,
-        properties.hardware.plane_size_max,
-    ];
-    planes == [tensor_cores::LANES as u32; 2] && properties.features.matmul.mma.contains(&config)
-}
-
 /// `x·Wᵀ` by a kernel that decodes beside the product.
 fn fused(
     x: CubeTensor,
@@ -332,17 +301,13 @@ fn fused(
     let (client, dtype, x_rows) = (x.client.clone(), x.dtype, x.meta.shape()[0]);
     let shape = Shape::new([x_rows, layout.rows]);
     let output = empty_device_contiguous_dtype(client.clone(), x.device.clone(), shape, dtype);
-    if has_tensor_cores(&client, dtype) {
+    if are_there(&client, dtype) {
         let blocks = layout.columns / BLOCK;
-        let planes = blocks.div_ceil(tensor_cores::SPAN).next_power_of_two();
-        let planes = planes.min(TENSOR_CORE_PLANES);
-        let tiles = x_rows.div_ceil(tensor_cores::X_ROWS).min(TENSOR_CORE_TILES);
-        let passes = x_rows.div_ceil(tiles * tensor_cores::X_ROWS);
-        let cubes = layout.rows.div_ceil(tensor_cores::OUT_ROWS);
+        let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(tensor_cores::SPAN));
         tensor_cores::fused::launch(
             &client,
-            CubeCount::Static(cubes as u32, passes as u32, 1),
-            CubeDim::new_2d(tensor_cores::LANES as u32, planes as u32),
+            launch.cubes,
+            launch.dim,
             vector_size(&client, dtype, layout.columns),
             x.into_buffer_arg(),
             packed.into_buffer_arg(),
@@ -354,8 +319,8 @@ fn fused(
             layout.rows,
             blocks,
             layout.offset,
-            tiles,
-            planes,
+            launch.tiles,
+            launch.planes,
             layout.double,
             dtype_to_storage_type(dtype),
         );

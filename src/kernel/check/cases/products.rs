@@ -1,10 +1,11 @@
 //! Products with a weight, dense or in NF4.
 
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::super::{Case, Comparison, Inputs, bits, noise, plain};
 use super::{HIDDEN, REFERENCE_ROWS, values};
-use crate::kernel::linear::few_rows_linear;
+use crate::kernel::linear::{add_linear, few_rows_linear};
 use crate::kernel::nf4::{Nf4Path, Nf4Tensor};
 use crate::nf4::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
 
@@ -115,21 +116,50 @@ pub(super) fn nf4_gradient(
     }
 }
 
-pub(super) fn dense(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
+/// `is_burns`: by burn's own matmul, to compare with.
+pub(super) fn dense(inputs: &Inputs, [rows, out, columns]: [usize; 3], is_burns: bool) -> Case {
     let weights = inputs.copies_of_noise([out, columns], 5, 0.1);
     let copies = inputs.copies;
     let x = inputs.noise([rows, columns], 6, 1.0);
     let expected = (x.clone(), weights[0].clone());
+    let burns = |x: Tensor<2>, weight: &Tensor<2>| x.matmul(weight.clone().transpose());
+    let product = if is_burns { burns } else { few_rows_linear };
     Case {
-        kernel: "linear, dense",
+        kernel: if is_burns {
+            "linear, burn's"
+        } else {
+            "linear, dense"
+        },
         shape: format!("{rows}×{columns} → {out}"),
         bytes: (rows * (out + columns) + out * columns) * inputs.size(),
         tolerance: inputs.tolerance(1e-5),
         has_reference: rows <= REFERENCE_ROWS || out < HIDDEN / 4,
-        run: Box::new(move |i| vec![few_rows_linear(x.clone(), &weights[i % copies]).into()]),
+        run: Box::new(move |i| vec![product(x.clone(), &weights[i % copies]).into()]),
         plain: Box::new(move |_| {
-            let (x, weight) = expected.clone();
-            values(vec![x.matmul(weight.transpose()).into()])
+            let (x, weight) = &expected;
+            values(vec![burns(x.clone(), weight).into()])
+        }),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn added(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
+    const SCALE: f64 = 0.25;
+    let weight = inputs.noise([out, columns], 5, 1.0);
+    let x = inputs.noise([rows, columns], 6, 1.0);
+    let base = inputs.noise([rows, out], 7, 1.0);
+    let expected = (base.clone(), x.clone(), weight.clone());
+    Case {
+        kernel: "linear, added",
+        shape: format!("{rows}×{columns} → {out}"),
+        bytes: (rows * (2 * out + columns) + out * columns) * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| vec![add_linear(base.clone(), x.clone(), &weight, SCALE).into()]),
+        plain: Box::new(move |_| {
+            let (base, x, weight) = expected.clone();
+            let product = x.matmul(weight.transpose());
+            values(vec![(base + product.mul_scalar(SCALE)).into()])
         }),
         is_always_plain: false,
     }

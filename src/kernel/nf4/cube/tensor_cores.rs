@@ -11,57 +11,30 @@
 //!
 //! While half a byte comes from its memory, a lane of an H100 has time for 4.6, one of a 4090 for 21.
 
-use burn_cubecl::cubecl::cmma::MmaDefinition;
 use burn_cubecl::cubecl::{self, prelude::*};
 
 use super::kernels::block_scale;
 use crate::kernel::nf4::CODES;
-
-/// Output rows of a cube: rows of the weight in one `mma`.
-pub const OUT_ROWS: usize = 16;
-
-/// Rows of `x` in one `mma`.
-pub const X_ROWS: usize = 8;
-
-/// Weights in one `mma` along a row.
-pub const DEPTH: usize = 16;
-
-/// Lanes of a plane.
-pub const LANES: usize = 32;
+use crate::kernel::tensor_cores::{
+    BLOCK, LANES, OUT_ROWS, QUAD, STEPS, Two, X_ROWS, gather_sums, multiply, no_sums, read_x,
+    rows_of, sum_of, x_starts_of,
+};
 
 /// Blocks of an output row that a plane decodes before it asks for others. Their words are 128 bytes side by side, and
 /// there are as many as lanes that share an output row, each of which finds the scale of one of them.
 pub const SPAN: usize = 4;
 
-/// Lanes that share an output row.
-const QUAD: usize = LANES / X_ROWS;
-
-/// Weights of a block that a lane decodes: two words of each of its two output rows.
-const LANE_WEIGHTS: usize = 16;
-
-/// Vectors of two words in a block.
-const BLOCK_VECTORS: usize = 4;
-
-/// `mma`s that a block takes.
-const STEPS: usize = 4;
+/// Vectors of two words in a block, one a lane.
+const BLOCK_VECTORS: usize = QUAD;
 
 /// Values of a byte, which is two weights.
 const BYTES: usize = 256;
 
-type Two = Const<2>;
-
-/// `output = x·Wᵀ` for `8·tiles` rows of `x` from row `8·tiles·CUBE_POS_Y` on, and [`OUT_ROWS`] rows of the weight.
-///
-/// Lane `4·q + p` decodes columns `16·p` to `16·p + 15` of each block of output rows `q` and `q + 8`, and reads the
-/// same columns of row `q` of `x`. The `mma` is told that these are columns `2·p`, `2·p + 1`, `2·p + 8` and `2·p + 9` of
-/// four times 16, which changes nothing but the order of the sum.
+/// `output = x·Wᵀ`; see [`crate::kernel::tensor_cores`].
 ///
 /// Weights stay without their scale until four `mma`s have summed a block, and so cost no multiplication. They are
 /// decoded two at a time from a table of all bytes, of which each lane has a copy of its own in its own bank of the
 /// shared memory: lanes never wait for each other.
-///
-/// Planes share the blocks of a row among them and are summed in their order, so that an output element depends on
-/// nothing but its row of `x`.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
 pub fn fused<E: Float, N: Size>(
@@ -84,7 +57,6 @@ pub fn fused<E: Float, N: Size>(
     let plane = UNIT_POS_Y as usize;
     let (quad, place) = (lane / QUAD, lane % QUAD);
     let first_row = CUBE_POS_X as usize * OUT_ROWS;
-    let first_x = CUBE_POS_Y as usize * comptime!(tiles * X_ROWS);
     let spans = blocks.div_ceil(SPAN);
 
     let mut row_blocks = Array::<usize>::new(2usize);
@@ -130,18 +102,11 @@ pub fn fused<E: Float, N: Size>(
     }
     sync_cube();
 
-    let mut x_starts = Array::<usize>::new(tiles);
-    let mut sums = Array::<Vector<f32, Two>>::new(comptime!(2 * tiles));
-    #[unroll]
-    for tile in 0..tiles {
-        let row = clamp_max(first_x + comptime!(tile * X_ROWS) + quad, x_rows - 1);
-        x_starts[tile] = row * blocks * comptime!(QUAD * LANE_WEIGHTS) + place * LANE_WEIGHTS;
-        sums[comptime!(2 * tile)] = Vector::new(0.0f32);
-        sums[comptime!(2 * tile + 1)] = Vector::new(0.0f32);
-    }
-
-    let first_block = clamp_max(plane * SPAN, blocks - 1);
-    let mut columns = columns_of::<E, N>(x, &x_starts, first_block, tiles);
+    let columns = blocks * BLOCK;
+    let x_starts = x_starts_of(x_rows, columns, tiles);
+    let mut sums = no_sums(tiles);
+    let first_column = clamp_max(plane * SPAN, blocks - 1) * BLOCK;
+    let mut values = read_x::<E, N>(x, &x_starts, first_column, BLOCK, tiles, true);
     for step in 0..spans.div_ceil(planes) {
         let first = (step * planes + plane) * SPAN;
         let later = first + comptime!(planes * SPAN);
@@ -170,10 +135,11 @@ pub fn fused<E: Float, N: Size>(
             } else {
                 later
             };
-            let next_columns = columns_of::<E, N>(x, &x_starts, clamp_max(next, blocks - 1), tiles);
+            let next_column = clamp_max(next, blocks - 1) * BLOCK;
+            let next_values = read_x::<E, N>(x, &x_starts, next_column, BLOCK, tiles, true);
             let source = (quad * QUAD + j) as u32;
             add_block::<E>(
-                &columns,
+                &values,
                 words[j],
                 words[SPAN + j],
                 plane_shuffle(span_scales[0], source),
@@ -183,38 +149,18 @@ pub fn fused<E: Float, N: Size>(
                 lane as u32,
                 tiles,
             );
-            columns = next_columns;
+            values = next_values;
         }
         words = next_words;
         span_scales = next_scales;
     }
 
-    // Sums of the planes, `[plane, row of x, output row]`.
-    let plane_sums = comptime!(tiles * X_ROWS * OUT_ROWS);
-    let mut parts = Shared::<[f32]>::new_slice(comptime!(planes * plane_sums));
-    #[unroll]
-    for tile in 0..tiles {
-        #[unroll]
-        for half in 0..2usize {
-            #[unroll]
-            for i in 0..2usize {
-                let row = comptime!(tile * X_ROWS + i) + 2 * place;
-                let part = plane * plane_sums + row * OUT_ROWS + comptime!(half * X_ROWS) + quad;
-                parts[part] = sums[comptime!(2 * tile + half)].extract(i);
-            }
-        }
-    }
-    sync_cube();
+    let gathered = gather_sums(&sums, tiles, planes);
     let mut index = UNIT_POS as usize;
-    while index < plane_sums {
-        let (x_row, row) = (first_x + index / OUT_ROWS, first_row + index % OUT_ROWS);
-        let mut sum = 0.0f32;
-        #[unroll]
-        for other in 0..planes {
-            sum += parts[other * plane_sums + index];
-        }
+    while index < comptime!(tiles * X_ROWS * OUT_ROWS) {
+        let (x_row, row) = rows_of(index, tiles);
         if x_row < x_rows && row < rows {
-            output[x_row * rows + row] = E::cast_from(sum);
+            output[x_row * rows + row] = E::cast_from(sum_of(&gathered, index, tiles, planes));
         }
         index += comptime!(planes * LANES);
     }
@@ -251,34 +197,6 @@ fn load_span(
     }
 }
 
-/// What a lane multiplies of a block's columns of `x`: 8 pairs of each tile.
-#[cube]
-fn columns_of<E: Float, N: Size>(
-    x: &[Vector<E, N>],
-    x_starts: &Array<usize>,
-    block: usize,
-    #[comptime] tiles: usize,
-) -> Array<Vector<E, Two>> {
-    let size = N::value().comptime();
-    let mut columns = Array::<Vector<E, Two>>::new(comptime!(2 * STEPS * tiles));
-    #[unroll]
-    for tile in 0..tiles {
-        let start = (x_starts[tile] + block * comptime!(QUAD * LANE_WEIGHTS)) / size;
-        #[unroll]
-        for part in 0..comptime!(LANE_WEIGHTS / size) {
-            let values = x[start + part];
-            #[unroll]
-            for i in 0..size / 2 {
-                let mut pair = Vector::<E, Two>::empty();
-                pair.insert(0usize, values.extract(comptime!(2 * i)));
-                pair.insert(1usize, values.extract(comptime!(2 * i + 1)));
-                columns[comptime!(2 * STEPS * tile + part * size / 2 + i)] = pair;
-            }
-        }
-    }
-    columns
-}
-
 /// Both weights of byte `byte` of `word`.
 #[cube]
 fn pair_of<E: Float>(
@@ -303,7 +221,7 @@ fn pair_of<E: Float>(
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "registers of a kernel")]
 fn add_block<E: Float>(
-    columns: &Array<Vector<E, Two>>,
+    x: &Array<Vector<E, Two>>,
     upper: Vector<u32, Two>,
     lower: Vector<u32, Two>,
     upper_scale: f32,
@@ -313,12 +231,7 @@ fn add_block<E: Float>(
     lane: u32,
     #[comptime] tiles: usize,
 ) {
-    let mma = MmaDefinition::<E, E, f32>::new(OUT_ROWS, X_ROWS, DEPTH);
-    let mut products = Array::<Vector<f32, Two>>::new(comptime!(2 * tiles));
-    #[unroll]
-    for i in 0..comptime!(2 * tiles) {
-        products[i] = Vector::new(0.0f32);
-    }
+    let mut products = no_sums(tiles);
     #[unroll]
     for step in 0..STEPS {
         let word = comptime!(step / 2);
@@ -328,18 +241,7 @@ fn add_block<E: Float>(
         a[1] = pair_of::<E>(lower.extract(word), byte, pairs, lane);
         a[2] = pair_of::<E>(upper.extract(word), comptime!(byte + 1), pairs, lane);
         a[3] = pair_of::<E>(lower.extract(word), comptime!(byte + 1), pairs, lane);
-        #[unroll]
-        for tile in 0..tiles {
-            let mut b = Array::<Vector<E, Two>>::new(2usize);
-            b[0] = columns[comptime!(2 * (STEPS * tile + step))];
-            b[1] = columns[comptime!(2 * (STEPS * tile + step) + 1)];
-            let mut c = Array::<Vector<f32, Two>>::new(2usize);
-            c[0] = products[comptime!(2 * tile)];
-            c[1] = products[comptime!(2 * tile + 1)];
-            let d = mma.execute(&a, &b, &c);
-            products[comptime!(2 * tile)] = d[0];
-            products[comptime!(2 * tile + 1)] = d[1];
-        }
+        multiply(&a, x, &mut products, step, tiles);
     }
     #[unroll]
     for tile in 0..tiles {

@@ -1,0 +1,272 @@
+//! `x·Wᵀ` for few rows of `x` on tensor cores: what the kernels for dense weights and for NF4 share.
+//!
+//! The `mma` of 16×8×16 multiplies 16 rows of the weight by 8 rows of `x`, a tile. A plane takes 64 columns of both at a
+//! time, a block, of which lane `4·q + p` reads columns `16·p` to `16·p + 15`: of rows `q` and `q + 8` of the weight, and of
+//! row `q` of each tile, in loads of 16 bytes straight into registers. The `mma` is told that these are columns `2·p`,
+//! `2·p + 1`, `2·p + 8` and `2·p + 9` of four times 16, which changes nothing but the order of the sum.
+//!
+//! The planes of a cube share the blocks of a row, so that a matrix of 1024 rows keeps a whole GPU busy, and are summed
+//! in their order. An output element therefore depends on nothing but its row of `x`: completions that leave the
+//! batch do not change the others.
+
+use burn::tensor::DType;
+use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::ir::features::{MmaConfig, Plane};
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
+
+pub use kernels::*;
+
+/// Output rows of a cube.
+pub const OUT_ROWS: usize = 16;
+
+/// Rows of `x` in a tile.
+pub const X_ROWS: usize = 8;
+
+/// Lanes of a plane.
+pub const LANES: usize = 32;
+
+/// Columns of a block.
+pub const BLOCK: usize = 64;
+
+/// Lanes that share a row.
+pub const QUAD: usize = LANES / X_ROWS;
+
+/// Columns of a block that a lane reads.
+pub const LANE_COLUMNS: usize = BLOCK / QUAD;
+
+/// Columns of an `mma`.
+const DEPTH: usize = 16;
+
+/// `mma`s of a block.
+pub const STEPS: usize = BLOCK / DEPTH;
+
+/// Tiles in one pass at most: the sums of 8 planes then take 16 KiB of shared memory.
+const MAX_TILES: usize = 4;
+
+/// Rows of `x` that are multiplied in one pass.
+pub const PASS_ROWS: usize = MAX_TILES * X_ROWS;
+
+/// Whether a device has such tensor cores for `dtype`.
+pub fn are_there(client: &Client, dtype: DType) -> bool {
+    let kind = match dtype {
+        DType::BF16 => FloatKind::BF16,
+        DType::F16 => FloatKind::F16,
+        _ => return false,
+    };
+    let config = MmaConfig {
+        a_type: ElemType::Float(kind),
+        b_type: ElemType::Float(kind),
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: OUT_ROWS as u32,
+        n: X_ROWS as u32,
+        k: DEPTH as u32,
+    };
+    let (hardware, features) = (&client.properties().hardware, &client.properties().features);
+    [hardware.plane_size_min, hardware.plane_size_max] == [LANES as u32; 2]
+        && features.plane.contains(Plane::Ops)
+        && features.matmul.mma.contains(&config)
+}
+
+/// How a product is shared out.
+pub struct Launch {
+    /// (16 output rows) × passes.
+    pub cubes: CubeCount,
+    /// Lanes × planes.
+    pub dim: CubeDim,
+    /// Tiles of `x` in a pass.
+    pub tiles: usize,
+    /// Planes that share a row.
+    pub planes: usize,
+}
+
+impl Launch {
+    /// For `x_rows` rows of `x` and `rows` rows of the weight, which fall into `spans` pieces that a plane takes at
+    /// a time.
+    ///
+    /// 8 planes are 15 for each multiprocessor of an H100 where the weight has 4096 rows. Matrices of few rows get more:
+    /// they are what a multiprocessor waits for alone.
+    pub fn new(x_rows: usize, rows: usize, spans: usize) -> Self {
+        let cubes = rows.div_ceil(OUT_ROWS);
+        let most = if cubes <= 64 { 16 } else { 8 };
+        let tiles = x_rows.div_ceil(X_ROWS).min(MAX_TILES);
+        let planes = spans.next_power_of_two().min(most);
+        Self {
+            cubes: CubeCount::Static(cubes as u32, x_rows.div_ceil(tiles * X_ROWS) as u32, 1),
+            dim: CubeDim::new_2d(LANES as u32, planes as u32),
+            tiles,
+            planes,
+        }
+    }
+}
+
+mod kernels {
+    use burn_cubecl::cubecl::cmma::MmaDefinition;
+    use burn_cubecl::cubecl::{self, prelude::*};
+
+    use super::{DEPTH, LANE_COLUMNS, OUT_ROWS, QUAD, STEPS, X_ROWS};
+
+    /// What a register holds of the weight, of `x` or of sums.
+    pub type Two = Const<2>;
+
+    /// Where a lane begins to read each tile, in elements: column `16·p` of its row. Rows beyond the last are computed
+    /// as the last and not written.
+    #[cube]
+    pub fn x_starts_of(x_rows: usize, columns: usize, #[comptime] tiles: usize) -> Array<usize> {
+        let lane = UNIT_POS_X as usize;
+        let first = CUBE_POS_Y as usize * comptime!(tiles * X_ROWS);
+        let mut starts = Array::<usize>::new(tiles);
+        #[unroll]
+        for tile in 0..tiles {
+            let row = clamp_max(first + comptime!(tile * X_ROWS) + lane / QUAD, x_rows - 1);
+            starts[tile] = row * columns + lane % QUAD * LANE_COLUMNS;
+        }
+        starts
+    }
+
+    /// Sums of nothing: two registers a tile, for the upper and the lower row of the weight.
+    #[cube]
+    pub fn no_sums(#[comptime] tiles: usize) -> Array<Vector<f32, Two>> {
+        let mut sums = Array::<Vector<f32, Two>>::new(comptime!(2 * tiles));
+        #[unroll]
+        for i in 0..comptime!(2 * tiles) {
+            sums[i] = Vector::new(0.0f32);
+        }
+        sums
+    }
+
+    /// The 16 columns from `start` on, in pairs, for `into[place]` and what follows. With `columns`, those that are `left`
+    /// or more are 0, and what is read in their place is the last vector before.
+    #[cube]
+    pub fn read_pairs<E: Float, N: Size>(
+        from: &[Vector<E, N>],
+        start: usize,
+        left: usize,
+        into: &mut Array<Vector<E, Two>>,
+        #[comptime] place: usize,
+        #[comptime] is_whole: bool,
+    ) {
+        let size = N::value().comptime();
+        #[unroll]
+        for part in 0..comptime!(LANE_COLUMNS / size) {
+            let values = if comptime!(is_whole) {
+                from[start / size + part]
+            } else {
+                // `start` itself may be beyond the row.
+                let is_there = comptime!(part * size) < left;
+                let values = from[select(is_there, start / size + part, 0usize)];
+                select(is_there, values, Vector::new(E::new(0.0)))
+            };
+            #[unroll]
+            for i in 0..size / 2 {
+                let mut pair = Vector::<E, Two>::empty();
+                pair.insert(0usize, values.extract(comptime!(2 * i)));
+                pair.insert(1usize, values.extract(comptime!(2 * i + 1)));
+                into[comptime!(place + part * size / 2 + i)] = pair;
+            }
+        }
+    }
+
+    /// What a lane multiplies of the block of `x` from `column` on: 8 pairs a tile.
+    #[cube]
+    pub fn read_x<E: Float, N: Size>(
+        x: &[Vector<E, N>],
+        starts: &Array<usize>,
+        column: usize,
+        left: usize,
+        #[comptime] tiles: usize,
+        #[comptime] is_whole: bool,
+    ) -> Array<Vector<E, Two>> {
+        let mut pairs = Array::<Vector<E, Two>>::new(comptime!(2 * STEPS * tiles));
+        #[unroll]
+        for tile in 0..tiles {
+            read_pairs::<E, N>(
+                x,
+                starts[tile] + column,
+                left,
+                &mut pairs,
+                comptime!(2 * STEPS * tile),
+                is_whole,
+            );
+        }
+        pairs
+    }
+
+    /// Adds the products of step `step` of a block. `weight`: two pairs of the upper and of the lower row by turns.
+    #[cube]
+    pub fn multiply<E: Float>(
+        weight: &Array<Vector<E, Two>>,
+        x: &Array<Vector<E, Two>>,
+        sums: &mut Array<Vector<f32, Two>>,
+        #[comptime] step: usize,
+        #[comptime] tiles: usize,
+    ) {
+        let mma = MmaDefinition::<E, E, f32>::new(OUT_ROWS, X_ROWS, DEPTH);
+        #[unroll]
+        for tile in 0..tiles {
+            let mut b = Array::<Vector<E, Two>>::new(2usize);
+            b[0] = x[comptime!(2 * (STEPS * tile + step))];
+            b[1] = x[comptime!(2 * (STEPS * tile + step) + 1)];
+            let mut c = Array::<Vector<f32, Two>>::new(2usize);
+            c[0] = sums[comptime!(2 * tile)];
+            c[1] = sums[comptime!(2 * tile + 1)];
+            let d = mma.execute(weight, &b, &c);
+            sums[comptime!(2 * tile)] = d[0];
+            sums[comptime!(2 * tile + 1)] = d[1];
+        }
+    }
+
+    /// The sums of all planes, for [`sum_of`], when every unit has brought its own.
+    #[cube]
+    pub fn gather_sums(
+        sums: &Array<Vector<f32, Two>>,
+        #[comptime] tiles: usize,
+        #[comptime] planes: usize,
+    ) -> Shared<[f32]> {
+        let lane = UNIT_POS_X as usize;
+        let (quad, place) = (lane / QUAD, lane % QUAD);
+        // `[plane, row of x, output row]`
+        let of_plane = comptime!(tiles * X_ROWS * OUT_ROWS);
+        let mut gathered = Shared::<[f32]>::new_slice(comptime!(planes * of_plane));
+        #[unroll]
+        for tile in 0..tiles {
+            #[unroll]
+            for half in 0..2usize {
+                #[unroll]
+                for i in 0..2usize {
+                    let x_row = comptime!(tile * X_ROWS + i) + 2 * place;
+                    let row = comptime!(half * X_ROWS) + quad;
+                    gathered[UNIT_POS_Y as usize * of_plane + x_row * OUT_ROWS + row] =
+                        sums[comptime!(2 * tile + half)].extract(i);
+                }
+            }
+        }
+        sync_cube();
+        gathered
+    }
+
+    /// The sum over the planes of element `index` of `[row of x, output row]`.
+    #[cube]
+    pub fn sum_of(
+        gathered: &Shared<[f32]>,
+        index: usize,
+        #[comptime] tiles: usize,
+        #[comptime] planes: usize,
+    ) -> f32 {
+        let mut sum = 0.0f32;
+        #[unroll]
+        for plane in 0..planes {
+            sum += gathered[index + comptime!(plane * tiles * X_ROWS * OUT_ROWS)];
+        }
+        sum
+    }
+
+    /// Row of `x` and of the weight that element `index` belongs to.
+    #[cube]
+    pub fn rows_of(index: usize, #[comptime] tiles: usize) -> (usize, usize) {
+        (
+            CUBE_POS_Y as usize * comptime!(tiles * X_ROWS) + index / OUT_ROWS,
+            CUBE_POS_X as usize * OUT_ROWS + index % OUT_ROWS,
+        )
+    }
+}
