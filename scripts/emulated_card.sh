@@ -10,6 +10,8 @@
 # CARD_POISON=1         memory begins as NaN
 # CARD_TRACE=FILE       a line for each launch and allocation
 # CARD_SUMMARY=1        launches, copies and the peak of memory at the end
+# CARD_DEVICES=N        devices (1)
+# CARD_NCCL=1           what passes between devices goes through a libnccl of our own, else over the host
 # CARD_NVRTC=1          each kernel also has to satisfy the real NVRTC, in NVRTC_HOME (check_nvrtc.py)
 set -euo pipefail
 
@@ -30,6 +32,11 @@ make_it "$place/libcuda.so" "$sources/driver.cpp" "${library[@]}" -Wl,-soname,li
 make_it "$place/libnvrtc.so" "$sources/compiler.cpp" "${library[@]}"
 read -ra flags < <(python3 "$sources/translate.py" --flags)
 make_it "$place/dialect.h.gch" "$sources/dialect.h" "${flags[@]}" -x c++-header
+if [[ ${CARD_NCCL:-0} != 0 ]]; then
+  mkdir -p "$place/nccl"
+  make_it "$place/nccl/libnccl.so" "$sources/nccl.cpp" "${library[@]}" -pthread
+  LD_LIBRARY_PATH=$place/nccl${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
 # Tuning and compiled kernels are those of this card.
 cache=$place/cache
 if [[ ${CARD_RUNS:-1} == 0 ]]; then cache=$place/cache_without_running; fi

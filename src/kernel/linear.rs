@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::nf4::simd;
-use super::tensor_cores::PASS_ROWS;
+use super::tensor_cores::{PASS_ROWS, is_for_tensor_cores};
 
 /// Up to so many rows the product is computed here, beyond by the matmul of the backend.
 pub const FEW_ROWS: usize = 16;
@@ -45,23 +45,13 @@ trait FewRowsOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Whether a product is one for [`super::tensor_cores`], as far as can be seen from here.
-fn is_for_tensor_cores(x: &Tensor<2>, weight: &Tensor<2>) -> bool {
-    (1..=PASS_ROWS).contains(&x.dims()[0])
-        && matches!(x.dtype(), DType::BF16 | DType::F16)
-        && x.dtype() == weight.dtype()
-        && !x.is_autodiff()
-        && !weight.is_autodiff()
-        && x.device() != Device::flex()
-}
-
 /// `x·weightᵀ`: the backend's product, but on tensor cores the one in [`super::tensor_cores`] where there are at most
 /// [`PASS_ROWS`] rows and no autodiff. There a row of the result has the same bits whatever rows are beside it.
 ///
 /// # Shapes
 /// `x: [rows, in]`, `weight: [out, in]` → `[rows, out]`
 pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-    if is_for_tensor_cores(&x, weight) {
+    if is_few(&x) && is_for_tensor_cores(&[&x, weight]) {
         return Tensor::from_dispatch(<Dispatch as FewRowsOps>::few_rows_linear(
             x.into_dispatch(),
             weight.clone().into_dispatch(),
@@ -70,20 +60,29 @@ pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
     x.matmul(weight.clone().transpose())
 }
 
-/// `base + scale·x·weightᵀ`; on tensor cores in one kernel, as [`linear`].
+/// `base + scale·x·weightᵀ` by one kernel; `None` where there is no such kernel.
 ///
 /// # Shapes
 /// `base: [rows, out]`, `x: [rows, in]`, `weight: [out, in]` → as `base`
-pub fn add_linear(base: Tensor<2>, x: Tensor<2>, weight: &Tensor<2>, scale: f64) -> Tensor<2> {
-    if is_for_tensor_cores(&x, weight) && base.dtype() == x.dtype() && !base.is_autodiff() {
-        return Tensor::from_dispatch(<Dispatch as FewRowsOps>::add_few_rows_linear(
-            base.into_dispatch(),
-            x.into_dispatch(),
+pub fn add_linear(
+    base: &Tensor<2>,
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    scale: f64,
+) -> Option<Tensor<2>> {
+    let fits = is_few(x) && is_for_tensor_cores(&[base, x, weight]);
+    fits.then(|| {
+        Tensor::from_dispatch(<Dispatch as FewRowsOps>::add_few_rows_linear(
+            base.clone().into_dispatch(),
+            x.clone().into_dispatch(),
             weight.clone().into_dispatch(),
             scale,
-        ));
-    }
-    base + x.matmul(weight.clone().transpose()).mul_scalar(scale)
+        ))
+    })
+}
+
+fn is_few(x: &Tensor<2>) -> bool {
+    (1..=PASS_ROWS).contains(&x.dims()[0])
 }
 
 /// [`linear`], and on the CPU as follows.

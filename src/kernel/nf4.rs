@@ -18,6 +18,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 
+use super::tensor_cores::is_for_tensor_cores;
 use crate::device::resident;
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 
@@ -117,6 +118,22 @@ pub trait Nf4Backend: Backend {
     #[fusion(dtype = gradient, shape = with_columns(gradient, layout.columns))]
     fn nf4_linear_backward(
         gradient: FloatTensor<Self>,
+        packed: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        layout: Nf4Layout,
+    ) -> FloatTensor<Self>;
+}
+
+/// Backends that add the product of few rows where it is made.
+#[backend_extension(Cube, Fusion)]
+trait Nf4AddOps: Backend {
+    /// `base [tokens, rows]` and `x·Wᵀ`.
+    #[fusion(dtype = x, shape = base)]
+    fn nf4_add_linear(
+        base: FloatTensor<Self>,
+        x: FloatTensor<Self>,
         packed: IntTensor<Self>,
         scales: FloatTensor<Self>,
         codes: IntTensor<Self>,
@@ -252,6 +269,29 @@ impl Nf4Tensor {
             self.layout,
             path,
         ))
+    }
+}
+
+impl Nf4Tensor {
+    /// The sum of `base` and [`Nf4Tensor::linear`] by one kernel; `None` where there is no such kernel.
+    ///
+    /// # Shapes
+    /// `base: [tokens, rows]`, `x: [tokens, columns]` → as `base`
+    pub fn add_linear(&self, base: &Tensor<2>, x: &Tensor<2>) -> Option<Tensor<2>> {
+        let fits = (1..=GPU_FUSED_ROWS).contains(&x.dims()[0])
+            && is_for_tensor_cores(&[base, x])
+            && self.layout.has_whole_blocks();
+        fits.then(|| {
+            Tensor::from_dispatch(<Dispatch as Nf4AddOps>::nf4_add_linear(
+                base.clone().into_dispatch(),
+                x.clone().into_dispatch(),
+                self.packed.clone().into_dispatch(),
+                self.scales.clone().into_dispatch(),
+                self.codes.clone().into_dispatch(),
+                self.table.clone().into_dispatch(),
+                self.layout,
+            ))
+        })
     }
 }
 

@@ -9,7 +9,7 @@
 //! in their order. An output element therefore depends on nothing but its row of `x`: completions that leave the
 //! batch do not change the others.
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Device, Tensor};
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::ir::features::{MmaConfig, Plane};
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
@@ -46,6 +46,16 @@ const MAX_TILES: usize = 4;
 
 /// Rows of `x` that are multiplied in one pass.
 pub const PASS_ROWS: usize = MAX_TILES * X_ROWS;
+
+/// Whether a product of these tensors may be one for tensor cores, as far as can be seen before the backend is reached.
+pub fn is_for_tensor_cores(tensors: &[&Tensor<2>]) -> bool {
+    let dtype = tensors[0].dtype();
+    matches!(dtype, DType::BF16 | DType::F16)
+        && tensors[0].device() != Device::flex()
+        && tensors
+            .iter()
+            .all(|tensor| tensor.dtype() == dtype && !tensor.is_autodiff())
+}
 
 /// Whether a device has such tensor cores for `dtype`.
 pub fn are_there(client: &Client, dtype: DType) -> bool {

@@ -259,7 +259,7 @@ impl DecoderLayer {
         config: &LlamaConfig,
         adapted: &Adapted,
     ) -> Tensor<2> {
-        let x = x + self.linear(Projection::O, &attended, adapted);
+        let x = self.add_linear(x, Projection::O, &attended, adapted);
         let normed = rms_norm(
             x.clone(),
             &self.post_attention_layernorm,
@@ -267,7 +267,7 @@ impl DecoderLayer {
         );
         let gate = self.linear(Projection::Gate, &normed, adapted);
         let up = self.linear(Projection::Up, &normed, adapted);
-        x + self.linear(Projection::Down, &swiglu(gate, up), adapted)
+        self.add_linear(x, Projection::Down, &swiglu(gate, up), adapted)
     }
 
     /// # Shapes
@@ -281,6 +281,23 @@ impl DecoderLayer {
         match adapted.adapter {
             Some(adapter) => adapter.add_to(base, projection, x, adapted.dropout.as_ref()),
             None => base,
+        }
+    }
+
+    /// The sum of `base` and [`Layer::linear`], of a projection without bias.
+    fn add_linear(
+        &self,
+        base: Tensor<2>,
+        projection: Projection,
+        x: &Tensor<2>,
+        adapted: &Adapted,
+    ) -> Tensor<2> {
+        let Some(sum) = self.projections[projection as usize].add_to(&base, x) else {
+            return base + self.linear(projection, x, adapted);
+        };
+        match adapted.adapter {
+            Some(adapter) => adapter.add_to(sum, projection, x, adapted.dropout.as_ref()),
+            None => sum,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::kernel::linear::few_rows_linear;
+use crate::kernel::linear::{add_linear, few_rows_linear};
 use crate::kernel::nf4::Nf4Tensor;
 
 /// A weight `[out, in]` without a bias.
@@ -24,6 +24,14 @@ impl Linear {
         match self {
             Self::Dense(weight) => few_rows_linear(x.clone(), weight),
             Self::Nf4(weight) => weight.linear(x.clone()),
+        }
+    }
+
+    /// The sum of `base` and [`Linear::forward`] by one kernel; `None` where there is no such kernel.
+    pub fn add_to(&self, base: &Tensor<2>, x: &Tensor<2>) -> Option<Tensor<2>> {
+        match self {
+            Self::Dense(weight) => add_linear(base, x, weight, 1.0),
+            Self::Nf4(weight) => weight.add_linear(base, x),
         }
     }
 

@@ -211,7 +211,11 @@ impl LayerAdapter {
         };
         let a = as_dtype(pair.a.clone(), dtype);
         let b = as_dtype(pair.b.clone(), dtype);
-        add_linear(base, linear(x, &a), &b, self.scaling)
+        let inner = linear(x, &a);
+        match add_linear(&base, &inner, &b, self.scaling) {
+            Some(sum) => sum,
+            None => base + linear(inner, &b).mul_scalar(self.scaling),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use layer::{
     appended, dropped, gated, gated_gradient, norm, norm_gradient, rotated, softmax,
     softmax_gradient,
 };
-use products::{added, dense, dequantize, nf4, nf4_gradient};
+use products::{added, dense, dequantize, nf4, nf4_added, nf4_gradient};
 use tokens::{Attended, attended, head_gradient, log_probs, sampled};
 
 const EPS: f64 = 1e-5;
@@ -52,6 +52,9 @@ pub fn small(compute: &Compute) -> Vec<Make> {
         cases.push(make(move |inputs| {
             nf4_gradient(inputs, [5, out, columns], double)
         }));
+    }
+    for shape in [[3, 40, 192], [33, 40, 192]] {
+        cases.push(make(move |inputs| nf4_added(inputs, shape)));
     }
     // Every number of rows that a kernel was made for, and blocks that do not divide evenly.
     for (rows, double) in [(8, true), (9, false), (20, true), (32, true), (64, false)] {

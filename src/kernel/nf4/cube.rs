@@ -5,7 +5,7 @@ mod tensor_cores;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::ir::features::Plane;
 use burn_cubecl::cubecl::{
@@ -13,12 +13,11 @@ use burn_cubecl::cubecl::{
     prelude::{Client, CubeCount, CubeDim},
 };
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{CODES, GPU_FUSED_ROWS, Nf4Backend, Nf4Layout, Nf4Path, WORD};
-use crate::kernel::tensor_cores::{Launch, are_there};
-use crate::nf4::BLOCK;
+use super::{CODES, GPU_FUSED_ROWS, Nf4AddOps, Nf4Backend, Nf4Layout, Nf4Path, WORD};
+use crate::kernel::rows::cube::empty;
+use crate::kernel::tensor_cores::are_there;
 
 /// Output rows that a plane works on. `x` is read from the first-level cache once for all of them: at 8 rows of
 /// bf16 it takes as many bytes as the lookups of the codebook, and with fewer output rows it would take more.
@@ -288,44 +287,37 @@ fn vector_size(client: &Client, dtype: DType, length: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// `x·Wᵀ` by a kernel that decodes beside the product.
-fn fused(
-    x: CubeTensor,
+/// The arrays of a matrix on the device.
+struct Weight {
     packed: CubeTensor,
     scales: CubeTensor,
     codes: CubeTensor,
     table: CubeTensor,
     layout: Nf4Layout,
-) -> CubeTensor {
-    let [x, packed, scales, codes, table] = [x, packed, scales, codes, table].map(into_contiguous);
-    let (client, dtype, x_rows) = (x.client.clone(), x.dtype, x.meta.shape()[0]);
-    let shape = Shape::new([x_rows, layout.rows]);
-    let output = empty_device_contiguous_dtype(client.clone(), x.device.clone(), shape, dtype);
-    if are_there(&client, dtype) {
-        let blocks = layout.columns / BLOCK;
-        let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(tensor_cores::SPAN));
-        tensor_cores::fused::launch(
-            &client,
-            launch.cubes,
-            launch.dim,
-            vector_size(&client, dtype, layout.columns),
-            x.into_buffer_arg(),
-            packed.into_buffer_arg(),
-            scales.into_buffer_arg(),
-            codes.into_buffer_arg(),
-            table.into_buffer_arg(),
-            output.clone().into_buffer_arg(),
-            x_rows,
-            layout.rows,
-            blocks,
-            layout.offset,
-            launch.tiles,
-            launch.planes,
-            layout.double,
-            dtype_to_storage_type(dtype),
-        );
-        return output;
+}
+
+impl Weight {
+    fn new(arrays: [CubeTensor; 4], layout: Nf4Layout) -> Self {
+        let [packed, scales, codes, table] = arrays.map(into_contiguous);
+        Self {
+            packed,
+            scales,
+            codes,
+            table,
+            layout,
+        }
     }
+}
+
+/// `x·Wᵀ` by a kernel that decodes beside the product, added to `base` if there is one.
+fn fused(x: CubeTensor, weight: &Weight, base: Option<CubeTensor>) -> CubeTensor {
+    let x = into_contiguous(x);
+    if are_there(&x.client, x.dtype) {
+        return tensor_cores::product(x, weight, base);
+    }
+    let (client, dtype, x_rows) = (x.client.clone(), x.dtype, x.meta.shape()[0]);
+    let layout = weight.layout;
+    let output = empty(&x, [x_rows, layout.rows], dtype);
     let properties = client.properties();
     let plane = properties.hardware.plane_size_max;
     // A cube needs 16 units to stage the codebook, so the smallest planes do not count.
@@ -341,10 +333,10 @@ fn fused(
         CubeDim::new_2d(lanes, PLANES as u32),
         vector_size(&client, dtype, layout.columns),
         x.into_buffer_arg(),
-        packed.into_buffer_arg(),
-        scales.into_buffer_arg(),
-        codes.into_buffer_arg(),
-        table.into_buffer_arg(),
+        weight.packed.clone().into_buffer_arg(),
+        weight.scales.clone().into_buffer_arg(),
+        weight.codes.clone().into_buffer_arg(),
+        weight.table.clone().into_buffer_arg(),
         output.clone().into_buffer_arg(),
         x_rows,
         layout.rows,
@@ -354,6 +346,38 @@ fn fused(
         lanes as usize,
         PLANES,
         has_plane_sum,
+        layout.double,
+        dtype_to_storage_type(dtype),
+    );
+    match base {
+        Some(base) => CubeBackend::float_add(base, output),
+        None => output,
+    }
+}
+
+/// The dense weight.
+fn dense(weight: Weight, dtype: DType) -> CubeTensor {
+    let layout = weight.layout;
+    let client = weight.packed.client.clone();
+    let output = empty(&weight.packed, layout.shape(), dtype);
+    let weights = layout.weights();
+    let words = weights.div_ceil(WORD);
+    let size = vector_size(&client, dtype, weights);
+    // At least as many units as the codebook has entries, whatever the driver prefers.
+    let dim = CubeDim::new_1d(256.min(client.properties().hardware.max_units_per_cube));
+    kernels::dequantize::launch(
+        &client,
+        calculate_cube_count_elemwise(&client, words, dim),
+        dim,
+        size,
+        weight.packed.into_buffer_arg(),
+        weight.scales.into_buffer_arg(),
+        weight.codes.into_buffer_arg(),
+        weight.table.into_buffer_arg(),
+        output.clone().into_buffer_arg(),
+        words,
+        weights / size,
+        layout.offset,
         layout.double,
         dtype_to_storage_type(dtype),
     );
@@ -369,36 +393,7 @@ impl Nf4Backend for CubeBackend {
         layout: Nf4Layout,
         dtype: DType,
     ) -> FloatTensor<Self> {
-        let [packed, scales, codes, table] = [packed, scales, codes, table].map(into_contiguous);
-        let client = packed.client.clone();
-        let output = empty_device_contiguous_dtype(
-            client.clone(),
-            packed.device.clone(),
-            layout.shape(),
-            dtype,
-        );
-        let weights = layout.weights();
-        let words = weights.div_ceil(WORD);
-        let size = vector_size(&client, dtype, weights);
-        // At least as many units as the codebook has entries, whatever the driver prefers.
-        let dim = CubeDim::new_1d(256.min(client.properties().hardware.max_units_per_cube));
-        kernels::dequantize::launch(
-            &client,
-            calculate_cube_count_elemwise(&client, words, dim),
-            dim,
-            size,
-            packed.into_buffer_arg(),
-            scales.into_buffer_arg(),
-            codes.into_buffer_arg(),
-            table.into_buffer_arg(),
-            output.clone().into_buffer_arg(),
-            words,
-            weights / size,
-            layout.offset,
-            layout.double,
-            dtype_to_storage_type(dtype),
-        );
-        output
+        dense(Weight::new([packed, scales, codes, table], layout), dtype)
     }
 
     fn nf4_linear(
@@ -410,6 +405,7 @@ impl Nf4Backend for CubeBackend {
         layout: Nf4Layout,
         path: Nf4Path,
     ) -> FloatTensor<Self> {
+        let weight = Weight::new([packed, scales, codes, table], layout);
         let rows = x.meta.shape()[0];
         let is_few = match path {
             Nf4Path::Auto => rows <= GPU_FUSED_ROWS,
@@ -417,9 +413,9 @@ impl Nf4Backend for CubeBackend {
             Nf4Path::Dense => false,
         };
         if is_few && rows > 0 && layout.has_whole_blocks() {
-            return fused(x, packed, scales, codes, table, layout);
+            return fused(x, &weight, None);
         }
-        let dense = Self::nf4_dequantize(packed, scales, codes, table, layout, x.dtype);
+        let dense = dense(weight, x.dtype);
         Self::float_matmul(x, Self::float_swap_dims(dense, 0, 1))
     }
 
@@ -431,7 +427,23 @@ impl Nf4Backend for CubeBackend {
         table: FloatTensor<Self>,
         layout: Nf4Layout,
     ) -> FloatTensor<Self> {
-        let dense = Self::nf4_dequantize(packed, scales, codes, table, layout, gradient.dtype);
-        Self::float_matmul(gradient, dense)
+        let weight = Weight::new([packed, scales, codes, table], layout);
+        let dtype = gradient.dtype;
+        Self::float_matmul(gradient, dense(weight, dtype))
+    }
+}
+
+impl Nf4AddOps for CubeBackend {
+    fn nf4_add_linear(
+        base: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        packed: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        layout: Nf4Layout,
+    ) -> FloatTensor<Self> {
+        let weight = Weight::new([packed, scales, codes, table], layout);
+        fused(x, &weight, Some(base))
     }
 }

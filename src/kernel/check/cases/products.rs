@@ -149,18 +149,50 @@ pub(super) fn added(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
     let x = inputs.noise([rows, columns], 6, 1.0);
     let base = inputs.noise([rows, out], 7, 1.0);
     let expected = (base.clone(), x.clone(), weight.clone());
+    let plain = |base: &Tensor<2>, x: &Tensor<2>, weight: &Tensor<2>| {
+        base.clone()
+            + x.clone()
+                .matmul(weight.clone().transpose())
+                .mul_scalar(SCALE)
+    };
     Case {
         kernel: "linear, added",
         shape: format!("{rows}×{columns} → {out}"),
         bytes: (rows * (2 * out + columns) + out * columns) * inputs.size(),
         tolerance: inputs.tolerance(1e-5),
         has_reference: true,
-        run: Box::new(move |_| vec![add_linear(base.clone(), x.clone(), &weight, SCALE).into()]),
-        plain: Box::new(move |_| {
-            let (base, x, weight) = expected.clone();
-            let product = x.matmul(weight.transpose());
-            values(vec![(base + product.mul_scalar(SCALE)).into()])
+        run: Box::new(move |_| {
+            let sum = add_linear(&base, &x, &weight, SCALE);
+            vec![sum.unwrap_or_else(|| plain(&base, &x, &weight)).into()]
         }),
+        plain: Box::new(move |_| {
+            let (base, x, weight) = &expected;
+            values(vec![plain(base, x, weight).into()])
+        }),
+        is_always_plain: false,
+    }
+}
+
+pub(super) fn nf4_added(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
+    let matrix = matrix(out, columns, true, 1);
+    let weight = Nf4Tensor::new(&matrix, &inputs.compute.device);
+    let x = inputs.noise([rows, columns], 3, 1.0);
+    let base = inputs.noise([rows, out], 4, 1.0);
+    let (expected, product) = (base.clone(), plain::product(x.clone(), &matrix));
+    Case {
+        kernel: "nf4 linear, added",
+        shape: format!("{rows}×{columns} → {out}"),
+        bytes: weight.bytes() + rows * (2 * out + columns) * inputs.size(),
+        tolerance: inputs.tolerance(1e-5),
+        has_reference: true,
+        run: Box::new(move |_| {
+            let sum = weight.add_linear(&base, &x);
+            vec![
+                sum.unwrap_or_else(|| base.clone() + weight.linear(x.clone()))
+                    .into(),
+            ]
+        }),
+        plain: Box::new(move |_| values(vec![(expected.clone() + product()).into()])),
         is_always_plain: false,
     }
 }

@@ -11,18 +11,23 @@
 //!
 //! While half a byte comes from its memory, a lane of an H100 has time for 4.6, one of a 4090 for 21.
 
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::cubecl::{self, prelude::*};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
 
 use super::kernels::block_scale;
+use super::{Weight, vector_size};
 use crate::kernel::nf4::CODES;
+use crate::kernel::rows::cube::empty;
 use crate::kernel::tensor_cores::{
-    BLOCK, LANES, OUT_ROWS, QUAD, STEPS, Two, X_ROWS, gather_sums, multiply, no_sums, read_x,
-    rows_of, sum_of, x_starts_of,
+    BLOCK, LANES, Launch, OUT_ROWS, QUAD, STEPS, Two, X_ROWS, gather_sums, multiply, no_sums,
+    read_x, rows_of, sum_of, x_starts_of,
 };
 
 /// Blocks of an output row that a plane decodes before it asks for others. Their words are 128 bytes side by side, and
 /// there are as many as lanes that share an output row, each of which finds the scale of one of them.
-pub const SPAN: usize = 4;
+const SPAN: usize = 4;
 
 /// Vectors of two words in a block, one a lane.
 const BLOCK_VECTORS: usize = QUAD;
@@ -30,24 +35,61 @@ const BLOCK_VECTORS: usize = QUAD;
 /// Values of a byte, which is two weights.
 const BYTES: usize = 256;
 
-/// `output = x·Wᵀ`; see [`crate::kernel::tensor_cores`].
+/// `x·Wᵀ`, added to `base` if there is one.
+pub fn product(x: CubeTensor, weight: &Weight, base: Option<CubeTensor>) -> CubeTensor {
+    let (client, dtype, x_rows) = (x.client.clone(), x.dtype, x.meta.shape()[0]);
+    let layout = weight.layout;
+    let output = empty(&x, [x_rows, layout.rows], dtype);
+    let blocks = layout.columns / BLOCK;
+    let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(SPAN));
+    let adds = base.is_some();
+    // Not read where nothing is added.
+    let base = base.map_or_else(|| x.clone(), into_contiguous);
+    fused::launch(
+        &client,
+        launch.cubes,
+        launch.dim,
+        vector_size(&client, dtype, layout.columns),
+        x.into_buffer_arg(),
+        weight.packed.clone().into_buffer_arg(),
+        weight.scales.clone().into_buffer_arg(),
+        weight.codes.clone().into_buffer_arg(),
+        weight.table.clone().into_buffer_arg(),
+        base.into_buffer_arg(),
+        output.clone().into_buffer_arg(),
+        x_rows,
+        layout.rows,
+        blocks,
+        layout.offset,
+        adds,
+        launch.tiles,
+        launch.planes,
+        layout.double,
+        dtype_to_storage_type(dtype),
+    );
+    output
+}
+
+/// `output = x·Wᵀ`, where `adds` is set added to `base`; see [`crate::kernel::tensor_cores`].
 ///
 /// Weights stay without their scale until four `mma`s have summed a block, and so cost no multiplication. They are
 /// decoded two at a time from a table of all bytes, of which each lane has a copy of its own in its own bank of the
 /// shared memory: lanes never wait for each other.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
-pub fn fused<E: Float, N: Size>(
+fn fused<E: Float, N: Size>(
     x: &[Vector<E, N>],
     packed: &[Vector<u32, Two>],
     scales: &[f32],
     codes: &[u32],
     table: &[f32],
+    base: &[E],
     output: &mut [E],
     x_rows: usize,
     rows: usize,
     blocks: usize,
     offset: f32,
+    #[comptime] adds: bool,
     #[comptime] tiles: usize,
     #[comptime] planes: usize,
     #[comptime] double: bool,
@@ -160,7 +202,12 @@ pub fn fused<E: Float, N: Size>(
     while index < comptime!(tiles * X_ROWS * OUT_ROWS) {
         let (x_row, row) = rows_of(index, tiles);
         if x_row < x_rows && row < rows {
-            output[x_row * rows + row] = E::cast_from(sum_of(&gathered, index, tiles, planes));
+            let place = x_row * rows + row;
+            let mut sum = sum_of(&gathered, index, tiles, planes);
+            if comptime!(adds) {
+                sum += f32::cast_from(base[place]);
+            }
+            output[place] = E::cast_from(sum);
         }
         index += comptime!(planes * LANES);
     }
