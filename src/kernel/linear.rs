@@ -10,7 +10,9 @@ use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::nf4::simd;
-use super::tensor_cores::{PASS_ROWS, is_for_tensor_cores};
+use super::tensor_cores::{PASS_ROWS, Terms, is_for_tensor_cores};
+
+pub use super::tensor_cores::{Added, LowRank};
 
 /// Up to so many rows the product is computed here, beyond by the matmul of the backend.
 pub const FEW_ROWS: usize = 16;
@@ -31,58 +33,46 @@ fn with_columns(rows: &Shape, columns: usize) -> Shape {
 /// Backends with a product for few rows that autodiff does not know.
 #[backend_extension(Cube, Fusion)]
 trait FewRowsOps: Backend {
-    /// `x [rows, in]`, `weight [out, in]` → `[rows, out]`, for at most [`PASS_ROWS`] rows.
+    /// See [`few_rows`]; what is not there of the last three tensors is some other tensor.
     #[fusion(dtype = x, shape = with_columns(x, weight[0]))]
-    fn few_rows_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The same, times `scale`, added to `base [rows, out]`.
-    #[fusion(dtype = x, shape = base)]
-    fn add_few_rows_linear(
-        base: FloatTensor<Self>,
+    fn few_rows_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        scale: f64,
+        base: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        terms: Terms,
     ) -> FloatTensor<Self>;
 }
 
-/// `x·weightᵀ`: the backend's product, but on tensor cores the one in [`super::tensor_cores`] where there are at most
-/// [`PASS_ROWS`] rows and no autodiff. There a row of the result has the same bits whatever rows are beside it.
+/// `x·weightᵀ` with what is to be added, by the kernel in [`super::tensor_cores`]: for at most [`PASS_ROWS`] rows, without
+/// autodiff, in two bytes a number, on a GPU. Anything else is `None`. A row of the result has the same bits whatever
+/// rows are beside it.
 ///
 /// # Shapes
 /// `x: [rows, in]`, `weight: [out, in]` → `[rows, out]`
-pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-    if is_few(&x) && is_for_tensor_cores(&[&x, weight]) {
-        return Tensor::from_dispatch(<Dispatch as FewRowsOps>::few_rows_linear(
-            x.into_dispatch(),
-            weight.clone().into_dispatch(),
-        ));
-    }
-    x.matmul(weight.clone().transpose())
-}
-
-/// `base + scale·x·weightᵀ` by one kernel; `None` where there is no such kernel.
-///
-/// # Shapes
-/// `base: [rows, out]`, `x: [rows, in]`, `weight: [out, in]` → as `base`
-pub fn add_linear(
-    base: &Tensor<2>,
-    x: &Tensor<2>,
-    weight: &Tensor<2>,
-    scale: f64,
-) -> Option<Tensor<2>> {
-    let fits = is_few(x) && is_for_tensor_cores(&[base, x, weight]);
+pub fn few_rows(x: &Tensor<2>, weight: &Tensor<2>, added: Added) -> Option<Tensor<2>> {
+    let ([base, inner, factor], terms) = added.terms(x);
+    let fits = (1..=PASS_ROWS).contains(&x.dims()[0])
+        && is_for_tensor_cores(&[x, weight, base, inner, factor]);
     fits.then(|| {
-        Tensor::from_dispatch(<Dispatch as FewRowsOps>::add_few_rows_linear(
-            base.clone().into_dispatch(),
+        Tensor::from_dispatch(<Dispatch as FewRowsOps>::few_rows_linear(
             x.clone().into_dispatch(),
             weight.clone().into_dispatch(),
-            scale,
+            base.clone().into_dispatch(),
+            inner.clone().into_dispatch(),
+            factor.clone().into_dispatch(),
+            terms,
         ))
     })
 }
 
-fn is_few(x: &Tensor<2>) -> bool {
-    (1..=PASS_ROWS).contains(&x.dims()[0])
+/// `x·weightᵀ`: [`few_rows`] where it can, else the backend's product.
+///
+/// # Shapes
+/// `x: [rows, in]`, `weight: [out, in]` → `[rows, out]`
+pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    few_rows(&x, weight, Added::default()).unwrap_or_else(|| x.matmul(weight.clone().transpose()))
 }
 
 /// [`linear`], and on the CPU as follows.

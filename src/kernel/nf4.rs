@@ -18,7 +18,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 
-use super::tensor_cores::is_for_tensor_cores;
+use super::tensor_cores::{Added, Terms, is_for_tensor_cores};
 use crate::device::resident;
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 
@@ -126,19 +126,26 @@ pub trait Nf4Backend: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Backends that add the product of few rows where it is made.
+/// Backends with a product for few rows that autodiff does not know.
 #[backend_extension(Cube, Fusion)]
-trait Nf4AddOps: Backend {
-    /// `base [tokens, rows]` and `x·Wᵀ`.
-    #[fusion(dtype = x, shape = base)]
-    fn nf4_add_linear(
-        base: FloatTensor<Self>,
+trait Nf4FewRowsOps: Backend {
+    /// See [`Nf4Tensor::few_rows`]; what is not there of the last three tensors is some other tensor.
+    #[fusion(dtype = x, shape = with_columns(x, layout.rows))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the arrays of a matrix, and what is added"
+    )]
+    fn nf4_few_rows(
         x: FloatTensor<Self>,
         packed: IntTensor<Self>,
         scales: FloatTensor<Self>,
         codes: IntTensor<Self>,
         table: FloatTensor<Self>,
+        base: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
         layout: Nf4Layout,
+        terms: Terms,
     ) -> FloatTensor<Self>;
 }
 
@@ -270,26 +277,29 @@ impl Nf4Tensor {
             path,
         ))
     }
-}
 
-impl Nf4Tensor {
-    /// The sum of `base` and [`Nf4Tensor::linear`] by one kernel; `None` where there is no such kernel.
+    /// The product with what is to be added, by one kernel: for at most [`GPU_FUSED_ROWS`] rows, without autodiff, in two
+    /// bytes a number, on a GPU. Anything else is `None`.
     ///
     /// # Shapes
-    /// `base: [tokens, rows]`, `x: [tokens, columns]` → as `base`
-    pub fn add_linear(&self, base: &Tensor<2>, x: &Tensor<2>) -> Option<Tensor<2>> {
+    /// `x: [tokens, columns]` → `[tokens, rows]`
+    pub fn few_rows(&self, x: &Tensor<2>, added: Added) -> Option<Tensor<2>> {
+        let ([base, inner, factor], terms) = added.terms(x);
         let fits = (1..=GPU_FUSED_ROWS).contains(&x.dims()[0])
-            && is_for_tensor_cores(&[base, x])
+            && is_for_tensor_cores(&[x, base, inner, factor])
             && self.layout.has_whole_blocks();
         fits.then(|| {
-            Tensor::from_dispatch(<Dispatch as Nf4AddOps>::nf4_add_linear(
-                base.clone().into_dispatch(),
+            Tensor::from_dispatch(<Dispatch as Nf4FewRowsOps>::nf4_few_rows(
                 x.clone().into_dispatch(),
                 self.packed.clone().into_dispatch(),
                 self.scales.clone().into_dispatch(),
                 self.codes.clone().into_dispatch(),
                 self.table.clone().into_dispatch(),
+                base.clone().into_dispatch(),
+                inner.clone().into_dispatch(),
+                factor.clone().into_dispatch(),
                 self.layout,
+                terms,
             ))
         })
     }

@@ -9,11 +9,14 @@
 //! in their order. An output element therefore depends on nothing but its row of `x`: completions that leave the
 //! batch do not change the others.
 
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Device, Tensor};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::ir::features::{MmaConfig, Plane};
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
+use burn_cubecl::tensor::CubeTensor;
 
 pub use kernels::*;
 
@@ -46,6 +49,135 @@ const MAX_TILES: usize = 4;
 
 /// Rows of `x` that are multiplied in one pass.
 pub const PASS_ROWS: usize = MAX_TILES * X_ROWS;
+
+/// `scale·inner·factorᵀ`, the adapter's share of a product.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// `[rows of x, rank]`
+    pub inner: Tensor<2>,
+    /// `[out, rank]`
+    pub factor: Tensor<2>,
+    /// Multiplies both.
+    pub scale: f64,
+}
+
+impl LowRank {
+    /// The share itself.
+    ///
+    /// # Shapes
+    /// → `[rows of x, out]`
+    pub fn product(self) -> Tensor<2> {
+        self.inner
+            .matmul(self.factor.transpose())
+            .mul_scalar(self.scale)
+    }
+}
+
+/// What is added to a product where it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Added<'a> {
+    /// `[rows of x, out]`
+    pub base: Option<&'a Tensor<2>>,
+    /// The adapter's share.
+    pub low_rank: Option<&'a LowRank>,
+}
+
+impl<'a> Added<'a> {
+    /// Base, inner and factor for a backend that takes a tensor for each, and which of them count: those that are
+    /// not there are `x`.
+    pub fn terms(&self, x: &'a Tensor<2>) -> ([&'a Tensor<2>; 3], Terms) {
+        let (inner, factor) = self
+            .low_rank
+            .map_or((x, x), |low_rank| (&low_rank.inner, &low_rank.factor));
+        let terms = Terms {
+            has_base: self.base.is_some(),
+            scale: self.low_rank.map(|low_rank| low_rank.scale),
+        };
+        ([self.base.unwrap_or(x), inner, factor], terms)
+    }
+}
+
+/// Which parts of [`Added`] there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// Whether there is a base.
+    pub has_base: bool,
+    /// Of the adapter's share, if there is one.
+    pub scale: Option<f64>,
+}
+
+/// Base, inner and factor as a kernel takes them.
+pub struct AddedBuffers {
+    /// `[rows of x, out]`, contiguous.
+    pub base: CubeTensor,
+    /// `[rows of x, rank]`, contiguous.
+    pub inner: CubeTensor,
+    /// `[out, rank]`
+    pub factor: CubeTensor,
+    /// Which of them count.
+    pub terms: Terms,
+}
+
+impl AddedBuffers {
+    /// Nothing to add to a product with `x`.
+    pub fn nothing(x: CubeTensor) -> Self {
+        Self {
+            base: x.clone(),
+            inner: x.clone(),
+            factor: x,
+            terms: Terms {
+                has_base: false,
+                scale: None,
+            },
+        }
+    }
+
+    /// Columns of `inner`; 0 where it does not count.
+    pub fn rank(&self) -> usize {
+        match self.terms.scale {
+            Some(_) => self.factor.meta.shape()[1],
+            None => 0,
+        }
+    }
+
+    /// Elements from one row of `factor` to the next.
+    pub fn pitch(&self) -> usize {
+        self.factor.meta.strides()[0]
+    }
+
+    /// The widest vector that begins at every row of these weights, whose rows must be in one piece, and of `x` with its
+    /// `columns`.
+    pub fn vector_size(&self, weight: Option<&CubeTensor>, columns: usize) -> Option<usize> {
+        let factor = self.terms.scale.map(|_| &self.factor);
+        let mut begins = vec![columns, self.rank()];
+        for weight in weight.into_iter().chain(factor) {
+            if weight.meta.strides()[1] != 1 {
+                return None;
+            }
+            let bytes = weight.handle.offset_start.unwrap_or(0) as usize;
+            begins.extend([weight.meta.strides()[0], bytes / weight.dtype.size()]);
+        }
+        let client = &self.base.client;
+        client
+            .io_optimized_vector_sizes(self.base.dtype.size())
+            .filter(|size| (2..=LANE_COLUMNS).contains(size))
+            .find(|size| begins.iter().all(|begin| begin.is_multiple_of(*size)))
+    }
+
+    /// The same after a product by other means.
+    pub fn add_to(self, product: CubeTensor) -> CubeTensor {
+        let mut sum = product;
+        if let Some(scale) = self.terms.scale {
+            let factor = CubeBackend::float_swap_dims(self.factor, 0, 1);
+            let share = CubeBackend::float_matmul(self.inner, factor);
+            sum = CubeBackend::float_add(sum, CubeBackend::float_mul_scalar(share, scale.into()));
+        }
+        if self.terms.has_base {
+            sum = CubeBackend::float_add(self.base, sum);
+        }
+        sum
+    }
+}
 
 /// Whether a product of these tensors may be one for tensor cores, as far as can be seen before the backend is reached.
 pub fn is_for_tensor_cores(tensors: &[&Tensor<2>]) -> bool {
@@ -114,7 +246,7 @@ mod kernels {
     use burn_cubecl::cubecl::cmma::MmaDefinition;
     use burn_cubecl::cubecl::{self, prelude::*};
 
-    use super::{DEPTH, LANE_COLUMNS, OUT_ROWS, QUAD, STEPS, X_ROWS};
+    use super::{BLOCK, DEPTH, LANE_COLUMNS, LANES, OUT_ROWS, QUAD, STEPS, X_ROWS};
 
     /// What a register holds of the weight, of `x` or of sums.
     pub type Two = Const<2>;
@@ -202,6 +334,112 @@ mod kernels {
         pairs
     }
 
+    /// Where a lane begins to read the weight, in elements: column `16·p` of its upper and of its lower row, which begin
+    /// `pitch` elements apart.
+    #[cube]
+    pub fn weight_starts(rows: usize, pitch: usize) -> Array<usize> {
+        let lane = UNIT_POS_X as usize;
+        let mut starts = Array::<usize>::new(2usize);
+        #[unroll]
+        for half in 0..2usize {
+            let row = CUBE_POS_X as usize * OUT_ROWS + comptime!(half * X_ROWS) + lane / QUAD;
+            starts[half] = clamp_max(row, rows - 1) * pitch + lane % QUAD * LANE_COLUMNS;
+        }
+        starts
+    }
+
+    /// A block of a dense weight: 8 pairs of the upper row, then those of the lower.
+    #[cube]
+    pub fn read_weight<E: Float, N: Size>(
+        weight: &[Vector<E, N>],
+        starts: &Array<usize>,
+        column: usize,
+        left: usize,
+        #[comptime] is_whole: bool,
+    ) -> Array<Vector<E, Two>> {
+        let mut pairs = Array::<Vector<E, Two>>::new(comptime!(4 * STEPS));
+        #[unroll]
+        for half in 0..2usize {
+            let start = starts[half] + column;
+            let place = comptime!(2 * STEPS * half);
+            read_pairs::<E, N>(weight, start, left, &mut pairs, place, is_whole);
+        }
+        pairs
+    }
+
+    /// Columns that a lane has left of the block from `column` on.
+    #[cube]
+    pub fn left_of(columns: usize, column: usize) -> usize {
+        let first = column + UNIT_POS_X as usize % QUAD * LANE_COLUMNS;
+        columns - min(first, columns)
+    }
+
+    /// Adds the product with a block of a dense weight.
+    #[cube]
+    pub fn multiply_dense<E: Float>(
+        weight: &Array<Vector<E, Two>>,
+        x: &Array<Vector<E, Two>>,
+        sums: &mut Array<Vector<f32, Two>>,
+        #[comptime] tiles: usize,
+    ) {
+        #[unroll]
+        for step in 0..STEPS {
+            let mut pairs = Array::<Vector<E, Two>>::new(4usize);
+            #[unroll]
+            for half in 0..2usize {
+                let pair = comptime!(2 * (half * STEPS + step));
+                pairs[half] = weight[pair];
+                pairs[2 + half] = weight[comptime!(pair + 1)];
+            }
+            multiply(&pairs, x, sums, step, tiles);
+        }
+    }
+
+    /// Adds sums times the scales of the upper and of the lower row.
+    #[cube]
+    pub fn add_scaled(
+        products: &Array<Vector<f32, Two>>,
+        scales: (f32, f32),
+        sums: &mut Array<Vector<f32, Two>>,
+        #[comptime] tiles: usize,
+    ) {
+        #[unroll]
+        for tile in 0..tiles {
+            let (upper, lower) = comptime!((2 * tile, 2 * tile + 1));
+            sums[upper] = fma(Vector::new(scales.0), products[upper], sums[upper]);
+            sums[lower] = fma(Vector::new(scales.1), products[lower], sums[lower]);
+        }
+    }
+
+    /// Adds `scale·inner·factorᵀ`. `inner` has `rank` columns, as has `factor`, whose rows begin `pitch` elements apart.
+    #[cube]
+    #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
+    pub fn add_low_rank<E: Float, N: Size>(
+        inner: &[Vector<E, N>],
+        factor: &[Vector<E, N>],
+        x_rows: usize,
+        rows: usize,
+        rank: usize,
+        pitch: usize,
+        scale: f32,
+        sums: &mut Array<Vector<f32, Two>>,
+        #[comptime] tiles: usize,
+        #[comptime] planes: usize,
+    ) {
+        let starts = weight_starts(rows, pitch);
+        let inner_starts = x_starts_of(x_rows, rank, tiles);
+        let mut column = UNIT_POS_Y as usize * BLOCK;
+        while column < rank {
+            let left = left_of(rank, column);
+            let weights = read_weight::<E, N>(factor, &starts, column, left, false);
+            let values = read_x::<E, N>(inner, &inner_starts, column, left, tiles, false);
+            let mut products = no_sums(tiles);
+            multiply_dense(&weights, &values, &mut products, tiles);
+            add_scaled(&products, (scale, scale), sums, tiles);
+            column += comptime!(planes * BLOCK);
+        }
+    }
+
     /// Adds the products of step `step` of a block. `weight`: two pairs of the upper and of the lower row by turns.
     #[cube]
     pub fn multiply<E: Float>(
@@ -226,16 +464,15 @@ mod kernels {
         }
     }
 
-    /// The sums of all planes, for [`sum_of`], when every unit has brought its own.
+    /// The sums of all planes, `[plane, row of x, output row]`, when every unit has brought its own.
     #[cube]
-    pub fn gather_sums(
+    fn gather_sums(
         sums: &Array<Vector<f32, Two>>,
         #[comptime] tiles: usize,
         #[comptime] planes: usize,
     ) -> Shared<[f32]> {
         let lane = UNIT_POS_X as usize;
         let (quad, place) = (lane / QUAD, lane % QUAD);
-        // `[plane, row of x, output row]`
         let of_plane = comptime!(tiles * X_ROWS * OUT_ROWS);
         let mut gathered = Shared::<[f32]>::new_slice(comptime!(planes * of_plane));
         #[unroll]
@@ -255,28 +492,38 @@ mod kernels {
         gathered
     }
 
-    /// The sum over the planes of element `index` of `[row of x, output row]`.
+    /// Adds up the planes and writes, where `adds` is set with `base` added.
     #[cube]
-    pub fn sum_of(
-        gathered: &Shared<[f32]>,
-        index: usize,
+    #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
+    pub fn write_sums<E: Float>(
+        sums: &Array<Vector<f32, Two>>,
+        base: &[E],
+        output: &mut [E],
+        x_rows: usize,
+        rows: usize,
+        #[comptime] adds: bool,
         #[comptime] tiles: usize,
         #[comptime] planes: usize,
-    ) -> f32 {
-        let mut sum = 0.0f32;
-        #[unroll]
-        for plane in 0..planes {
-            sum += gathered[index + comptime!(plane * tiles * X_ROWS * OUT_ROWS)];
+    ) {
+        let gathered = gather_sums(sums, tiles, planes);
+        let of_plane = comptime!(tiles * X_ROWS * OUT_ROWS);
+        let mut index = UNIT_POS as usize;
+        while index < of_plane {
+            let x_row = CUBE_POS_Y as usize * comptime!(tiles * X_ROWS) + index / OUT_ROWS;
+            let row = CUBE_POS_X as usize * OUT_ROWS + index % OUT_ROWS;
+            if x_row < x_rows && row < rows {
+                let place = x_row * rows + row;
+                let mut sum = 0.0f32;
+                #[unroll]
+                for plane in 0..planes {
+                    sum += gathered[index + comptime!(plane * of_plane)];
+                }
+                if comptime!(adds) {
+                    sum += f32::cast_from(base[place]);
+                }
+                output[place] = E::cast_from(sum);
+            }
+            index += comptime!(planes * LANES);
         }
-        sum
-    }
-
-    /// Row of `x` and of the weight that element `index` belongs to.
-    #[cube]
-    pub fn rows_of(index: usize, #[comptime] tiles: usize) -> (usize, usize) {
-        (
-            CUBE_POS_Y as usize * comptime!(tiles * X_ROWS) + index / OUT_ROWS,
-            CUBE_POS_X as usize * OUT_ROWS + index % OUT_ROWS,
-        )
     }
 }

@@ -17,6 +17,7 @@ use super::family::Family;
 use super::layout::LayoutTensors;
 use super::linear::Linear;
 use super::lora::{LayerAdapter, LayerDropout, Projection, QKV};
+use crate::kernel::linear::Added;
 use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::rotary::rotate;
 use crate::kernel::swiglu::swiglu;
@@ -210,9 +211,9 @@ impl DecoderLayer {
     ) -> Heads {
         let tokens = x.dims()[0];
         let normed = rms_norm(x.clone(), &self.input_layernorm, config.rms_norm_eps);
-        let query = self.linear(Projection::Q, &normed, adapted);
-        let key = self.linear(Projection::K, &normed, adapted);
-        let value = self.linear(Projection::V, &normed, adapted);
+        let query = self.linear(Projection::Q, &normed, None, adapted);
+        let key = self.linear(Projection::K, &normed, None, adapted);
+        let value = self.linear(Projection::V, &normed, None, adapted);
         let (query, key) = match &self.qk_norm {
             Some([of_query, of_key]) => (
                 norm_heads(query, of_query, config.rms_norm_eps),
@@ -259,45 +260,55 @@ impl DecoderLayer {
         config: &LlamaConfig,
         adapted: &Adapted,
     ) -> Tensor<2> {
-        let x = self.add_linear(x, Projection::O, &attended, adapted);
+        let x = self.linear(Projection::O, &attended, Some(x), adapted);
         let normed = rms_norm(
             x.clone(),
             &self.post_attention_layernorm,
             config.rms_norm_eps,
         );
-        let gate = self.linear(Projection::Gate, &normed, adapted);
-        let up = self.linear(Projection::Up, &normed, adapted);
-        self.add_linear(x, Projection::Down, &swiglu(gate, up), adapted)
+        let gate = self.linear(Projection::Gate, &normed, None, adapted);
+        let up = self.linear(Projection::Up, &normed, None, adapted);
+        self.linear(Projection::Down, &swiglu(gate, up), Some(x), adapted)
     }
 
+    /// A linear layer with its adapter, added to `base` if there is one.
+    ///
     /// # Shapes
     /// `x: [tokens, in]` → `[tokens, out]`
-    fn linear(&self, projection: Projection, x: &Tensor<2>, adapted: &Adapted) -> Tensor<2> {
-        let base = self.projections[projection as usize].forward(x);
-        let base = match self.bias(projection) {
-            Some(bias) => base + bias.clone(),
-            None => base,
-        };
-        match adapted.adapter {
-            Some(adapter) => adapter.add_to(base, projection, x, adapted.dropout.as_ref()),
-            None => base,
-        }
-    }
-
-    /// The sum of `base` and [`Layer::linear`], of a projection without bias.
-    fn add_linear(
+    fn linear(
         &self,
-        base: Tensor<2>,
         projection: Projection,
         x: &Tensor<2>,
+        base: Option<Tensor<2>>,
         adapted: &Adapted,
     ) -> Tensor<2> {
-        let Some(sum) = self.projections[projection as usize].add_to(&base, x) else {
-            return base + self.linear(projection, x, adapted);
+        let (layer, bias) = (
+            &self.projections[projection as usize],
+            self.bias(projection),
+        );
+        let share = adapted
+            .adapter
+            .and_then(|adapter| adapter.share(projection, x, adapted.dropout.as_ref()));
+        let added = Added {
+            base: base.as_ref(),
+            low_rank: share.as_ref(),
         };
-        match adapted.adapter {
-            Some(adapter) => adapter.add_to(sum, projection, x, adapted.dropout.as_ref()),
-            None => sum,
+        if let Some(sum) = layer.few_rows(x, added) {
+            return match bias {
+                Some(bias) => sum + bias.clone(),
+                None => sum,
+            };
+        }
+        let mut product = layer.forward(x);
+        if let Some(bias) = bias {
+            product = product + bias.clone();
+        }
+        if let Some(share) = share {
+            product = product + share.product();
+        }
+        match base {
+            Some(base) => base + product,
+            None => product,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::kernel::linear::{add_linear, few_rows_linear};
+use crate::kernel::linear::{Added, few_rows, few_rows_linear};
 use crate::kernel::nf4::Nf4Tensor;
 
 /// A weight `[out, in]` without a bias.
@@ -27,11 +27,11 @@ impl Linear {
         }
     }
 
-    /// The sum of `base` and [`Linear::forward`] by one kernel; `None` where there is no such kernel.
-    pub fn add_to(&self, base: &Tensor<2>, x: &Tensor<2>) -> Option<Tensor<2>> {
+    /// [`Linear::forward`] with what is to be added, by one kernel; `None` where there is no such kernel.
+    pub fn few_rows(&self, x: &Tensor<2>, added: Added) -> Option<Tensor<2>> {
         match self {
-            Self::Dense(weight) => add_linear(base, x, weight, 1.0),
-            Self::Nf4(weight) => weight.add_linear(base, x),
+            Self::Dense(weight) => few_rows(x, weight, added),
+            Self::Nf4(weight) => weight.few_rows(x, added),
         }
     }
 

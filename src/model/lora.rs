@@ -13,7 +13,7 @@ use super::family::Family;
 use super::layout::Layout;
 use crate::device::Compute;
 use crate::kernel::dropout::dropout;
-use crate::kernel::linear::{add_linear, linear};
+use crate::kernel::linear::{LowRank, linear};
 
 /// The linear layers of a decoder layer, under their checkpoint names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,32 +190,27 @@ impl LayerAdapter {
         }
     }
 
-    /// The output of a linear layer with the adapter's share.
+    /// The adapter's share of a linear layer's output, as far as the inner product.
     ///
     /// # Shapes
-    /// `base: [tokens, out]`, `x: [tokens, in]` → as `base`
-    pub fn add_to(
+    /// `x: [tokens, in]`
+    pub fn share(
         &self,
-        base: Tensor<2>,
         projection: Projection,
         x: &Tensor<2>,
         dropout: Option<&LayerDropout>,
-    ) -> Tensor<2> {
-        let Some(pair) = self.pair(projection) else {
-            return base;
-        };
+    ) -> Option<LowRank> {
+        let pair = self.pair(projection)?;
         let dtype = x.dtype();
         let x = match dropout {
             Some(dropout) => dropout.apply(projection, x.clone()),
             None => x.clone(),
         };
-        let a = as_dtype(pair.a.clone(), dtype);
-        let b = as_dtype(pair.b.clone(), dtype);
-        let inner = linear(x, &a);
-        match add_linear(&base, &inner, &b, self.scaling) {
-            Some(sum) => sum,
-            None => base + linear(inner, &b).mul_scalar(self.scaling),
-        }
+        Some(LowRank {
+            inner: linear(x, &as_dtype(pair.a.clone(), dtype)),
+            factor: as_dtype(pair.b.clone(), dtype),
+            scale: self.scaling,
+        })
     }
 }
 

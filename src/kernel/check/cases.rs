@@ -11,7 +11,7 @@ use layer::{
     appended, dropped, gated, gated_gradient, norm, norm_gradient, rotated, softmax,
     softmax_gradient,
 };
-use products::{added, dense, dequantize, nf4, nf4_added, nf4_gradient};
+use products::{added, dense, dequantize, nf4, nf4_gradient};
 use tokens::{Attended, attended, head_gradient, log_probs, sampled};
 
 const EPS: f64 = 1e-5;
@@ -53,9 +53,6 @@ pub fn small(compute: &Compute) -> Vec<Make> {
             nf4_gradient(inputs, [5, out, columns], double)
         }));
     }
-    for shape in [[3, 40, 192], [33, 40, 192]] {
-        cases.push(make(move |inputs| nf4_added(inputs, shape)));
-    }
     // Every number of rows that a kernel was made for, and blocks that do not divide evenly.
     for (rows, double) in [(8, true), (9, false), (20, true), (32, true), (64, false)] {
         cases.push(make(move |inputs| {
@@ -74,8 +71,16 @@ pub fn small(compute: &Compute) -> Vec<Make> {
     ] {
         cases.push(make(move |inputs| dense(inputs, shape, false)));
     }
-    for shape in [[1, 40, 8], [8, 96, 16], [20, 72, 64], [33, 72, 64]] {
-        cases.push(make(move |inputs| added(inputs, shape)));
+    for (shape, rank) in [
+        ([1, 40, 64], 8),
+        ([8, 96, 192], 16),
+        ([20, 72, 576], 64),
+        ([3, 24, 128], 5),
+        ([40, 40, 64], 100),
+    ] {
+        for is_nf4 in [false, true] {
+            cases.push(make(move |inputs| added(inputs, shape, rank, is_nf4)));
+        }
     }
     for [rows, width] in [[1, 8], [3, 33], [7, 576], [2, 4096]] {
         cases.push(make(move |inputs| norm(inputs, rows, width)));

@@ -15,9 +15,9 @@ use burn_cubecl::cubecl::{
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{CODES, GPU_FUSED_ROWS, Nf4AddOps, Nf4Backend, Nf4Layout, Nf4Path, WORD};
+use super::{CODES, GPU_FUSED_ROWS, Nf4Backend, Nf4FewRowsOps, Nf4Layout, Nf4Path, WORD};
 use crate::kernel::rows::cube::empty;
-use crate::kernel::tensor_cores::are_there;
+use crate::kernel::tensor_cores::{AddedBuffers, Terms, are_there};
 
 /// Output rows that a plane works on. `x` is read from the first-level cache once for all of them: at 8 rows of
 /// bf16 it takes as many bytes as the lookups of the codebook, and with fewer output rows it would take more.
@@ -309,11 +309,12 @@ impl Weight {
     }
 }
 
-/// `x·Wᵀ` by a kernel that decodes beside the product, added to `base` if there is one.
-fn fused(x: CubeTensor, weight: &Weight, base: Option<CubeTensor>) -> CubeTensor {
-    let x = into_contiguous(x);
-    if are_there(&x.client, x.dtype) {
-        return tensor_cores::product(x, weight, base);
+/// `x·Wᵀ` by a kernel that decodes beside the product, with what is to be added.
+fn fused(x: CubeTensor, weight: &Weight, added: AddedBuffers) -> CubeTensor {
+    if are_there(&x.client, x.dtype)
+        && let Some(size) = added.vector_size(None, weight.layout.columns)
+    {
+        return tensor_cores::product(x, weight, added, size);
     }
     let (client, dtype, x_rows) = (x.client.clone(), x.dtype, x.meta.shape()[0]);
     let layout = weight.layout;
@@ -349,10 +350,7 @@ fn fused(x: CubeTensor, weight: &Weight, base: Option<CubeTensor>) -> CubeTensor
         layout.double,
         dtype_to_storage_type(dtype),
     );
-    match base {
-        Some(base) => CubeBackend::float_add(base, output),
-        None => output,
-    }
+    added.add_to(output)
 }
 
 /// The dense weight.
@@ -413,7 +411,8 @@ impl Nf4Backend for CubeBackend {
             Nf4Path::Dense => false,
         };
         if is_few && rows > 0 && layout.has_whole_blocks() {
-            return fused(x, &weight, None);
+            let x = into_contiguous(x);
+            return fused(x.clone(), &weight, AddedBuffers::nothing(x));
         }
         let dense = dense(weight, x.dtype);
         Self::float_matmul(x, Self::float_swap_dims(dense, 0, 1))
@@ -433,17 +432,27 @@ impl Nf4Backend for CubeBackend {
     }
 }
 
-impl Nf4AddOps for CubeBackend {
-    fn nf4_add_linear(
-        base: FloatTensor<Self>,
+impl Nf4FewRowsOps for CubeBackend {
+    fn nf4_few_rows(
         x: FloatTensor<Self>,
         packed: IntTensor<Self>,
         scales: FloatTensor<Self>,
         codes: IntTensor<Self>,
         table: FloatTensor<Self>,
+        base: FloatTensor<Self>,
+        inner: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
         layout: Nf4Layout,
+        terms: Terms,
     ) -> FloatTensor<Self> {
         let weight = Weight::new([packed, scales, codes, table], layout);
-        fused(x, &weight, Some(base))
+        let [x, base, inner] = [x, base, inner].map(into_contiguous);
+        let added = AddedBuffers {
+            base,
+            inner,
+            factor,
+            terms,
+        };
+        fused(x, &weight, added)
     }
 }

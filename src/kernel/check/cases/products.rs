@@ -5,8 +5,9 @@ use rayon::prelude::*;
 
 use super::super::{Case, Comparison, Inputs, bits, noise, plain};
 use super::{HIDDEN, REFERENCE_ROWS, values};
-use crate::kernel::linear::{add_linear, few_rows_linear};
+use crate::kernel::linear::{Added, LowRank, few_rows_linear};
 use crate::kernel::nf4::{Nf4Path, Nf4Tensor};
+use crate::model::Linear;
 use crate::nf4::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
 
 /// A weight of random bits.
@@ -143,56 +144,57 @@ pub(super) fn dense(inputs: &Inputs, [rows, out, columns]: [usize; 3], is_burns:
     }
 }
 
-pub(super) fn added(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
-    const SCALE: f64 = 0.25;
-    let weight = inputs.noise([out, columns], 5, 1.0);
+/// A product with all that can be added to it; the weight is dense or in NF4.
+pub(super) fn added(
+    inputs: &Inputs,
+    [rows, out, columns]: [usize; 3],
+    rank: usize,
+    is_nf4: bool,
+) -> Case {
+    let packed = matrix(out, columns, true, 1);
+    let layer = match is_nf4 {
+        true => Linear::Nf4(Nf4Tensor::new(&packed, &inputs.compute.device)),
+        false => Linear::Dense(inputs.noise([out, columns], 5, 0.1)),
+    };
+    let share = LowRank {
+        inner: inputs.noise([rows, rank], 8, 1.0),
+        factor: inputs.noise([out, rank], 9, 1.0),
+        scale: 0.25,
+    };
     let x = inputs.noise([rows, columns], 6, 1.0);
     let base = inputs.noise([rows, out], 7, 1.0);
-    let expected = (base.clone(), x.clone(), weight.clone());
-    let plain = |base: &Tensor<2>, x: &Tensor<2>, weight: &Tensor<2>| {
-        base.clone()
-            + x.clone()
-                .matmul(weight.clone().transpose())
-                .mul_scalar(SCALE)
+    let by_parts = {
+        let (share, base) = (share.clone(), base.clone());
+        move |product: Tensor<2>| base.clone() + product + share.clone().product()
     };
+    let expected = (layer.clone(), x.clone(), by_parts.clone());
+    let of_packed = plain::product(x.clone(), &packed);
     Case {
-        kernel: "linear, added",
-        shape: format!("{rows}×{columns} → {out}"),
-        bytes: (rows * (2 * out + columns) + out * columns) * inputs.size(),
+        kernel: if is_nf4 {
+            "nf4 linear, added"
+        } else {
+            "linear, added"
+        },
+        shape: format!("{rows}×{columns} → {out}, rank {rank}"),
+        bytes: packed.packed.len() + rows * (2 * out + columns) * inputs.size(),
         tolerance: inputs.tolerance(1e-5),
         has_reference: true,
         run: Box::new(move |_| {
-            let sum = add_linear(&base, &x, &weight, SCALE);
-            vec![sum.unwrap_or_else(|| plain(&base, &x, &weight)).into()]
+            let added = Added {
+                base: Some(&base),
+                low_rank: Some(&share),
+            };
+            let sum = layer.few_rows(&x, added);
+            vec![sum.unwrap_or_else(|| by_parts(layer.forward(&x))).into()]
         }),
         plain: Box::new(move |_| {
-            let (base, x, weight) = &expected;
-            values(vec![plain(base, x, weight).into()])
+            let (layer, x, by_parts) = &expected;
+            let product = match is_nf4 {
+                true => of_packed(),
+                false => layer.forward(x),
+            };
+            values(vec![by_parts(product).into()])
         }),
-        is_always_plain: false,
-    }
-}
-
-pub(super) fn nf4_added(inputs: &Inputs, [rows, out, columns]: [usize; 3]) -> Case {
-    let matrix = matrix(out, columns, true, 1);
-    let weight = Nf4Tensor::new(&matrix, &inputs.compute.device);
-    let x = inputs.noise([rows, columns], 3, 1.0);
-    let base = inputs.noise([rows, out], 4, 1.0);
-    let (expected, product) = (base.clone(), plain::product(x.clone(), &matrix));
-    Case {
-        kernel: "nf4 linear, added",
-        shape: format!("{rows}×{columns} → {out}"),
-        bytes: weight.bytes() + rows * (2 * out + columns) * inputs.size(),
-        tolerance: inputs.tolerance(1e-5),
-        has_reference: true,
-        run: Box::new(move |_| {
-            let sum = weight.add_linear(&base, &x);
-            vec![
-                sum.unwrap_or_else(|| base.clone() + weight.linear(x.clone()))
-                    .into(),
-            ]
-        }),
-        plain: Box::new(move |_| values(vec![(expected.clone() + product()).into()])),
         is_always_plain: false,
     }
 }

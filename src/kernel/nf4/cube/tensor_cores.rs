@@ -13,16 +13,15 @@
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::cubecl::{self, prelude::*};
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::Weight;
 use super::kernels::block_scale;
-use super::{Weight, vector_size};
 use crate::kernel::nf4::CODES;
 use crate::kernel::rows::cube::empty;
 use crate::kernel::tensor_cores::{
-    BLOCK, LANES, Launch, OUT_ROWS, QUAD, STEPS, Two, X_ROWS, gather_sums, multiply, no_sums,
-    read_x, rows_of, sum_of, x_starts_of,
+    AddedBuffers, BLOCK, LANES, Launch, OUT_ROWS, QUAD, STEPS, Two, X_ROWS, add_low_rank,
+    add_scaled, multiply, no_sums, read_x, write_sums, x_starts_of,
 };
 
 /// Blocks of an output row that a plane decodes before it asks for others. Their words are 128 bytes side by side, and
@@ -35,42 +34,46 @@ const BLOCK_VECTORS: usize = QUAD;
 /// Values of a byte, which is two weights.
 const BYTES: usize = 256;
 
-/// `x·Wᵀ`, added to `base` if there is one.
-pub fn product(x: CubeTensor, weight: &Weight, base: Option<CubeTensor>) -> CubeTensor {
-    let (client, dtype, x_rows) = (x.client.clone(), x.dtype, x.meta.shape()[0]);
+/// `x·Wᵀ` with what is to be added, in loads of `size` numbers.
+pub fn product(x: CubeTensor, weight: &Weight, added: AddedBuffers, size: usize) -> CubeTensor {
+    let (client, x_rows) = (x.client.clone(), x.meta.shape()[0]);
     let layout = weight.layout;
-    let output = empty(&x, [x_rows, layout.rows], dtype);
+    let output = empty(&x, [x_rows, layout.rows], x.dtype);
     let blocks = layout.columns / BLOCK;
     let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(SPAN));
-    let adds = base.is_some();
-    // Not read where nothing is added.
-    let base = base.map_or_else(|| x.clone(), into_contiguous);
+    let (rank, factor_pitch, terms) = (added.rank(), added.pitch(), added.terms);
     fused::launch(
         &client,
         launch.cubes,
         launch.dim,
-        vector_size(&client, dtype, layout.columns),
+        size,
         x.into_buffer_arg(),
         weight.packed.clone().into_buffer_arg(),
         weight.scales.clone().into_buffer_arg(),
         weight.codes.clone().into_buffer_arg(),
         weight.table.clone().into_buffer_arg(),
-        base.into_buffer_arg(),
+        added.base.into_buffer_arg(),
+        added.inner.into_buffer_arg(),
+        added.factor.into_buffer_arg(),
         output.clone().into_buffer_arg(),
         x_rows,
         layout.rows,
         blocks,
         layout.offset,
-        adds,
+        rank,
+        factor_pitch,
+        terms.scale.unwrap_or(0.0) as f32,
+        terms.has_base,
+        terms.scale.is_some(),
         launch.tiles,
         launch.planes,
         layout.double,
-        dtype_to_storage_type(dtype),
+        dtype_to_storage_type(output.dtype),
     );
     output
 }
 
-/// `output = x·Wᵀ`, where `adds` is set added to `base`; see [`crate::kernel::tensor_cores`].
+/// `output = x·Wᵀ` and what is to be added; see [`crate::kernel::tensor_cores`].
 ///
 /// Weights stay without their scale until four `mma`s have summed a block, and so cost no multiplication. They are
 /// decoded two at a time from a table of all bytes, of which each lane has a copy of its own in its own bank of the
@@ -84,12 +87,18 @@ fn fused<E: Float, N: Size>(
     codes: &[u32],
     table: &[f32],
     base: &[E],
+    inner: &[Vector<E, N>],
+    factor: &[Vector<E, N>],
     output: &mut [E],
     x_rows: usize,
     rows: usize,
     blocks: usize,
     offset: f32,
+    rank: usize,
+    factor_pitch: usize,
+    scale: f32,
     #[comptime] adds: bool,
+    #[comptime] has_low_rank: bool,
     #[comptime] tiles: usize,
     #[comptime] planes: usize,
     #[comptime] double: bool,
@@ -147,6 +156,20 @@ fn fused<E: Float, N: Size>(
     let columns = blocks * BLOCK;
     let x_starts = x_starts_of(x_rows, columns, tiles);
     let mut sums = no_sums(tiles);
+    if comptime!(has_low_rank) {
+        add_low_rank::<E, N>(
+            inner,
+            factor,
+            x_rows,
+            rows,
+            rank,
+            factor_pitch,
+            scale,
+            &mut sums,
+            tiles,
+            planes,
+        );
+    }
     let first_column = clamp_max(plane * SPAN, blocks - 1) * BLOCK;
     let mut values = read_x::<E, N>(x, &x_starts, first_column, BLOCK, tiles, true);
     for step in 0..spans.div_ceil(planes) {
@@ -184,8 +207,10 @@ fn fused<E: Float, N: Size>(
                 &values,
                 words[j],
                 words[SPAN + j],
-                plane_shuffle(span_scales[0], source),
-                plane_shuffle(span_scales[1], source),
+                (
+                    plane_shuffle(span_scales[0], source),
+                    plane_shuffle(span_scales[1], source),
+                ),
                 &pairs,
                 &mut sums,
                 lane as u32,
@@ -197,20 +222,7 @@ fn fused<E: Float, N: Size>(
         span_scales = next_scales;
     }
 
-    let gathered = gather_sums(&sums, tiles, planes);
-    let mut index = UNIT_POS as usize;
-    while index < comptime!(tiles * X_ROWS * OUT_ROWS) {
-        let (x_row, row) = rows_of(index, tiles);
-        if x_row < x_rows && row < rows {
-            let place = x_row * rows + row;
-            let mut sum = sum_of(&gathered, index, tiles, planes);
-            if comptime!(adds) {
-                sum += f32::cast_from(base[place]);
-            }
-            output[place] = E::cast_from(sum);
-        }
-        index += comptime!(planes * LANES);
-    }
+    write_sums(&sums, base, output, x_rows, rows, adds, tiles, planes);
 }
 
 /// A lane's words of the span from block `first` on, and the scale of block `first + place`, of both output rows.
@@ -271,8 +283,7 @@ fn add_block<E: Float>(
     x: &Array<Vector<E, Two>>,
     upper: Vector<u32, Two>,
     lower: Vector<u32, Two>,
-    upper_scale: f32,
-    lower_scale: f32,
+    scales: (f32, f32),
     pairs: &Shared<[Vector<E, Two>]>,
     sums: &mut Array<Vector<f32, Two>>,
     lane: u32,
@@ -290,10 +301,5 @@ fn add_block<E: Float>(
         a[3] = pair_of::<E>(lower.extract(word), comptime!(byte + 1), pairs, lane);
         multiply(&a, x, &mut products, step, tiles);
     }
-    #[unroll]
-    for tile in 0..tiles {
-        let (first, second) = comptime!((2 * tile, 2 * tile + 1));
-        sums[first] = fma(Vector::new(upper_scale), products[first], sums[first]);
-        sums[second] = fma(Vector::new(lower_scale), products[second], sums[second]);
-    }
+    add_scaled(&products, scales, sums, tiles);
 }
