@@ -15,8 +15,8 @@ mod kernels {
     use burn_cubecl::cubecl::{self, prelude::*};
 
     use crate::kernel::tensor_cores::{
-        BLOCK, add_low_rank, left_of, multiply_dense, no_sums, read_weight, read_x, weight_starts,
-        write_sums, x_starts_of,
+        BLOCK, LowRankPart, add_low_rank, left_of, multiply_dense, no_sums, read_weight, read_x,
+        weight_starts, write_sums, x_starts_of,
     };
 
     /// `output = x·weightᵀ`, where rows of the weight begin `pitch` elements apart, and what is to be added; see
@@ -38,7 +38,7 @@ mod kernels {
         factor_pitch: usize,
         scale: f32,
         #[comptime] adds: bool,
-        #[comptime] has_low_rank: bool,
+        #[comptime] low_rank: LowRankPart,
         #[comptime] tiles: usize,
         #[comptime] planes: usize,
         #[comptime] is_whole: bool,
@@ -54,7 +54,7 @@ mod kernels {
         let mut weights = read_weight::<E, N>(weight, &starts, at, left, is_whole);
         let mut values = read_x::<E, N>(x, &x_starts, at, left, tiles, is_whole);
         let mut sums = no_sums(tiles);
-        if comptime!(has_low_rank) {
+        if comptime!(low_rank != LowRankPart::None) {
             add_low_rank::<E, N>(
                 inner,
                 factor,
@@ -64,6 +64,7 @@ mod kernels {
                 factor_pitch,
                 scale,
                 &mut sums,
+                comptime!(low_rank == LowRankPart::Whole),
                 tiles,
                 planes,
             );
@@ -113,6 +114,7 @@ fn few_rows(x: CubeTensor, weight: CubeTensor, added: AddedBuffers, size: usize)
     let output = empty(&x, [x_rows, rows], x.dtype);
     let launch = Launch::new(x_rows, rows, columns.div_ceil(BLOCK));
     let (rank, factor_pitch, terms) = (added.rank(), added.pitch(), added.terms);
+    let low_rank = added.low_rank();
     kernels::few_rows::launch(
         &x.client.clone(),
         launch.cubes,
@@ -132,7 +134,7 @@ fn few_rows(x: CubeTensor, weight: CubeTensor, added: AddedBuffers, size: usize)
         factor_pitch,
         terms.scale.unwrap_or(0.0) as f32,
         terms.has_base,
-        terms.scale.is_some(),
+        low_rank,
         launch.tiles,
         launch.planes,
         columns.is_multiple_of(BLOCK),

@@ -20,8 +20,8 @@ use super::kernels::block_scale;
 use crate::kernel::nf4::CODES;
 use crate::kernel::rows::cube::empty;
 use crate::kernel::tensor_cores::{
-    AddedBuffers, BLOCK, LANES, Launch, OUT_ROWS, QUAD, STEPS, Two, X_ROWS, add_low_rank,
-    add_scaled, multiply, no_sums, read_x, write_sums, x_starts_of,
+    AddedBuffers, BLOCK, LANES, Launch, LowRankPart, OUT_ROWS, QUAD, STEPS, Two, X_ROWS,
+    add_low_rank, add_scaled, multiply, no_sums, read_x, write_sums, x_starts_of,
 };
 
 /// Blocks of an output row that a plane decodes before it asks for others. Their words are 128 bytes side by side, and
@@ -42,6 +42,7 @@ pub fn product(x: CubeTensor, weight: &Weight, added: AddedBuffers, size: usize)
     let blocks = layout.columns / BLOCK;
     let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(SPAN));
     let (rank, factor_pitch, terms) = (added.rank(), added.pitch(), added.terms);
+    let low_rank = added.low_rank();
     fused::launch(
         &client,
         launch.cubes,
@@ -64,7 +65,7 @@ pub fn product(x: CubeTensor, weight: &Weight, added: AddedBuffers, size: usize)
         factor_pitch,
         terms.scale.unwrap_or(0.0) as f32,
         terms.has_base,
-        terms.scale.is_some(),
+        low_rank,
         launch.tiles,
         launch.planes,
         layout.double,
@@ -98,7 +99,7 @@ fn fused<E: Float, N: Size>(
     factor_pitch: usize,
     scale: f32,
     #[comptime] adds: bool,
-    #[comptime] has_low_rank: bool,
+    #[comptime] low_rank: LowRankPart,
     #[comptime] tiles: usize,
     #[comptime] planes: usize,
     #[comptime] double: bool,
@@ -156,7 +157,7 @@ fn fused<E: Float, N: Size>(
     let columns = blocks * BLOCK;
     let x_starts = x_starts_of(x_rows, columns, tiles);
     let mut sums = no_sums(tiles);
-    if comptime!(has_low_rank) {
+    if comptime!(low_rank != LowRankPart::None) {
         add_low_rank::<E, N>(
             inner,
             factor,
@@ -166,6 +167,7 @@ fn fused<E: Float, N: Size>(
             factor_pitch,
             scale,
             &mut sums,
+            comptime!(low_rank == LowRankPart::Whole),
             tiles,
             planes,
         );
