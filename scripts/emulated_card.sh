@@ -12,7 +12,7 @@
 # CARD_SUMMARY=1        launches, copies and the peak of memory at the end
 # CARD_DEVICES=N        devices (1)
 # CARD_NCCL=1           what passes between devices goes through a libnccl of our own, else over the host
-# CARD_NVRTC=1          each kernel also has to satisfy the real NVRTC, in NVRTC_HOME (check_nvrtc.py)
+# CARD_NVRTC=1          each kernel also has to satisfy the real NVRTC, in NVRTC_HOME (nvrtc.py)
 set -euo pipefail
 
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/emulated_card" && pwd)

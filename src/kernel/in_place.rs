@@ -4,9 +4,12 @@
 //! On a GPU these write into the given tensor's own buffer whoever else holds it, and answer that
 //! buffer. Nobody may count on the values from before.
 
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
+
+use super::rotary::rotate;
 
 mod cube;
 mod flex;
@@ -53,6 +56,99 @@ pub fn append_column(cache: Tensor<3>, new: Tensor<3>, filled: Tensor<1, Int>) -
         new.into_dispatch(),
         filled.into_dispatch(),
     ))
+}
+
+/// Takes in the newest token of every row: its query and key are turned as [`rotate`] does, and its key and value
+/// written into the caches by [`append_column`]. On a GPU one kernel does it all.
+///
+/// # Shapes
+/// `new`: query, key and value, `[rows, heads, dim]` and `[rows, kv_heads, dim]` twice; `angles`: cosines and sines,
+/// `[rows, 1, dim]`; `caches`: of keys and of values, `[rows·kv_heads, capacity, dim]`; `filled: [1]` → the query and the
+/// caches
+///
+/// # Panics
+/// As [`rotate`] and [`append_column`].
+pub fn append_rotated(
+    new: [Tensor<3>; 3],
+    angles: [&Tensor<3>; 2],
+    caches: [Tensor<3>; 2],
+    filled: Tensor<1, Int>,
+) -> (Tensor<3>, [Tensor<3>; 2]) {
+    let [query, key, value] = new;
+    let ([rows, _, dim], [_, kv_heads, _]) = (query.dims(), key.dims());
+    let dtype = query.dtype();
+    let all = [
+        &query, &key, &value, angles[0], angles[1], &caches[0], &caches[1],
+    ];
+    let is_one_kernel = query.device() != Device::flex()
+        && all.iter().all(|x| x.dtype() == dtype && !x.is_autodiff());
+    if !is_one_kernel {
+        let [query, key] = [query, key].map(|x| rotate(x, angles[0], angles[1]));
+        let [keys, values] = caches;
+        let column = |x: Tensor<3>| x.reshape([rows * kv_heads, 1, dim]);
+        return (
+            query,
+            [
+                append_column(keys, column(key), filled.clone()),
+                append_column(values, column(value), filled),
+            ],
+        );
+    }
+    assert_eq!(key.dims(), value.dims(), "a key and a value");
+    assert_eq!(
+        [key.dims()[0], key.dims()[2]],
+        [rows, dim],
+        "a query and a key"
+    );
+    for angle in angles {
+        assert_eq!(angle.dims(), [rows, 1, dim], "angles of the newest tokens");
+    }
+    for cache in &caches {
+        let [cached_rows, _, cached_dim] = cache.dims();
+        assert_eq!([cached_rows, cached_dim], [rows * kv_heads, dim], "a cache");
+    }
+    assert_eq!(dim % 2, 0, "an odd head_dim");
+    assert_eq!(filled.dims(), [1], "one number of columns for all rows");
+    let [keys, values] = caches.map(Tensor::into_dispatch);
+    let (query, keys, values) = <Dispatch as RotatedOps>::append_rotated(
+        query.into_dispatch(),
+        key.into_dispatch(),
+        value.into_dispatch(),
+        angles[0].clone().into_dispatch(),
+        angles[1].clone().into_dispatch(),
+        keys,
+        values,
+        filled.into_dispatch(),
+    );
+    let [query, keys, values] = [query, keys, values].map(Tensor::from_dispatch);
+    (query, [keys, values])
+}
+
+/// Backends with one kernel for [`append_rotated`].
+#[backend_extension(Cube, Fusion)]
+pub trait RotatedOps: Backend {
+    /// See [`fn@append_rotated`].
+    #[fusion(meta = |query, _key, _value, _cos, _sin, keys, values, _filled| {
+        (same(query), same(keys), same(values))
+    })]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what a step makes of a token, and where it goes"
+    )]
+    fn append_rotated(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        filled: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn same(x: &TensorSpec) -> TensorSpec {
+    TensorSpec::new(x.shape.clone(), x.dtype)
 }
 
 /// Writes `values` over `target`, which must be of their shape and type.

@@ -3,11 +3,12 @@
 
 use burn::tensor::{Int, Tensor};
 
+use super::attend::Heads;
 use super::config::{CACHE_GROWTH, LlamaConfig};
 use super::layout::indices;
 use crate::device::Compute;
 use crate::kernel::attention::{DecodeLayout, Keys, decode_attention};
-use crate::kernel::in_place::append_column;
+use crate::kernel::in_place::append_rotated;
 
 /// Keys and values of one layer.
 #[derive(Clone, Debug)]
@@ -58,19 +59,22 @@ impl CompletionCache {
     /// to all tokens of its completion.
     ///
     /// # Shapes
-    /// `query: [rows, heads, head_dim]`, `new: [rows·kv_heads, 1, head_dim]` → `[rows, heads·head_dim]`
-    pub fn attend(
+    /// `new`: of the newest tokens, not rotated; `rotary: [rows, 1, head_dim]` twice → `[rows, heads·head_dim]`
+    pub(super) fn attend(
         &mut self,
-        query: Tensor<3>,
-        new: KeyValue,
+        new: Heads,
+        rotary: (&Tensor<3>, &Tensor<3>),
         newest: &Newest,
         config: &LlamaConfig,
     ) -> Tensor<2> {
-        let own = self.with_room(&new, newest.columns);
-        let own = KeyValue {
-            key: append_column(own.key, new.key, newest.filled.clone()),
-            value: append_column(own.value, new.value, newest.filled.clone()),
-        };
+        let own = self.with_room(&new.key, newest.columns);
+        let (query, [key, value]) = append_rotated(
+            [new.query, new.key, new.value],
+            [rotary.0, rotary.1],
+            [own.key, own.value],
+            newest.filled.clone(),
+        );
+        let own = KeyValue { key, value };
         self.own = Some(own.clone());
         decode_attention(
             query,
@@ -87,11 +91,14 @@ impl CompletionCache {
     }
 
     /// The completions' keys and values, with as many columns at least.
-    fn with_room(&mut self, new: &KeyValue, columns: usize) -> KeyValue {
-        let [rows, _, dim] = new.key.dims();
+    fn with_room(&mut self, new: &Tensor<3>, columns: usize) -> KeyValue {
+        let [rows, kv_heads, dim] = new.dims();
         let room = columns.next_multiple_of(CACHE_GROWTH);
         let zeros = |columns: usize| {
-            Tensor::zeros([rows, columns, dim], (&new.key.device(), new.key.dtype()))
+            Tensor::zeros(
+                [rows * kv_heads, columns, dim],
+                (&new.device(), new.dtype()),
+            )
         };
         match self.own.take() {
             Some(own) if own.key.dims()[1] >= columns => own,

@@ -190,13 +190,8 @@ impl DecoderLayer {
         config: &LlamaConfig,
         adapted: &Adapted,
     ) -> Tensor<2> {
-        let rows = x.dims()[0];
-        let heads = self.heads(&x, rotary.0, rotary.1, config, adapted);
-        let new = KeyValue {
-            key: by_head(heads.key, rows, 1),
-            value: by_head(heads.value, rows, 1),
-        };
-        let attended = cache.attend(heads.query, new, newest, config);
+        let new = self.unrotated_heads(&x, config, adapted);
+        let attended = cache.attend(new, rotary, newest, config);
         self.finish(x, attended, config, adapted)
     }
 
@@ -209,6 +204,16 @@ impl DecoderLayer {
         config: &LlamaConfig,
         adapted: &Adapted,
     ) -> Heads {
+        let heads = self.unrotated_heads(x, config, adapted);
+        Heads {
+            query: rotate(heads.query, cos, sin),
+            key: rotate(heads.key, cos, sin),
+            value: heads.value,
+        }
+    }
+
+    /// Norm, q/k/v projections and the norms of heads.
+    fn unrotated_heads(&self, x: &Tensor<2>, config: &LlamaConfig, adapted: &Adapted) -> Heads {
         let tokens = x.dims()[0];
         let normed = rms_norm(x.clone(), &self.input_layernorm, config.rms_norm_eps);
         let query = self.linear(Projection::Q, &normed, None, adapted);
@@ -227,8 +232,8 @@ impl DecoderLayer {
             config.head_dim,
         );
         Heads {
-            query: rotate(query.reshape([tokens, heads, dim]), cos, sin),
-            key: rotate(key.reshape([tokens, kv_heads, dim]), cos, sin),
+            query: query.reshape([tokens, heads, dim]),
+            key: key.reshape([tokens, kv_heads, dim]),
             value: value.reshape([tokens, kv_heads, dim]),
         }
     }
@@ -414,9 +419,6 @@ fn norm_heads(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
 /// `[rows·width, kv_heads, head_dim]` → `[rows·kv_heads, width, head_dim]`
 fn by_head(t: Tensor<3>, rows: usize, width: usize) -> Tensor<3> {
     let [_, heads, dim] = t.dims();
-    if width == 1 {
-        return t.reshape([rows * heads, 1, dim]);
-    }
     t.reshape([rows, width, heads, dim])
         .swap_dims(1, 2)
         .reshape([rows * heads, width, dim])

@@ -121,7 +121,11 @@ struct alignas(4) __half2 {
   FN bool __hisinf(T a) { return isinf((float)a); }
 SIXTEEN_BITS(__nv_bfloat16)
 SIXTEEN_BITS(__half)
-#define PAIRS(T2) FN T2 __hfma2(T2 a, T2 b, T2 c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; }
+#define OF_PAIR(T2, NAME) FN T2 h2##NAME(T2 a) { return {h##NAME(a.x), h##NAME(a.y)}; }
+#define PAIRS(T2)                                                                                  \
+  FN T2 __hfma2(T2 a, T2 b, T2 c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; }       \
+  OF_PAIR(T2, exp) OF_PAIR(T2, log) OF_PAIR(T2, sqrt) OF_PAIR(T2, rsqrt) OF_PAIR(T2, rcp)          \
+  OF_PAIR(T2, sin) OF_PAIR(T2, cos) OF_PAIR(T2, floor) OF_PAIR(T2, ceil)
 PAIRS(__nv_bfloat162)
 PAIRS(__half2)
 FN float __bfloat162float(__nv_bfloat16 a) { return a; }

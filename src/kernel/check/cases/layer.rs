@@ -2,10 +2,10 @@
 
 use burn::tensor::Tensor;
 
-use super::super::{Case, Comparison, Inputs, bits, plain};
+use super::super::{Case, Comparison, Inputs, Output, bits, plain};
 use super::{EPS, values};
 use crate::kernel::dropout::dropout;
-use crate::kernel::in_place::append_column;
+use crate::kernel::in_place::{append_column, append_rotated};
 use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::rotary::rotate;
 use crate::kernel::softmax::{AttentionMask, masked_softmax, softmax_backward};
@@ -155,6 +155,48 @@ pub(super) fn appended(inputs: &Inputs, [rows, capacity, dim]: [usize; 3]) -> Ca
                 cache[at..at + dim].copy_from_slice(new);
             }
             Comparison::Values(vec![cache])
+        }),
+        is_always_plain: false,
+    }
+}
+
+/// `append_rotated`, for `[rows, heads, kv_heads, capacity, dim]`: the query, and what the caches hold then.
+pub(super) fn appended_rotated(
+    inputs: &Inputs,
+    [rows, heads, kv_heads, capacity, dim]: [usize; 5],
+) -> Case {
+    let new = [heads, kv_heads, kv_heads].map(|heads| inputs.noise([rows, heads, dim], 34, 1.0));
+    let angles = inputs.noise([rows, 1, dim / 2], 35, 1.0);
+    let angles = Tensor::cat(vec![angles.clone(), angles], 2);
+    let (cos, sin) = (angles.clone().cos(), angles.sin());
+    let caches = [36, 37].map(|seed| inputs.noise([rows * kv_heads, capacity, dim], seed, 1.0));
+    let column = capacity / 2;
+    let filled = inputs.int_tensor(vec![column as i32 + 1], [1]);
+    let given = (new.clone(), cos.clone(), sin.clone(), caches.clone());
+    Case {
+        kernel: "append_rotated",
+        shape: format!("{rows}×{heads} + {kv_heads} heads of {dim}, {capacity} columns"),
+        bytes: 2 * rows * (heads + 2 * kv_heads) * dim * inputs.size(),
+        tolerance: inputs.tolerance(1e-6),
+        has_reference: true,
+        run: Box::new(move |_| {
+            let (query, [keys, values]) =
+                append_rotated(new.clone(), [&cos, &sin], caches.clone(), filled.clone());
+            vec![query.into(), keys.into(), values.into()]
+        }),
+        plain: Box::new(move |_| {
+            let ([query, key, value], cos, sin, [keys, values]) = given.clone();
+            let [query, key] = [query, key].map(|x| rotate(x, &cos, &sin));
+            let column_of = |cache: Tensor<3>, new: Tensor<3>| {
+                let new = new.reshape([rows * kv_heads, 1, dim]);
+                let range = [0..rows * kv_heads, column..column + 1, 0..dim];
+                Output::from(cache.slice_assign(range, new))
+            };
+            super::values(vec![
+                query.into(),
+                column_of(keys, key),
+                column_of(values, value),
+            ])
         }),
         is_always_plain: false,
     }
