@@ -117,7 +117,7 @@ impl Groundwork {
         } = self;
         let experiment = &texts.experiment;
         let planned = Planned::of(experiment, &devices[0])?;
-        let mut warnings = texts.warnings;
+        let mut warnings = Vec::new();
         for device in &devices {
             device.cut_memory_into(planned.page_bytes);
         }

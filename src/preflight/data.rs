@@ -5,15 +5,32 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::report::{Check, first_few};
-use crate::dataset::Record;
+use crate::dataset::{Record, question_type_warnings};
 use crate::setup::Texts;
 use crate::text::answer::{normalize, split_label};
 
-/// Answers, duplicates, leaks.
+/// Question types, answers, duplicates, leaks.
 pub fn checks(texts: &Texts) -> Vec<Check> {
-    let mut checks = vec![answers(texts), duplicates(texts), leak(texts)];
+    let mut checks = vec![
+        question_types(texts),
+        answers(texts),
+        duplicates(texts),
+        leak(texts),
+    ];
     checks.extend(few_shot(texts));
     checks
+}
+
+/// Whether all questions are of types that have a prompt of their own.
+fn question_types(texts: &Texts) -> Check {
+    const NAME: &str = "question_types";
+    let data = &texts.experiment.data;
+    let mut unknown = question_type_warnings(&data.train, &texts.train_records);
+    unknown.extend(question_type_warnings(&data.eval, &texts.eval_records));
+    match unknown.is_empty() {
+        true => Check::ok(NAME, "every question is 선택형 or 교정형"),
+        false => Check::warning(NAME, unknown.join("; ")),
+    }
 }
 
 /// Whether answers have a reason. That every record has an answer is known: nothing is loaded without.
@@ -202,6 +219,7 @@ mod tests {
     use super::super::report::Severity;
     use super::super::sample::{Folder, record};
     use super::*;
+    use crate::dataset::QuestionType;
 
     fn by_name(checks: &[Check], name: &str) -> Check {
         checks
@@ -214,9 +232,27 @@ mod tests {
     #[test]
     fn data_without_faults_has_no_findings() {
         let checks = checks(&Folder::new().texts(|_| ()));
-        assert_eq!(checks.len(), 3);
+        assert_eq!(checks.len(), 4);
         for check in checks {
             assert_eq!(check.severity, Severity::Ok, "{}", check.message);
+        }
+    }
+
+    #[test]
+    fn question_types_that_are_not_known_are_told_for_each_file() {
+        let folder = Folder::new();
+        let mut odd = record("9", "뛰다");
+        odd.question_type = QuestionType::Other("서술형".to_owned());
+        folder.write_records("train.json", &[record("1", "가다"), odd]);
+        let check = by_name(&checks(&folder.texts(|_| ())), "question_types");
+        assert_eq!(check.severity, Severity::Warning);
+        for words in [
+            "train.json: 1 item(s)",
+            "\"서술형\"",
+            "first: id 9",
+            "general prompt",
+        ] {
+            assert!(check.message.contains(words), "{}", check.message);
         }
     }
 

@@ -3,9 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::{Questions, prompt_builder, questions};
-use crate::dataset::{
-    PromptBuilder, Record, load_records, question_type_warnings, require_answers,
-};
+use crate::dataset::{PromptBuilder, Record, load_records, require_answers};
 use crate::experiment::{DataSection, Experiment, LongPrompts};
 use crate::model::LlamaConfig;
 use crate::score::Labels;
@@ -35,8 +33,6 @@ pub struct Texts {
     pub train: Questions,
     /// Evaluation prompts; none is left out.
     pub eval: Questions,
-    /// Question types that are not known, a sentence each.
-    pub warnings: Vec<String>,
 }
 
 impl Texts {
@@ -54,8 +50,6 @@ impl Texts {
         let train_records = load_records(&data.train)?;
         require_answers(&data.train, &train_records)?;
         let eval_records = load_records(&data.eval)?;
-        let mut warnings = question_type_warnings(&data.train, &train_records);
-        warnings.extend(question_type_warnings(&data.eval, &eval_records));
         let labels = labels(data, &eval_records)?;
 
         let model_dir = &experiment.model.path;
@@ -92,7 +86,6 @@ impl Texts {
             model,
             train,
             eval,
-            warnings,
         })
     }
 }

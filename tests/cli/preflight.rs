@@ -99,6 +99,7 @@ fn plan_check_as_json_has_every_check_with_its_numbers() {
             "answer_lengths",
             "positions",
             "rewards",
+            "question_types",
             "answers",
             "duplicates",
             "leak",
@@ -219,7 +220,7 @@ fn a_training_that_is_well_says_so_and_draws_nothing_other_than_without_the_chec
         &[
             "check    prompt: item \"1\", ",
             "check    rewards: 3 for the reference answer",
-            "check    nothing wrong with: stop, prompt lengths, positions, answers, duplicates, settings",
+            "check    nothing wrong with: stop, prompt lengths, positions, question types, answers, duplicates, settings",
             "warning: labels.json: 2 of 2 questions",
         ],
     );
