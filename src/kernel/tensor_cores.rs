@@ -249,12 +249,17 @@ impl Launch {
     /// a time.
     ///
     /// 8 planes are 15 for each multiprocessor of an H100 where the weight has 4096 rows. Matrices of few rows get more:
-    /// they are what a multiprocessor waits for alone.
-    pub fn new(x_rows: usize, rows: usize, spans: usize) -> Self {
+    /// most multiprocessors are idle then, and what counts is how long one row takes. 32 planes are all the threads of
+    /// a cube, which leaves 64 registers to each: enough for one tile and a dense weight.
+    pub fn new(x_rows: usize, rows: usize, spans: usize, most_planes: usize) -> Self {
         let cubes = rows.div_ceil(OUT_ROWS);
-        let most = if cubes <= 64 { 16 } else { 8 };
         let tiles = x_rows.div_ceil(X_ROWS).min(MAX_TILES);
-        let planes = spans.next_power_of_two().min(most);
+        let most = match (cubes, tiles) {
+            (..=16, 1) => 32,
+            (..=64, _) => 16,
+            _ => 8,
+        };
+        let planes = spans.next_power_of_two().min(most).min(most_planes);
         Self {
             cubes: CubeCount::Static(cubes as u32, x_rows.div_ceil(tiles * X_ROWS) as u32, 1),
             dim: CubeDim::new_2d(LANES as u32, planes as u32),

@@ -112,7 +112,7 @@ fn few_rows(x: CubeTensor, weight: CubeTensor, added: AddedBuffers, size: usize)
     let [x_rows, columns] = [x.meta.shape()[0], x.meta.shape()[1]];
     let (rows, pitch) = (weight.meta.shape()[0], weight.meta.strides()[0]);
     let output = empty(&x, [x_rows, rows], x.dtype);
-    let launch = Launch::new(x_rows, rows, columns.div_ceil(BLOCK));
+    let launch = Launch::new(x_rows, rows, columns.div_ceil(BLOCK), usize::MAX);
     let (rank, factor_pitch, terms) = (added.rank(), added.pitch(), added.terms);
     let low_rank = added.low_rank();
     kernels::few_rows::launch(

@@ -40,7 +40,7 @@ pub fn product(x: CubeTensor, weight: &Weight, added: AddedBuffers, size: usize)
     let layout = weight.layout;
     let output = empty(&x, [x_rows, layout.rows], x.dtype);
     let blocks = layout.columns / BLOCK;
-    let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(SPAN));
+    let launch = Launch::new(x_rows, layout.rows, blocks.div_ceil(SPAN), CODES);
     let (rank, factor_pitch, terms) = (added.rank(), added.pitch(), added.terms);
     let low_rank = added.low_rank();
     fused::launch(
@@ -136,7 +136,7 @@ fn fused<E: Float, N: Size>(
         double,
     );
 
-    // Plane `p` makes the bytes whose second code is `p`, `p + planes`, and so on.
+    // Plane `p` makes the bytes whose second code is `p`, `p + planes`, and so on: there are at most as many planes.
     let mut pairs = Shared::<[Vector<E, Two>]>::new_slice(comptime!(BYTES * LANES));
     let mut seconds = Array::<E>::new(comptime!(CODES / planes));
     #[unroll]
