@@ -12,6 +12,7 @@ use burn::tensor::kind::Basic;
 use burn::tensor::{DType, Device, DeviceType, MemoryPoolUsage, Tensor, TensorData};
 
 use crate::experiment::{DeviceChoice, Dtype};
+use crate::panics;
 
 mod warm_start;
 
@@ -274,10 +275,7 @@ pub fn is_dealt_with(panic: &std::panic::PanicHookInfo) -> bool {
 
 /// The text of a panic that means a lack of device memory. The runtime keeps no type of its own for it.
 fn out_of_memory(payload: &(dyn std::any::Any + Send)) -> Option<String> {
-    let text = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())?;
+    let text = panics::text(payload)?;
     let signs = [
         // cubecl-runtime 0.11, server/base.rs
         "out of device memory allocating",

@@ -26,6 +26,7 @@ pub mod metric;
 pub mod model;
 pub mod nf4;
 pub mod optimizer;
+pub mod panics;
 pub mod parallel;
 pub mod preflight;
 pub mod probe;

@@ -11,6 +11,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::device::Compute;
+use crate::panics;
 
 mod cases;
 mod drawing;
@@ -322,12 +323,7 @@ fn largest(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    shortened(text)
+    shortened(panics::text(payload).unwrap_or("a panic without a message"))
 }
 
 /// In one line of bounded length.

@@ -7,6 +7,8 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::panics;
+
 thread_local! {
     static ATTEMPTING: Cell<bool> = const { Cell::new(false) };
 }
@@ -29,9 +31,6 @@ pub fn is_dealt_with() -> bool {
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("it gives up: {}", text.unwrap_or("without a word"))
+    let text = panics::text(panic).unwrap_or("without a word");
+    format!("it gives up: {text}")
 }

@@ -113,15 +113,8 @@ fn quiet_panics() {
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    format!(
-        "panics: {} at {}",
-        text.unwrap_or_default(),
-        PANIC_PLACE.take()
-    )
+    let text = moim::panics::text(panic).unwrap_or_default();
+    format!("panics: {text} at {}", PANIC_PLACE.take())
 }
 
 /// What this thread has had of a processor: tests run beside others.

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use moim::panics;
+
 use crate::tui::message::{Data, Message, Outcome};
 
 /// A worker that has failed so often is not started again.
@@ -113,11 +115,7 @@ impl Outbox {
     }
 
     fn tell_panic(&self, name: &str, panic: &(dyn std::any::Any + Send)) {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or(panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
+        let reason = panics::text(panic).unwrap_or("no reason given");
         let text = format!("reading the {name} failed by a fault of moim itself: {reason}");
         // Nobody listens any more when the program ends.
         let _ = self.messages.send(Message::Done(Outcome::Failed(text)));
