@@ -45,7 +45,7 @@ trait FewRowsOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// `x·weightᵀ` with what is to be added, by the kernel in [`super::tensor_cores`]: for at most [`PASS_ROWS`] rows, without
+/// `x·weightᵀ` with what is to be added, by the kernel in `kernel::tensor_cores`: for at most 32 rows (`PASS_ROWS`), without
 /// autodiff, in two bytes a number, on a GPU. Anything else is `None`. A row of the result has the same bits whatever
 /// rows are beside it.
 ///
