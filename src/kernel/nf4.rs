@@ -25,8 +25,8 @@ use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
 /// Up to so many rows of `x` a GPU takes a fused kernel.
 ///
 /// Reckoned, not measured. A dense copy moves 4.5 bytes a weight, in whose time an H100 spends some 40 instructions; on
-/// tensor cores 64 rows, two passes, take 8. Without tensor cores a weight takes about 10 instructions and one more a
-/// row, which meets the dense copy between 30 rows (H100) and beyond 64 (cards with less bandwidth for their
+/// tensor cores 64 rows, two passes, take 8. Without them a weight takes about 8 instructions and 1.4 more a row,
+/// which meets the dense copy between 23 rows (an H100 in f32) and beyond 64 (cards with less bandwidth for their
 /// arithmetic, which is what has no such tensor cores).
 pub const GPU_FUSED_ROWS: usize = 64;
 

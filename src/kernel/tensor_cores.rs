@@ -18,6 +18,7 @@ use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::ir::features::{MmaConfig, Plane};
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 pub use pieces::*;
@@ -133,6 +134,16 @@ pub struct AddedBuffers {
 }
 
 impl AddedBuffers {
+    /// Base, inner and factor; of the first two, what lies elsewhere is copied.
+    pub fn new([base, inner, factor]: [CubeTensor; 3], terms: Terms) -> Self {
+        Self {
+            base: into_contiguous(base),
+            inner: into_contiguous(inner),
+            factor,
+            terms,
+        }
+    }
+
     /// Nothing to add to a product with `x`.
     pub fn nothing(x: CubeTensor) -> Self {
         Self {

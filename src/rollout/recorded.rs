@@ -1,6 +1,6 @@
 //! A step of decoding as a CUDA graph: recorded once, then run again with other numbers.
 //!
-//! A step of a 48-layer model is over a thousand launches, each of which the host needs longer for
+//! A step of a 48-layer model is some 800 launches, each of which the host needs longer for
 //! than the card does for many of them. Replayed, they are one.
 
 use std::sync::OnceLock;

@@ -54,21 +54,19 @@ mod kernels {
         let mut weights = read_weight::<E, N>(weight, &starts, at, left, is_whole);
         let mut values = read_x::<E, N>(x, &x_starts, at, left, tiles, is_whole);
         let mut sums = no_sums(tiles);
-        if comptime!(low_rank != LowRankPart::None) {
-            add_low_rank::<E, N>(
-                inner,
-                factor,
-                x_rows,
-                rows,
-                rank,
-                factor_pitch,
-                scale,
-                &mut sums,
-                comptime!(low_rank == LowRankPart::Whole),
-                tiles,
-                planes,
-            );
-        }
+        add_low_rank::<E, N>(
+            inner,
+            factor,
+            x_rows,
+            rows,
+            rank,
+            factor_pitch,
+            scale,
+            &mut sums,
+            low_rank,
+            tiles,
+            planes,
+        );
         while column < columns {
             column += comptime!(planes * BLOCK);
             // After the last block it is no matter what is read.
@@ -93,13 +91,8 @@ impl FewRowsOps for CubeBackend {
         factor: FloatTensor<Self>,
         terms: Terms,
     ) -> FloatTensor<Self> {
-        let [x, base, inner] = [x, base, inner].map(into_contiguous);
-        let added = AddedBuffers {
-            base,
-            inner,
-            factor,
-            terms,
-        };
+        let x = into_contiguous(x);
+        let added = AddedBuffers::new([base, inner, factor], terms);
         let columns = x.meta.shape()[1];
         match added.vector_size(Some(&weight), columns) {
             Some(size) if are_there(&x.client, x.dtype) => few_rows(x, weight, added, size),

@@ -446,13 +446,7 @@ impl Nf4FewRowsOps for CubeBackend {
         terms: Terms,
     ) -> FloatTensor<Self> {
         let weight = Weight::new([packed, scales, codes, table], layout);
-        let [x, base, inner] = [x, base, inner].map(into_contiguous);
-        let added = AddedBuffers {
-            base,
-            inner,
-            factor,
-            terms,
-        };
-        fused(x, &weight, added)
+        let added = AddedBuffers::new([base, inner, factor], terms);
+        fused(into_contiguous(x), &weight, added)
     }
 }

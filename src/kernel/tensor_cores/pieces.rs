@@ -3,7 +3,7 @@
 use burn_cubecl::cubecl::cmma::MmaDefinition;
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use super::{BLOCK, DEPTH, LANE_COLUMNS, LANES, OUT_ROWS, QUAD, STEPS, X_ROWS};
+use super::{BLOCK, DEPTH, LANE_COLUMNS, LANES, LowRankPart, OUT_ROWS, QUAD, STEPS, X_ROWS};
 
 /// What a register holds of the weight, of `x` or of sums.
 pub type Two = Const<2>;
@@ -168,7 +168,7 @@ pub fn add_scaled(
     }
 }
 
-/// Adds `scale·inner·factorᵀ`. `inner` has `rank` columns, as has `factor`, whose rows begin `pitch` elements apart.
+/// Adds `scale·inner·factorᵀ`, if there is an adapter. `inner` has `rank` columns, as has `factor`, whose rows begin `pitch` elements apart.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
 pub fn add_low_rank<E: Float, N: Size>(
@@ -180,21 +180,24 @@ pub fn add_low_rank<E: Float, N: Size>(
     pitch: usize,
     scale: f32,
     sums: &mut Array<Vector<f32, Two>>,
-    #[comptime] is_whole: bool,
+    #[comptime] low_rank: LowRankPart,
     #[comptime] tiles: usize,
     #[comptime] planes: usize,
 ) {
-    let starts = weight_starts(rows, pitch);
-    let inner_starts = x_starts_of(x_rows, rank, tiles);
-    let mut column = UNIT_POS_Y as usize * BLOCK;
-    while column < rank {
-        let left = left_of(rank, column);
-        let weights = read_weight::<E, N>(factor, &starts, column, left, is_whole);
-        let values = read_x::<E, N>(inner, &inner_starts, column, left, tiles, is_whole);
-        let mut products = no_sums(tiles);
-        multiply_dense(&weights, &values, &mut products, tiles);
-        add_scaled(&products, (scale, scale), sums, tiles);
-        column += comptime!(planes * BLOCK);
+    if comptime!(low_rank != LowRankPart::None) {
+        let is_whole = comptime!(low_rank == LowRankPart::Whole);
+        let starts = weight_starts(rows, pitch);
+        let inner_starts = x_starts_of(x_rows, rank, tiles);
+        let mut column = UNIT_POS_Y as usize * BLOCK;
+        while column < rank {
+            let left = left_of(rank, column);
+            let weights = read_weight::<E, N>(factor, &starts, column, left, is_whole);
+            let values = read_x::<E, N>(inner, &inner_starts, column, left, tiles, is_whole);
+            let mut products = no_sums(tiles);
+            multiply_dense(&weights, &values, &mut products, tiles);
+            add_scaled(&products, (scale, scale), sums, tiles);
+            column += comptime!(planes * BLOCK);
+        }
     }
 }
 

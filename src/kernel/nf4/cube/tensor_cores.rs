@@ -157,21 +157,19 @@ fn fused<E: Float, N: Size>(
     let columns = blocks * BLOCK;
     let x_starts = x_starts_of(x_rows, columns, tiles);
     let mut sums = no_sums(tiles);
-    if comptime!(low_rank != LowRankPart::None) {
-        add_low_rank::<E, N>(
-            inner,
-            factor,
-            x_rows,
-            rows,
-            rank,
-            factor_pitch,
-            scale,
-            &mut sums,
-            comptime!(low_rank == LowRankPart::Whole),
-            tiles,
-            planes,
-        );
-    }
+    add_low_rank::<E, N>(
+        inner,
+        factor,
+        x_rows,
+        rows,
+        rank,
+        factor_pitch,
+        scale,
+        &mut sums,
+        low_rank,
+        tiles,
+        planes,
+    );
     let first_column = clamp_max(plane * SPAN, blocks - 1) * BLOCK;
     let mut values = read_x::<E, N>(x, &x_starts, first_column, BLOCK, tiles, true);
     for step in 0..spans.div_ceil(planes) {
