@@ -7,9 +7,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Device, Int, Tensor};
-
-use super::rotary::rotate;
+use burn::tensor::{Int, Tensor};
 
 mod cube;
 mod flex;
@@ -17,117 +15,7 @@ mod flex;
 /// Backends that write in place.
 #[backend_extension(Cube, Flex, Fusion)]
 pub trait InPlaceOps: Backend {
-    /// See [`append_column`].
-    #[fusion(dtype = cache, shape = cache)]
-    fn append_column(
-        cache: FloatTensor<Self>,
-        new: FloatTensor<Self>,
-        filled: IntTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// See [`overwrite`].
-    #[fusion(dtype = target, shape = target)]
-    fn overwrite(target: FloatTensor<Self>, values: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// See [`overwrite_ints`].
-    #[fusion(dtype = target, shape = target)]
-    fn overwrite_ints(target: IntTensor<Self>, values: IntTensor<Self>) -> IntTensor<Self>;
-}
-
-/// Writes `new` into column `filled − 1` of every row of `cache`, in the type of the cache. The place is
-/// read on the device, so that a recorded step writes where its inputs say.
-///
-/// # Shapes
-/// `cache: [rows, capacity, dim]`, `new: [rows, 1, dim]`, `filled: [1]` → as `cache`
-///
-/// # Panics
-/// Shapes that contradict each other. `filled` must be from 1 to `capacity`; a GPU does not look.
-pub fn append_column(cache: Tensor<3>, new: Tensor<3>, filled: Tensor<1, Int>) -> Tensor<3> {
-    let ([rows, _, dim], [new_rows, columns, new_dim]) = (cache.dims(), new.dims());
-    assert_eq!(
-        (rows, 1, dim),
-        (new_rows, columns, new_dim),
-        "a new column for a cache"
-    );
-    assert_eq!(filled.dims(), [1], "one number of columns for all rows");
-    let new = new.cast(cache.dtype());
-    Tensor::from_dispatch(<Dispatch as InPlaceOps>::append_column(
-        cache.into_dispatch(),
-        new.into_dispatch(),
-        filled.into_dispatch(),
-    ))
-}
-
-/// Takes in the newest token of every row: its query and key are turned as [`rotate`] does, and its key and value
-/// written into the caches by [`append_column`]. On a GPU one kernel does it all.
-///
-/// # Shapes
-/// `new`: query, key and value, `[rows, heads, dim]` and `[rows, kv_heads, dim]` twice; `angles`: cosines and sines,
-/// `[rows, 1, dim]`; `caches`: of keys and of values, `[rows·kv_heads, capacity, dim]`; `filled: [1]` → the query and the
-/// caches
-///
-/// # Panics
-/// As [`rotate`] and [`append_column`].
-pub fn append_rotated(
-    new: [Tensor<3>; 3],
-    angles: [&Tensor<3>; 2],
-    caches: [Tensor<3>; 2],
-    filled: Tensor<1, Int>,
-) -> (Tensor<3>, [Tensor<3>; 2]) {
-    let [query, key, value] = new;
-    let ([rows, _, dim], [_, kv_heads, _]) = (query.dims(), key.dims());
-    let dtype = query.dtype();
-    let all = [
-        &query, &key, &value, angles[0], angles[1], &caches[0], &caches[1],
-    ];
-    let is_one_kernel = query.device() != Device::flex()
-        && all.iter().all(|x| x.dtype() == dtype && !x.is_autodiff());
-    if !is_one_kernel {
-        let [query, key] = [query, key].map(|x| rotate(x, angles[0], angles[1]));
-        let [keys, values] = caches;
-        let column = |x: Tensor<3>| x.reshape([rows * kv_heads, 1, dim]);
-        return (
-            query,
-            [
-                append_column(keys, column(key), filled.clone()),
-                append_column(values, column(value), filled),
-            ],
-        );
-    }
-    assert_eq!(key.dims(), value.dims(), "a key and a value");
-    assert_eq!(
-        [key.dims()[0], key.dims()[2]],
-        [rows, dim],
-        "a query and a key"
-    );
-    for angle in angles {
-        assert_eq!(angle.dims(), [rows, 1, dim], "angles of the newest tokens");
-    }
-    for cache in &caches {
-        let [cached_rows, _, cached_dim] = cache.dims();
-        assert_eq!([cached_rows, cached_dim], [rows * kv_heads, dim], "a cache");
-    }
-    assert_eq!(dim % 2, 0, "an odd head_dim");
-    assert_eq!(filled.dims(), [1], "one number of columns for all rows");
-    let [keys, values] = caches.map(Tensor::into_dispatch);
-    let (query, keys, values) = <Dispatch as RotatedOps>::append_rotated(
-        query.into_dispatch(),
-        key.into_dispatch(),
-        value.into_dispatch(),
-        angles[0].clone().into_dispatch(),
-        angles[1].clone().into_dispatch(),
-        keys,
-        values,
-        filled.into_dispatch(),
-    );
-    let [query, keys, values] = [query, keys, values].map(Tensor::from_dispatch);
-    (query, [keys, values])
-}
-
-/// Backends with one kernel for [`append_rotated`].
-#[backend_extension(Cube, Fusion)]
-pub trait RotatedOps: Backend {
-    /// See [`fn@append_rotated`].
+    /// See [`append_rotated`].
     #[fusion(meta = |query, _key, _value, _cos, _sin, keys, values, _filled| {
         (same(query), same(keys), same(values))
     })]
@@ -145,6 +33,69 @@ pub trait RotatedOps: Backend {
         values: FloatTensor<Self>,
         filled: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`overwrite`].
+    #[fusion(dtype = target, shape = target)]
+    fn overwrite(target: FloatTensor<Self>, values: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`overwrite_ints`].
+    #[fusion(dtype = target, shape = target)]
+    fn overwrite_ints(target: IntTensor<Self>, values: IntTensor<Self>) -> IntTensor<Self>;
+}
+
+/// Takes in the newest token of every row: its query and key are turned as [`rotate`] does, and its key and value
+/// written into column `filled − 1` of the caches. The place is read on the device, so that a recorded step writes
+/// where its inputs say.
+///
+/// # Shapes
+/// `new`: query, key and value, `[rows, heads, dim]` and `[rows, kv_heads, dim]` twice; `angles`: cosines and sines,
+/// `[rows, 1, dim]`; `caches`: of keys and of values, `[rows·kv_heads, capacity, dim]`; `filled: [1]` → the query and the
+/// caches
+///
+/// # Panics
+/// Shapes or types that contradict each other, tensors of autodiff. `filled` must be from 1 to `capacity`; a GPU does
+/// not look.
+///
+/// [`rotate`]: super::rotary::rotate
+pub fn append_rotated(
+    [query, key, value]: [Tensor<3>; 3],
+    angles: [&Tensor<3>; 2],
+    caches: [Tensor<3>; 2],
+    filled: Tensor<1, Int>,
+) -> (Tensor<3>, [Tensor<3>; 2]) {
+    let ([rows, _, dim], [_, kv_heads, _]) = (query.dims(), key.dims());
+    for new in [&key, &value] {
+        assert_eq!(
+            new.dims(),
+            [rows, kv_heads, dim],
+            "a query, a key and a value"
+        );
+    }
+    for angle in angles {
+        assert_eq!(angle.dims(), [rows, 1, dim], "angles of the newest tokens");
+    }
+    for cache in &caches {
+        let [cached_rows, _, cached_dim] = cache.dims();
+        assert_eq!([cached_rows, cached_dim], [rows * kv_heads, dim], "a cache");
+    }
+    let all = [&key, &value, angles[0], angles[1], &caches[0], &caches[1]];
+    let is_one_type = all.iter().all(|x| x.dtype() == query.dtype());
+    assert!(is_one_type, "new tokens, angles and caches of one type");
+    assert_eq!(dim % 2, 0, "an odd head_dim");
+    assert_eq!(filled.dims(), [1], "one number of columns for all rows");
+    let [keys, values] = caches.map(Tensor::into_dispatch);
+    let (query, keys, values) = <Dispatch as InPlaceOps>::append_rotated(
+        query.into_dispatch(),
+        key.into_dispatch(),
+        value.into_dispatch(),
+        angles[0].clone().into_dispatch(),
+        angles[1].clone().into_dispatch(),
+        keys,
+        values,
+        filled.into_dispatch(),
+    );
+    let [query, keys, values] = [query, keys, values].map(Tensor::from_dispatch);
+    (query, [keys, values])
 }
 
 fn same(x: &TensorSpec) -> TensorSpec {
@@ -184,6 +135,16 @@ mod tests {
 
     fn number(value: i32, device: &Device) -> Tensor<1, Int> {
         Tensor::from_data(TensorData::new(vec![value], [1]), (device, DType::I32))
+    }
+
+    /// A key that is not turned, in a cache of keys.
+    fn append_column(cache: Tensor<3>, new: Tensor<3>, filled: Tensor<1, Int>) -> Tensor<3> {
+        let [rows, _, dim] = new.dims();
+        let angles = Tensor::zeros([rows, 1, dim], &new.device());
+        let (cos, sin) = (angles.clone() + 1.0, angles);
+        let values = cache.zeros_like();
+        let all = [new.clone(), new.clone(), new];
+        append_rotated(all, [&cos, &sin], [cache, values], filled).1[0].clone()
     }
 
     #[test]

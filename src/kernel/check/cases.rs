@@ -8,8 +8,8 @@ use super::{Case, Comparison, Inputs, Make, Output, Outputs, drawing};
 use crate::device::Compute;
 use crate::kernel::nf4::Nf4Path;
 use layer::{
-    appended, appended_rotated, dropped, gated, gated_gradient, norm, norm_gradient, rotated,
-    softmax, softmax_gradient,
+    appended_rotated, dropped, gated, gated_gradient, norm, norm_gradient, rotated, softmax,
+    softmax_gradient,
 };
 use products::{added, dense, dequantize, nf4, nf4_gradient};
 use tokens::{Attended, attended, head_gradient, log_probs, sampled};
@@ -92,10 +92,12 @@ pub fn small(compute: &Compute) -> Vec<Make> {
     for shape in [[1, 1, 2], [3, 3, 12], [7, 4, 64], [2, 9, 128]] {
         cases.push(make(move |inputs| rotated(inputs, shape)));
     }
-    for shape in [[1, 1, 3], [6, 64, 64], [4, 7, 100]] {
-        cases.push(make(move |inputs| appended(inputs, shape)));
-    }
-    for shape in [[1, 1, 1, 3, 6], [5, 4, 2, 9, 64], [3, 6, 3, 7, 80]] {
+    for shape in [
+        [1, 1, 1, 3, 6],
+        [5, 4, 2, 9, 64],
+        [3, 6, 3, 7, 80],
+        [2, 4, 4, 64, 100],
+    ] {
         cases.push(make(move |inputs| appended_rotated(inputs, shape)));
     }
     for (prefix, width) in [(0, 13), (10, 6), (300, 1)] {

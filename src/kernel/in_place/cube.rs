@@ -7,29 +7,11 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{InPlaceOps, RotatedOps};
+use super::InPlaceOps;
 use crate::kernel::rows::cube::{elementwise, in_place_of, vector_size};
 
 mod kernels {
     use burn_cubecl::cubecl::{self, prelude::*};
-
-    #[cube(launch)]
-    pub fn append<E: Numeric, N: Size>(
-        new: &[Vector<E, N>],
-        filled: &[i32],
-        cache: &mut [Vector<E, N>],
-        capacity: usize,
-        width: usize,
-        vectors: usize,
-        #[define(E)] _dtype: ElemType,
-    ) {
-        if ABSOLUTE_POS >= vectors {
-            terminate!();
-        }
-        let (row, place) = (ABSOLUTE_POS / width, ABSOLUTE_POS % width);
-        let column = filled[0] as usize - 1;
-        cache[(row * capacity + column) * width + place] = new[ABSOLUTE_POS];
-    }
 
     /// A unit for each few neighbouring pairs of all heads: queries, then keys, then values.
     #[cube(launch)]
@@ -98,45 +80,6 @@ mod kernels {
 }
 
 impl InPlaceOps for CubeBackend {
-    fn append_column(
-        cache: FloatTensor<Self>,
-        new: FloatTensor<Self>,
-        filled: IntTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let (new, filled) = (into_contiguous(new), into_contiguous(filled));
-        // CUDA leaves gaps between rows of some lengths; then the answer is another buffer.
-        let cache = into_contiguous(cache);
-        let (rows, capacity, dim) = (cache.shape()[0], cache.shape()[1], cache.shape()[2]);
-        let client = cache.client.clone();
-        let size = vector_size(&cache, dim);
-        let vectors = rows * dim / size;
-        let (cubes, units) = elementwise(&client, vectors);
-        kernels::append::launch(
-            &client,
-            cubes,
-            units,
-            size,
-            new.into_buffer_arg(),
-            filled.into_buffer_arg(),
-            cache.clone().into_buffer_arg(),
-            capacity,
-            dim / size,
-            vectors,
-            dtype_to_storage_type(cache.dtype),
-        );
-        cache
-    }
-
-    fn overwrite(target: FloatTensor<Self>, values: FloatTensor<Self>) -> FloatTensor<Self> {
-        write(target, values)
-    }
-
-    fn overwrite_ints(target: IntTensor<Self>, values: IntTensor<Self>) -> IntTensor<Self> {
-        write(target, values)
-    }
-}
-
-impl RotatedOps for CubeBackend {
     fn append_rotated(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -148,7 +91,7 @@ impl RotatedOps for CubeBackend {
         filled: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let [query, key, value, cos, sin] = [query, key, value, cos, sin].map(into_contiguous);
-        // As in `append_column`.
+        // CUDA leaves gaps between rows of some lengths; then the answer is another buffer.
         let [keys, values, filled] = [keys, values, filled].map(into_contiguous);
         let (rows, heads, dim) = (query.shape()[0], query.shape()[1], query.shape()[2]);
         let (kv_heads, capacity) = (key.shape()[1], keys.shape()[1]);
@@ -182,6 +125,14 @@ impl RotatedOps for CubeBackend {
             dtype,
         );
         (rotated, keys, values)
+    }
+
+    fn overwrite(target: FloatTensor<Self>, values: FloatTensor<Self>) -> FloatTensor<Self> {
+        write(target, values)
+    }
+
+    fn overwrite_ints(target: IntTensor<Self>, values: IntTensor<Self>) -> IntTensor<Self> {
+        write(target, values)
     }
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::super::{Case, Comparison, Inputs, Output, bits, plain};
 use super::{EPS, values};
 use crate::kernel::dropout::dropout;
-use crate::kernel::in_place::{append_column, append_rotated};
+use crate::kernel::in_place::append_rotated;
 use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::rotary::rotate;
 use crate::kernel::softmax::{AttentionMask, masked_softmax, softmax_backward};
@@ -127,35 +127,6 @@ pub(super) fn rotated(inputs: &Inputs, [tokens, heads, dim]: [usize; 3]) -> Case
         has_reference: true,
         run: Box::new(move |_| run(rotate)),
         plain: Box::new(move |_| values(expected(plain::rotate))),
-        is_always_plain: false,
-    }
-}
-
-/// A new column in the middle of a cache.
-pub(super) fn appended(inputs: &Inputs, [rows, capacity, dim]: [usize; 3]) -> Case {
-    let cache = inputs.noise([rows, capacity, dim], 32, 1.0);
-    let new = inputs.noise([rows, 1, dim], 33, 1.0);
-    let column = capacity / 2;
-    let filled = inputs.int_tensor(vec![column as i32 + 1], [1]);
-    let given = (cache.clone(), new.clone());
-    Case {
-        kernel: "append_column",
-        shape: format!("{rows}×{capacity}×{dim}"),
-        bytes: 2 * rows * dim * inputs.size(),
-        tolerance: 0.0,
-        has_reference: true,
-        run: Box::new(move |_| {
-            vec![append_column(cache.clone(), new.clone(), filled.clone()).into()]
-        }),
-        plain: Box::new(move |_| {
-            let (cache, new) = given.clone();
-            let (mut cache, new) = (super::super::values(cache), super::super::values(new));
-            for (row, new) in new.chunks(dim).enumerate() {
-                let at = (row * capacity + column) * dim;
-                cache[at..at + dim].copy_from_slice(new);
-            }
-            Comparison::Values(vec![cache])
-        }),
         is_always_plain: false,
     }
 }
