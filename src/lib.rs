@@ -13,30 +13,11 @@
 //! [`kernel`], [`model`], [`optimizer`], [`encoder`], [`rollout`], [`grpo`], [`sft`], [`inference`],
 //! [`setup`], [`probe`] and [`device`] alone.
 
-pub mod dataset;
-pub mod device;
-pub mod encoder;
-pub mod experiment;
-pub mod grpo;
-pub mod health;
-pub mod inference;
-pub mod kernel;
-pub mod memory;
-pub mod metric;
-pub mod model;
-pub mod nf4;
-pub mod optimizer;
-pub mod panics;
-pub mod parallel;
-pub mod preflight;
-pub mod probe;
-pub mod regular_file;
-pub mod report;
-pub mod reward;
-pub mod rollout;
-pub mod run;
-pub mod score;
-pub mod setup;
-pub mod sft;
-pub mod text;
-pub mod watch;
+pub use moim_core::{
+    architecture, dataset, experiment, health, memory, metric, panics, regular_file, report,
+    reward, run, score, text, watch,
+};
+pub use moim_engine::{
+    device, encoder, grpo, inference, kernel, model, nf4, optimizer, parallel, preflight, probe,
+    rollout, setup, sft,
+};

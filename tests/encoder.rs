@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use moim::encoder::{BertScoreOptions, BertScorer, Encoder, EncoderConfig, SentenceTokenizer};
+use moim::architecture::EncoderConfig;
+use moim::encoder::{BertScoreOptions, BertScorer, Encoder, SentenceTokenizer};
 use serde_json::Value;
 
 /// Largest difference allowed: both sides compute in float32. Small enough to

@@ -6,6 +6,7 @@ mod losses;
 
 use std::path::PathBuf;
 
+use moim::architecture::Projection;
 use moim::device::Compute;
 use moim::experiment::{ImportanceSamplingLevel, LossType, LrSchedulerType, ScaleRewards};
 use moim::grpo::advantage::advantages;
@@ -13,7 +14,7 @@ use moim::grpo::loss::LossSettings;
 use moim::grpo::metrics::update_metrics;
 use moim::grpo::schedule::Schedule;
 use moim::grpo::update::{Generation, Learner, Limits, Policy};
-use moim::model::{Llama, Projection, WeightFiles, load_adapter, to_f32};
+use moim::model::{Llama, WeightFiles, load_adapter, to_f32};
 use moim::optimizer::{AdamW, AdamWSettings};
 use serde_json::Value;
 

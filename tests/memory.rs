@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use moim::architecture::{LlamaConfig, Projection, WeightFormat};
 use moim::device::Compute;
 use moim::experiment::{
     Experiment, ImportanceSamplingLevel, LossType, TargetModule, TargetModules,
 };
 use moim::grpo::loss::LossSettings;
 use moim::grpo::update::{Generation, Learner, Limits};
+use moim::memory::limits::MAX_ROLLOUT_ROWS;
 use moim::memory::{Bytes, Component, Inputs, Peak, Shapes, plan};
-use moim::model::{
-    Adapter, Llama, LlamaConfig, LoraConfig, MAX_ROLLOUT_ROWS, Projection, WeightFormat,
-};
+use moim::model::{Adapter, Llama, LoraConfig};
 use moim::optimizer::{AdamW, AdamWSettings};
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 

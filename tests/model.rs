@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
+use moim::architecture::{Projection, WeightFormat};
 use moim::device::Compute;
 use moim::model::{
-    Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoadProgress, LoraConfig, Projection,
-    TopGradient, WeightFormat, f32_tensor, load_adapter, save_adapter, to_f32,
+    Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoadProgress, LoraConfig, TopGradient,
+    f32_tensor, load_adapter, save_adapter, to_f32,
 };
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 use moim::text::{ChatTemplate, Message, RenderOptions, Role, StopSet, Tokenizer};

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
+use moim::architecture::Projection;
 use moim::device::Compute;
 use moim::experiment::{ImportanceSamplingLevel, LossType};
 use moim::grpo::loss::LossSettings;
 use moim::grpo::update::{Generation, Learner, Limits, UpdateReport};
-use moim::model::{
-    Adapter, GroupBatch, KeepInputs, Llama, LoraConfig, Projection, TopGradient, to_f32,
-};
+use moim::model::{Adapter, GroupBatch, KeepInputs, Llama, LoraConfig, TopGradient, to_f32};
 use moim::optimizer::{AdamW, AdamWSettings};
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate_on};
 

@@ -11,13 +11,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
+use moim::architecture::{Projection, WeightFormat};
 use moim::device::Compute;
 use moim::experiment::{DeviceChoice, Dtype, ImportanceSamplingLevel, LossType};
 use moim::grpo::loss::LossSettings;
 use moim::grpo::update::{Generation, Learner, Limits, Policy};
 use moim::model::{
-    Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoraConfig, Projection, TokenLogProbs,
-    TopGradient, WeightFormat, to_f32,
+    Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoraConfig, TokenLogProbs, TopGradient,
+    to_f32,
 };
 use moim::optimizer::{AdamW, AdamWSettings};
 use moim::rollout::{Completion, Prompt, RolloutSettings, SamplingParameters, generate};

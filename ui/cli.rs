@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use moim::experiment::{DeviceChoice, RougeTokenizer};
-use moim::memory::Bytes;
+use moim_core::experiment::{DeviceChoice, RougeTokenizer};
+use moim_core::memory::Bytes;
 
 use crate::tui::ThemeName;
 
@@ -230,7 +230,7 @@ pub struct CompareArguments {
     /// Show these items whole, what changed marked [-so-]{+so+}: all, changed, fixed,
     /// broken, both-wrong or both-right [default: changed in text, in brief; all else]
     #[arg(long, value_name = "ITEMS")]
-    pub only: Option<moim::score::ItemFilter>,
+    pub only: Option<moim_core::score::ItemFilter>,
     /// Show items of this question type alone, such as 선택형
     #[arg(long = "type", value_name = "TYPE")]
     pub question_type: Option<String>,

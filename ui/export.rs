@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use moim::experiment::Reporter;
-use moim::report::{self, Point};
-use moim::run::{RunDir, publish};
+use moim_core::experiment::Reporter;
+use moim_core::report::{self, Point};
+use moim_core::run::{RunDir, publish};
 use ratatui::style::Style;
 
 use crate::cli::{ExportArguments, ExportFormat};
@@ -160,7 +160,7 @@ fn is_like(name: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use moim::run::Event;
+    use moim_core::run::Event;
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! Exit codes, and how an error is told: one message, never a backtrace.
 
-use moim::dataset::DataError;
-use moim::experiment::ExperimentError;
-use moim::score::{Fault, LabelsError, RankError};
+use moim_core::dataset::DataError;
+use moim_core::experiment::ExperimentError;
+use moim_core::score::{Fault, LabelsError, RankError};
 
 use crate::console::StdoutClosed;
 

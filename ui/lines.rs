@@ -1,7 +1,7 @@
 //! Events as lines for people.
 
-use moim::health::Severity;
-use moim::run::Event;
+use moim_core::health::Severity;
+use moim_core::run::Event;
 
 /// The line of a `step` event.
 pub fn step(event: &Event) -> String {

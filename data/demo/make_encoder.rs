@@ -11,7 +11,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use moim::device::Compute;
 use moim::encoder::load::StoredType;
-use moim::encoder::{EncoderConfig, PretrainSettings, SentenceTokenizer, pretrain};
+use moim::encoder::{PretrainSettings, SentenceTokenizer, pretrain};
+use moim_core::architecture::EncoderConfig;
 
 const STEPS: usize = 2500;
 

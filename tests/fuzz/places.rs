@@ -10,7 +10,8 @@ use moim::device::Compute;
 use moim::encoder::matching::Baseline;
 use moim::encoder::{BertScoreOptions, BertScorer};
 use moim::experiment::Experiment;
-use moim::model::{Llama, LlamaConfig, load_adapter};
+use moim::architecture::LlamaConfig;
+use moim::model::{Llama, load_adapter};
 use moim::run::{
     Event, Follower, Progress, RunDir, RunState, checkpoints, file_fingerprint, list_runs,
     model_fingerprint, read_lines,

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use moim::model::{Family, WeightFiles};
+use moim::architecture::Family;
+use moim::model::WeightFiles;
 
 const FAMILIES: [(&str, Family); 4] = [
     ("tiny_mistral", Family::Mistral),

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result, bail};
-use moim::run::{Control, publish};
+use moim_core::run::{Control, publish};
 use ratatui::buffer::Buffer;
 
 use super::Options;
@@ -147,7 +147,7 @@ fn write(path: &Path, text: &str, replaces: Option<&str>) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    match (moim::regular_file::read_to_string(path), replaces) {
+    match (moim_core::regular_file::read_to_string(path), replaces) {
         (Ok(present), Some(seen)) if present != seen => bail!(
             "{} was changed by somebody else meanwhile; it is left as it is",
             path.display()

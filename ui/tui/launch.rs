@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result, bail};
-use moim::experiment::{Experiment, experiment_name};
-use moim::run::{Liveness, RunDir, RunState};
+use moim_core::experiment::{Experiment, experiment_name};
+use moim_core::run::{Liveness, RunDir, RunState};
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 
 use super::message::{Message, Outcome};
@@ -198,7 +198,7 @@ fn wait(mut child: Child, what: PathBuf, run: PathBuf, log: PathBuf, sender: Sen
 }
 
 fn last_lines(log: &Path, count: usize) -> String {
-    let text = moim::regular_file::read_to_string(log).unwrap_or_default();
+    let text = moim_core::regular_file::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use jiff::Timestamp;
-use moim::experiment::{Difference, Experiment};
-use moim::run::Request;
+use moim_core::experiment::{Difference, Experiment};
+use moim_core::run::Request;
 
 use super::data::answers::{AnswersPage, AnswersQuery};
 use super::data::comparison::ComparisonData;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moim::run::publish;
+use moim_core::run::publish;
 
 /// The folder for what belongs to no run, in the folder of runs.
 pub const OWN_FOLDER: &str = ".moim";
@@ -18,7 +18,7 @@ fn file(outputs: &Path) -> PathBuf {
 /// A file that is there and is no queue, by name and with the way out.
 pub fn read(outputs: &Path) -> Result<Vec<PathBuf>, String> {
     let path = file(outputs);
-    let bytes = match moim::regular_file::read(&path) {
+    let bytes = match moim_core::regular_file::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use jiff::Timestamp;
-use moim::run::{Liveness, RunStatus};
+use moim_core::run::{Liveness, RunStatus};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use jiff::SignedDuration;
-use moim::run::Request;
+use moim_core::run::Request;
 use ratatui::layout::{Position, Rect};
 
 use super::data::run::OpenRun;

@@ -2,10 +2,8 @@
 
 use moim::device::Compute;
 use moim::grpo::checkpoint;
-use moim::model::{
-    Adapter, Llama, LlamaConfig, LoadOptions, LoraConfig, Projection, WeightFiles, WeightFormat,
-    load_adapter,
-};
+use moim::architecture::{LlamaConfig, Projection, WeightFormat};
+use moim::model::{Adapter, Llama, LoadOptions, LoraConfig, WeightFiles, load_adapter};
 use moim::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned};
 use moim::optimizer::{AdamW, AdamWSettings};
 use safetensors::Dtype;

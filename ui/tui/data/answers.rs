@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 
 /// Which completions to read.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use moim::score::Comparison;
+use moim_core::score::Comparison;
 
 /// A comparison with what it was made of.
 #[derive(Debug)]

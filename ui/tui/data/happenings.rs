@@ -1,6 +1,6 @@
 //! Events in words.
 
-use moim::run::Event;
+use moim_core::run::Event;
 use serde_json::Value;
 
 use super::run::{Alarm, Happening};

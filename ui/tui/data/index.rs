@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use moim::experiment::{Experiment, Fault};
-use moim::run::{Liveness, RunState, RunStatus};
+use moim_core::experiment::{Experiment, Fault};
+use moim_core::run::{Liveness, RunState, RunStatus};
 
 /// Every experiment file and every run.
 #[derive(Clone, Debug, Default)]

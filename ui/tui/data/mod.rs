@@ -22,7 +22,7 @@ use std::sync::Arc;
 use answers::AnswersPage;
 use comparison::ComparisonData;
 use index::Index;
-use moim::experiment::Difference;
+use moim_core::experiment::Difference;
 use plan::PlanFacts;
 use ranking::Ranking;
 use run::OpenRun;

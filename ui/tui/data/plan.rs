@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use moim::memory::Shapes;
+use moim_core::memory::Shapes;
 
 /// Read from the model's folder and the data, for the experiment on the Plan screen.
 #[derive(Clone, Debug, Default)]

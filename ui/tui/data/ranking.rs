@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use moim::score::Leaderboard;
-use moim::watch::{DirectoryCondition, WatchMode};
+use moim_core::score::Leaderboard;
+use moim_core::watch::{DirectoryCondition, WatchMode};
 
 /// The ranked list, as far as it is known.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use moim::run::{Event, Liveness, RunState};
+use moim_core::run::{Event, Liveness, RunState};
 
 use super::index::Condition;
 use super::series::{Columns, History};
@@ -26,13 +26,13 @@ pub struct OpenRun {
     /// The first event: what is trained, with what.
     pub start: Option<Event>,
     /// What the trainer is doing at this moment.
-    pub progress: Option<moim::run::Progress>,
+    pub progress: Option<moim_core::run::Progress>,
     /// Metrics of `step` events.
     pub history: History,
     /// Metrics of system.jsonl over seconds since the first sample: `host/rss`, `device/reserved`, …
     pub system: History,
     /// The newest sample of system.jsonl.
-    pub system_now: Option<moim::run::SystemSample>,
+    pub system_now: Option<moim_core::run::SystemSample>,
     /// When the first sample was taken.
     pub system_start: Option<Timestamp>,
     /// Seconds by which the clock was set back while samples were taken.
@@ -94,7 +94,7 @@ pub struct RunNews {
     pub is_there: Option<bool>,
     /// run.json, and whether the process is there.
     pub state: Option<(Result<RunState, String>, Option<Liveness>)>,
-    pub progress: Option<Option<moim::run::Progress>>,
+    pub progress: Option<Option<moim_core::run::Progress>>,
     /// The first event of the log, which is read ahead of the rest.
     pub start: Option<Event>,
     /// Events in the order of the file; all newer than what was told before. The steps among them
@@ -111,7 +111,7 @@ pub struct RunNews {
     /// When the first sample of the system was taken.
     pub system_start: Option<Timestamp>,
     /// Samples newer than what was told before.
-    pub system: Vec<moim::run::SystemSample>,
+    pub system: Vec<moim_core::run::SystemSample>,
     /// Metrics of older samples, over seconds since `system_start`.
     pub earlier_system: Columns,
     pub log: Option<Vec<String>>,
@@ -286,7 +286,7 @@ impl OpenRun {
 
     /// A clock that is set back would fold the charts; the time that it takes away is added from
     /// then on.
-    fn take_in_sample(&mut self, sample: moim::run::SystemSample) {
+    fn take_in_sample(&mut self, sample: moim_core::run::SystemSample) {
         let start = *self.system_start.get_or_insert(sample.time);
         if let Some(now) = &self.system_now {
             self.system_shift += seconds_between(sample.time, now.time).max(0.0);
@@ -306,7 +306,7 @@ pub fn is_metric(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use moim::run::{HostSample, SystemSample};
+    use moim_core::run::{HostSample, SystemSample};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Samples of system.jsonl as metrics over time.
 
 use jiff::Timestamp;
-use moim::run::SystemSample;
+use moim_core::run::SystemSample;
 
 /// What was measured, by the names that [`OpenRun::system`](super::run::OpenRun::system) has.
 /// Bytes, percent, degrees Celsius and watts.

@@ -70,7 +70,7 @@ fn to_markdown() -> String {
     text
 }
 
-const DOCUMENTATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/keys.md");
+const DOCUMENTATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/keys.md");
 
 #[test]
 fn the_documentation_lists_every_key() {

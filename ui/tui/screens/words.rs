@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// The last part of an experiment's path, without `.toml`.
 pub(super) fn name(path: &Path) -> String {
-    moim::experiment::experiment_name(path)
+    moim_core::experiment::experiment_name(path)
 }
 
 /// `1 fault`, `3 faults`.

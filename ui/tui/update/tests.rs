@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyModifiers};
-use moim::run::{Liveness, RunState, RunStatus};
+use moim_core::run::{Liveness, RunState, RunStatus};
 
 use super::super::data::index::{Index, RunSummary};
 use super::super::message::Input;

@@ -1,6 +1,6 @@
 //! Two texts and what differs between them.
 
-use moim::score::{Segment, SegmentKind};
+use moim_core::score::{Segment, SegmentKind};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use moim::score::{AnswerSheet, Resampling, ScoredFile, Side, compare};
+use moim_core::score::{AnswerSheet, Resampling, ScoredFile, Side, compare};
 
 use super::scores::RunScores;
 use crate::tui::data::comparison::ComparisonData;
@@ -45,7 +45,7 @@ fn scored(
     scores: &mut RunScores,
 ) -> Result<(ScoredFile, AnswerSheet), String> {
     let path = run.join("infer_results").join(file);
-    let bytes = moim::regular_file::read(&path)
+    let bytes = moim_core::regular_file::read(&path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let sheet =
         AnswerSheet::parse(&bytes).map_err(|fault| format!("{}: {fault}", path.display()))?;

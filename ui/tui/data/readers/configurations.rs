@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use moim::experiment::Experiment;
-use moim::run::{is_run, run_folders};
+use moim_core::experiment::Experiment;
+use moim_core::run::{is_run, run_folders};
 
 use crate::tui::data::Differences;
 
@@ -58,7 +58,7 @@ fn read(path: &Path) -> Result<Experiment, String> {
 
 #[cfg(test)]
 mod tests {
-    use moim::run::RunDir;
+    use moim_core::run::RunDir;
 
     use super::*;
 

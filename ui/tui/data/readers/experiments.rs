@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use moim::experiment::{Experiment, ExperimentError, Fault, experiment_name};
+use moim_core::experiment::{Experiment, ExperimentError, Fault, experiment_name};
 
 use super::stamp::{Stamp, stamp};
 use crate::tui::data::index::ExperimentFile;
@@ -94,7 +94,7 @@ fn read(path: &Path, stamp: Stamp) -> Result<ExperimentFile, String> {
             path.display()
         ));
     }
-    let bytes = moim::regular_file::read(path)
+    let bytes = moim_core::regular_file::read(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let (text, experiment) = match String::from_utf8(bytes) {
         Ok(text) => {

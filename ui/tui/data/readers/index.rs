@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use moim::run::{Liveness, RunEntry, is_run, run_folders};
+use moim_core::run::{Liveness, RunEntry, is_run, run_folders};
 
 use super::experiments::Experiments;
 use super::hints::Hints;
@@ -223,8 +223,8 @@ fn is_same(left: &Index, right: &Index) -> bool {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use moim::experiment::Experiment;
-    use moim::run::{RunDir, RunState, RunStatus};
+    use moim_core::experiment::Experiment;
+    use moim_core::run::{RunDir, RunState, RunStatus};
 
     use super::*;
 
@@ -356,7 +356,7 @@ mod tests {
             taken.push((begun.elapsed(), index.map(|index| index.runs.len())));
         }
         let begun = Instant::now();
-        let listed = moim::run::list_runs(folder.path()).len();
+        let listed = moim_core::run::list_runs(folder.path()).len();
         println!(
             "read, read again, again: {taken:?}; list_runs: {listed} in {:?}",
             begun.elapsed()

@@ -21,7 +21,7 @@ pub(super) fn last_lines(path: &Path, count: usize) -> Vec<String> {
 }
 
 fn end_of(path: &Path) -> io::Result<String> {
-    let file = moim::regular_file::open(path)?;
+    let file = moim_core::regular_file::open(path)?;
     let length = file.metadata()?.len();
     let start = length.saturating_sub(END_BYTES);
     let mut bytes = vec![0; (length - start) as usize];

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use moim::run::{RunDir, RunState, RunStatus};
+use moim_core::run::{RunDir, RunState, RunStatus};
 
 use super::*;
 use crate::tui::data::World;

@@ -23,7 +23,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
-use moim::experiment::Experiment;
+use moim_core::experiment::Experiment;
 
 use self::ranking::RankingReader;
 use self::worker::{Worker, once};

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use moim::run::{Liveness, Progress, RunEntry, RunState, SystemSample};
+use moim_core::run::{Liveness, Progress, RunEntry, RunState, SystemSample};
 
 use super::hints::Hints;
 use super::log::{last_lines, shown_log};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use moim::dataset::load_records;
-use moim::experiment::{DeviceChoice, Experiment};
-use moim::memory::Shapes;
-use moim::run::{Card, total_memory};
+use moim_core::dataset::load_records;
+use moim_core::experiment::{DeviceChoice, Experiment};
+use moim_core::memory::Shapes;
+use moim_core::run::{Card, total_memory};
 
 use super::stamp::{Stamp, stamp};
 use super::worker::Worker;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use moim::run::{Liveness, RunEntry};
-use moim::score::Leaderboard;
-use moim::watch::{FileUpdate, WatchOptions, WatchUpdate, Watcher};
+use moim_core::run::{Liveness, RunEntry};
+use moim_core::score::Leaderboard;
+use moim_core::watch::{FileUpdate, WatchOptions, WatchUpdate, Watcher};
 
 use self::board::{Board, rank};
 use self::scoring::{Process, Scoring};

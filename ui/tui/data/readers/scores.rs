@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use moim::experiment::Experiment;
-use moim::score::{KeptScores, Labels};
+use moim_core::experiment::Experiment;
+use moim_core::score::{KeptScores, Labels};
 
 /// Labels and kept scores of a run. No encoder is ever loaded here.
 pub(super) struct RunScores {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-pub(super) use moim::watch::Stamp;
+pub(super) use moim_core::watch::Stamp;
 
 /// The stamp of a file; `None` where it is not there or cannot be looked at.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {

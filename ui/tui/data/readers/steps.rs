@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use moim::run::Event;
+use moim_core::run::Event;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::tail::Lines;

@@ -103,7 +103,7 @@ impl Tail {
         let is_another = self.inode != metadata.ino();
         self.length = metadata.len();
         if self.file.is_none() || is_another {
-            self.file = Some(moim::regular_file::open(&self.path)?);
+            self.file = Some(moim_core::regular_file::open(&self.path)?);
             self.inode = metadata.ino();
         }
         let has_restarted =

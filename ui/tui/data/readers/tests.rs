@@ -1,7 +1,7 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use moim::run::{RunDir, RunState};
+use moim_core::run::{RunDir, RunState};
 
 use super::*;
 use crate::tui::data::World;

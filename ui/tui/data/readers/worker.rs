@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use moim::panics;
+use moim_core::panics;
 
 use crate::tui::message::{Data, Message, Outcome};
 

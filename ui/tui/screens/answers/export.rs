@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 
 use crate::tui::data::answers::Group;
 use crate::tui::message::{Command, Notice};

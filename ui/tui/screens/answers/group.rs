@@ -1,7 +1,7 @@
 //! The text of a group: its prompt, and its completions side by side or one alone.
 
-use moim::run::CompletionRecord;
-use moim::score::SegmentKind;
+use moim_core::run::CompletionRecord;
+use moim_core::score::SegmentKind;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};

@@ -1,6 +1,6 @@
 //! What the keys of the Answers screen do.
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 use ratatui::layout::Position;
 
 use super::layout::{self, Pane};

@@ -17,8 +17,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use moim::run::CompletionRecord;
-use moim::score::diff::{DiffUnit, Segment, diff};
+use moim_core::run::CompletionRecord;
+use moim_core::score::diff::{DiffUnit, Segment, diff};
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 
 /// What the completions of a group are sorted by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

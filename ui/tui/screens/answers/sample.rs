@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 
 use crate::tui::data::World;
 use crate::tui::data::answers::{AnswersPage, Group, GroupLine, GroupPlace};

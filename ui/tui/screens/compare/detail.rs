@@ -1,7 +1,7 @@
 //! The selected item: question, gold answer, every file's answer and what differs.
 
-use moim::score::compare::{ComparedItem, ItemAnswer};
-use moim::score::{Comparison, DiffUnit, SegmentKind, diff};
+use moim_core::score::compare::{ComparedItem, ItemAnswer};
+use moim_core::score::{Comparison, DiffUnit, SegmentKind, diff};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 

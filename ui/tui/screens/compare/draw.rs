@@ -1,7 +1,7 @@
 //! Drawing the Compare screen.
 
-use moim::score::Comparison;
-use moim::score::compare::ComparedItem;
+use moim_core::score::Comparison;
+use moim_core::score::compare::ComparedItem;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Margin, Rect};
 use ratatui::text::Line;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moim::score::Comparison;
+use moim_core::score::Comparison;
 
 use super::model::Query;
 use crate::tui::message::Command;

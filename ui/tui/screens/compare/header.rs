@@ -1,7 +1,7 @@
 //! What the comparison comes to, above the list.
 
-use moim::score::Comparison;
-use moim::score::compare::{MetricDeltas, Outcome};
+use moim_core::score::Comparison;
+use moim_core::score::compare::{MetricDeltas, Outcome};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 

@@ -1,7 +1,7 @@
 //! The list of items.
 
-use moim::score::compare::ComparedItem;
-use moim::score::{Comparison, Verdict};
+use moim_core::score::compare::ComparedItem;
+use moim_core::score::{Comparison, Verdict};
 use ratatui::style::Style;
 
 use super::model::{self, Metric, Order, letter};

@@ -16,8 +16,8 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use moim::score::Comparison;
-use moim::score::compare::{ComparedItem, ItemFilter};
+use moim_core::score::Comparison;
+use moim_core::score::compare::{ComparedItem, ItemFilter};
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 

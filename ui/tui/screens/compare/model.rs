@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use moim::score::compare::{Change, ComparedItem, ItemFilter, ItemMetrics, Selection};
-use moim::score::names::natural_order;
-use moim::score::{Comparison, Verdict};
+use moim_core::score::compare::{Change, ComparedItem, ItemFilter, ItemMetrics, Selection};
+use moim_core::score::names::natural_order;
+use moim_core::score::{Comparison, Verdict};
 
 use crate::tui::filter::Filter;
 use crate::tui::text;

@@ -1,7 +1,7 @@
 //! Moving through the items.
 
-use moim::score::Comparison;
-use moim::score::compare::ComparedItem;
+use moim_core::score::Comparison;
+use moim_core::score::compare::ComparedItem;
 
 use super::draw::{self, Areas};
 use super::model::{self, letter};
@@ -110,7 +110,7 @@ impl Compare {
             return;
         }
         if self.query.filter.is_empty() {
-            self.query.selection = moim::score::compare::Selection::default();
+            self.query.selection = moim_core::score::compare::Selection::default();
         } else {
             self.query.filter = crate::tui::filter::Filter::default();
         }

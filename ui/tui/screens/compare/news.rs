@@ -1,7 +1,7 @@
 //! What a person has to know of a comparison beside its numbers: whether it is being made, failed
 //! or is out of date, and how to come by one.
 
-use moim::score::FileState;
+use moim_core::score::FileState;
 use ratatui::text::Line;
 
 use super::Compare;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use moim::metric::ItemScores;
-use moim::score::compare::{Side, compare};
-use moim::score::{
+use moim_core::metric::ItemScores;
+use moim_core::score::compare::{Side, compare};
+use moim_core::score::{
     Answer, AnswerSheet, Averaging, Comparison, FileState, Label, Labels, ScoredFile, ScoredItem,
 };
 

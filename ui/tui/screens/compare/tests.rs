@@ -1,4 +1,4 @@
-use moim::score::Verdict;
+use moim_core::score::Verdict;
 
 use super::sample::world;
 use super::*;

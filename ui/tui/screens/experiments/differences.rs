@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moim::experiment::Difference;
+use moim_core::experiment::Difference;
 
 use crate::tui::text::{Align, aligned, single_line, width};
 
@@ -29,7 +29,7 @@ pub fn label(path: &Path) -> String {
         .extension()
         .is_some_and(|extension| extension == "toml")
     {
-        true => moim::experiment::experiment_name(path),
+        true => moim_core::experiment::experiment_name(path),
         false => match path.parent() {
             Some(parent) => format!("{}/{}", last(parent), last(path)),
             None => last(path),
@@ -80,9 +80,9 @@ fn rows(columns: &[(String, &[Difference])]) -> Vec<(String, Vec<String>)> {
         }
     }
     // In the order of the sections, whichever configuration a key was found in.
-    let order: Vec<String> = moim::experiment::Experiment::keys()
+    let order: Vec<String> = moim_core::experiment::Experiment::keys()
         .iter()
-        .map(moim::experiment::Key::path)
+        .map(moim_core::experiment::Key::path)
         .collect();
     keys.sort_by_key(|key| order.iter().position(|known| known == key));
     let value = |value: &Option<String>| match value {

@@ -1,6 +1,6 @@
 //! What the keys of the Experiments screen do.
 
-use moim::run::{Liveness, Request};
+use moim_core::run::{Liveness, Request};
 
 use super::differences;
 use super::launch::{self, active_here};
@@ -265,7 +265,7 @@ fn on_run(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec<Comman
 
 fn is_paused(run: &RunSummary) -> bool {
     let state = run.state.as_ref();
-    state.is_ok_and(|state| state.state == moim::run::RunStatus::Paused)
+    state.is_ok_and(|state| state.state == moim_core::run::RunStatus::Paused)
 }
 
 fn asked(run: &RunSummary, request: Request) -> Command {

@@ -1,6 +1,6 @@
 //! The lines of both lists.
 
-use moim::experiment::Experiment;
+use moim_core::experiment::Experiment;
 
 use super::Experiments;
 use super::lists::{RunSort, progress, run_id};

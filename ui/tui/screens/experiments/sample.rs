@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use moim::experiment::Experiment;
-use moim::run::{BestCheckpoint, Liveness, RunState, RunStatus, SavePoint};
+use moim_core::experiment::Experiment;
+use moim_core::run::{BestCheckpoint, Liveness, RunState, RunStatus, SavePoint};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::layout::Rect;

@@ -1,6 +1,6 @@
 //! The batch in numbers: both conventions, and the length of the run.
 
-use moim::experiment::{BatchArithmetic, BatchUnit, Experiment, Horizon};
+use moim_core::experiment::{BatchArithmetic, BatchUnit, Experiment, Horizon};
 
 use super::facts::facts_of;
 use super::form::Form;

@@ -139,7 +139,8 @@ impl Plan {
 
 fn path_of(form: &super::form::Form, key: usize) -> String {
     let key = form.keys().get(key);
-    key.map(moim::experiment::Key::path).unwrap_or_default()
+    key.map(moim_core::experiment::Key::path)
+        .unwrap_or_default()
 }
 
 fn not_in_form() -> Command {

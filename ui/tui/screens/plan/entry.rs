@@ -1,7 +1,7 @@
 //! A value that is being edited in its place.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use moim::experiment::{Document, Key};
+use moim_core::experiment::{Document, Key};
 
 use crate::tui::widgets::field::TextField;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use moim::experiment::{DeviceChoice, Experiment};
+use moim_core::experiment::{DeviceChoice, Experiment};
 
 use super::Plan;
 use crate::tui::data::plan::PlanFacts;

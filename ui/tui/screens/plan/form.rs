@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moim::experiment::{Document, EditError, Experiment, Fault, Key};
+use moim_core::experiment::{Document, EditError, Experiment, Fault, Key};
 
 /// Changes that can be taken back; the oldest goes when there are more.
 const REMEMBERED: usize = 500;

@@ -1,6 +1,6 @@
 //! The predicted memory, ready to be drawn.
 
-use moim::memory::{Component, Inputs, MemoryPlan, Verdict, capacity, plan};
+use moim_core::memory::{Component, Inputs, MemoryPlan, Verdict, capacity, plan};
 
 use super::facts::facts_of;
 use super::form::Form;
@@ -106,7 +106,7 @@ pub fn of(form: &Form, facts: Option<&PlanFacts>) -> Memory {
     let Some(inputs) = Inputs::of(experiment, shapes) else {
         return Memory::Unknown("the shape of the model is not known".to_owned());
     };
-    let total = facts.capacity.map(moim::memory::Bytes);
+    let total = facts.capacity.map(moim_core::memory::Bytes);
     let capacity = capacity(experiment, None, total).map(|bytes| bytes.0);
     let planned = plan(&inputs, capacity);
     Memory::Known(view(&planned, &inputs))

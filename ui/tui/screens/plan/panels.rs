@@ -45,7 +45,7 @@ pub fn draw_help(screen: &Plan, form: &Form, context: &Context<'_>, buf: &mut Bu
         return;
     }
     let title = match screen.place() {
-        Some(FormLine::Key(key)) => form.keys().get(key).map(moim::experiment::Key::path),
+        Some(FormLine::Key(key)) => form.keys().get(key).map(moim_core::experiment::Key::path),
         _ => None,
     };
     let title = title.unwrap_or_else(|| "Help".to_owned());

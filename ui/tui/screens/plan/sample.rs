@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use moim::memory::Shapes;
-use moim::model::LlamaConfig;
+use moim_core::architecture::LlamaConfig;
+use moim_core::memory::Shapes;
 
 use super::Plan;
 use crate::tui::data::World;

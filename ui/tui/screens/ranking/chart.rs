@@ -1,6 +1,6 @@
 //! Final Mean over the epochs: a column an epoch, with its interval.
 
-use moim::score::Leaderboard;
+use moim_core::score::Leaderboard;
 use ratatui::text::{Line, Span};
 
 use super::columns::number;

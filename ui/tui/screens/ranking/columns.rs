@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use moim::score::average::Means;
-use moim::score::names::natural_order;
-use moim::score::render::state_in_words;
-use moim::score::statistics::Interval;
-use moim::score::{Delta, Difference, Row};
+use moim_core::score::average::Means;
+use moim_core::score::names::natural_order;
+use moim_core::score::render::state_in_words;
+use moim_core::score::statistics::Interval;
+use moim_core::score::{Delta, Difference, Row};
 
 use crate::tui::screens::words::without_ending;
 use crate::tui::text;

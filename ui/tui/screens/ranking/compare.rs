@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use moim::score::names::natural_order;
-use moim::score::{FileState, Leaderboard, Row};
+use moim_core::score::names::natural_order;
+use moim_core::score::{FileState, Leaderboard, Row};
 
 use crate::tui::message::{Command, Effect, Notice};
 use crate::tui::state::Screen;

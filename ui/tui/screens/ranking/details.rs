@@ -1,7 +1,7 @@
 //! Everything that is known of one file.
 
-use moim::score::render::state_in_words;
-use moim::score::{Averaging, Delta, Difference, FileState, Leaderboard, Row};
+use moim_core::score::render::state_in_words;
+use moim_core::score::{Averaging, Delta, Difference, FileState, Leaderboard, Row};
 use ratatui::style::Style;
 use ratatui::text::Line;
 

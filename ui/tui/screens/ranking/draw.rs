@@ -1,6 +1,6 @@
 //! Drawing the Ranking screen.
 
-use moim::score::FileState;
+use moim_core::score::FileState;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;

@@ -1,7 +1,7 @@
 //! Writing and copying what the screen shows.
 
-use moim::score::render::{self, state_in_words};
-use moim::score::{Leaderboard, Row};
+use moim_core::score::render::{self, state_in_words};
+use moim_core::score::{Leaderboard, Row};
 
 use super::columns::{Reference, interval, number, probability};
 use crate::tui::message::Command;

@@ -16,7 +16,7 @@ pub(in crate::tui::screens) mod words;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use moim::score::FileState;
+use moim_core::score::FileState;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use moim::metric::ItemScores;
-use moim::score::{
+use moim_core::metric::ItemScores;
+use moim_core::score::{
     Averaging, Coverage, Fault, FileState, Leaderboard, Provenance, Resampling, ScoredFile,
     ScoredItem,
 };
-use moim::watch::{DirectoryCondition, WatchMode};
+use moim_core::watch::{DirectoryCondition, WatchMode};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::layout::Rect;

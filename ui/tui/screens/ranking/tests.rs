@@ -5,7 +5,7 @@ use super::*;
 use crate::tui::data::World;
 use crate::tui::message::Dialog;
 use crate::tui::state::Screen;
-use moim::watch::DirectoryCondition;
+use moim_core::watch::DirectoryCondition;
 
 fn act(screen: &mut Ranking, world: &World, action: Action) -> Vec<Command> {
     let settings = settings(false);

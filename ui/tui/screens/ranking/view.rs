@@ -1,8 +1,8 @@
 //! The table as it stands: filtered and sorted rows, and where things lie on the screen.
 
-use moim::score::file::TypeMeans;
-use moim::score::render::state_in_words;
-use moim::score::{FileState, Leaderboard, Row};
+use moim_core::score::file::TypeMeans;
+use moim_core::score::render::state_in_words;
+use moim_core::score::{FileState, Leaderboard, Row};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 

@@ -1,8 +1,8 @@
 //! What the table comes to, in sentences.
 
-use moim::score::statistics::Interval;
-use moim::score::{Leaderboard, Row};
-use moim::watch::{DirectoryCondition, WatchMode};
+use moim_core::score::statistics::Interval;
+use moim_core::score::{Leaderboard, Row};
+use moim_core::watch::{DirectoryCondition, WatchMode};
 
 use super::columns::{excludes_zero, number};
 use crate::tui::data::World;

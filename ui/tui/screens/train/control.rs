@@ -1,6 +1,6 @@
 //! What can be asked of the trainer: pausing, saving, stopping, killing, going on.
 
-use moim::run::{Request, RunStatus};
+use moim_core::run::{Request, RunStatus};
 
 use crate::tui::data::index::Condition;
 use crate::tui::data::run::OpenRun;
@@ -157,7 +157,7 @@ fn confirm(title: &str, what: String, then: &str, label: &str, command: Command)
 mod tests {
     use std::path::PathBuf;
 
-    use moim::run::Liveness;
+    use moim_core::run::Liveness;
 
     use super::super::sample::{RUN, news, world};
     use super::*;

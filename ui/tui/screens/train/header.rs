@@ -117,7 +117,7 @@ fn line_of(items: Vec<Item>, cells: usize) -> Line<'static> {
 
 /// Whether the severity of an alarm is the higher one.
 pub(super) fn is_critical(severity: &str) -> bool {
-    severity == moim::health::Severity::Critical.as_str()
+    severity == moim_core::health::Severity::Critical.as_str()
 }
 
 fn draw_progress(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area: Rect) {

@@ -1,6 +1,6 @@
 //! The memory pane: what the run takes of its machine.
 
-use moim::run::{CardSample, DeviceSample, HostSample, SystemSample};
+use moim_core::run::{CardSample, DeviceSample, HostSample, SystemSample};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line as Words;

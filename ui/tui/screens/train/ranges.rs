@@ -1,6 +1,6 @@
-//! Healthy ranges, drawn as reference lines: those that the alarms of [`moim::health`] go by.
+//! Healthy ranges, drawn as reference lines: those that the alarms of [`moim_core::health`] go by.
 
-use moim::health::{Range, healthy};
+use moim_core::health::{Range, healthy};
 
 use crate::tui::theme::Theme;
 use crate::tui::widgets::chart::Reference;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use moim::run::{
+use moim_core::run::{
     BestCheckpoint, CardSample, DeviceSample, Event, HostSample, Liveness, Progress, RunState,
     RunStatus, SavePoint, SystemSample,
 };

@@ -1,4 +1,4 @@
-use moim::run::{Liveness, RunStatus};
+use moim_core::run::{Liveness, RunStatus};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 

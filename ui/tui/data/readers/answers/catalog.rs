@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::super::tail::{Lines, Tail};

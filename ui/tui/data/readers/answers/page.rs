@@ -2,7 +2,7 @@
 
 use std::io;
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 
 use super::catalog::{Catalog, Entry};
 use super::search::{Direction, Search};

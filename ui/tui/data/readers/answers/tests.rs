@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
-use moim::run::CompletionRecord;
+use moim_core::run::CompletionRecord;
 
 use super::*;
 

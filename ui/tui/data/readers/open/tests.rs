@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, channel};
 
-use moim::run::Event;
+use moim_core::run::Event;
 
 use super::*;
 use crate::tui::data::run::OpenRun;
@@ -114,7 +114,7 @@ fn a_run_is_followed_from_its_birth_through_cuts_and_its_end() {
     assert_eq!((run.happenings.len(), run.start.is_some()), (1, true));
 
     append(&path.join("log.txt"), "마지막 말\n");
-    state.state = moim::run::RunStatus::Finished;
+    state.state = moim_core::run::RunStatus::Finished;
     state.save(&path.join("run.json")).unwrap();
     let run = terminal.until(|run| run.condition() == Condition::Finished && run.log.len() == 1);
     assert_eq!(run.log, ["마지막 말"]);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use moim::score::{FileState, Provenance, ScoredFile};
-use moim::watch::FileUpdate;
+use moim_core::score::{FileState, Provenance, ScoredFile};
+use moim_core::watch::FileUpdate;
 
 use super::super::scores::RunScores;
 

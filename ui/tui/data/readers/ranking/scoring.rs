@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use moim::experiment::Experiment;
+use moim_core::experiment::Experiment;
 
 /// Lines of a failed process that are told.
 const LAST_LINES: usize = 3;

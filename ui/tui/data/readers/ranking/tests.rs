@@ -1,10 +1,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, channel};
 
-use moim::experiment::Experiment;
-use moim::metric::{MetricSettings, Metrics, ReasonScorer};
-use moim::run::{RunDir, RunState};
-use moim::score::{Labels, ScoreCache, Scorer, encoder_name};
+use moim_core::experiment::Experiment;
+use moim_core::metric::{MetricSettings, Metrics, ReasonScorer};
+use moim_core::run::{RunDir, RunState};
+use moim_core::score::{Labels, ScoreCache, Scorer, encoder_name};
 
 use super::*;
 use crate::tui::data::ranking::Ranking;
@@ -39,7 +39,7 @@ fn run(folder: &Path) -> RunDir {
     experiment.bertscore.num_layers = Some(4);
     let run = RunDir::create(&folder.join("outputs"), "demo", Some("첫째"), &experiment).unwrap();
     let mut state = RunState::begin(run.id(), "cpu");
-    state.state = moim::run::RunStatus::Finished;
+    state.state = moim_core::run::RunStatus::Finished;
     state.save(&run.run_json()).unwrap();
     answer(&run, 0, "오다");
     answer(&run, 1, "가다");
@@ -51,7 +51,7 @@ fn answer(run: &RunDir, epoch: usize, first: &str) {
         r#"[{{"id": "1", "answer": "\"{first}.\"가 옳다. 규칙 하나."}}, {{"id": "2", "answer": "\"가다.\"가 옳다."}}]"#
     );
     let name = format!("inference_epoch{epoch}.json");
-    moim::run::publish(&run.infer_results().join(name), text.as_bytes()).unwrap();
+    moim_core::run::publish(&run.infer_results().join(name), text.as_bytes()).unwrap();
 }
 
 /// Scores every answer file as a trainer does, into `scores`.

@@ -2,8 +2,8 @@ mod drawing;
 
 use std::path::PathBuf;
 
-use moim::experiment::Difference;
-use moim::run::{Liveness, Request, RunStatus};
+use moim_core::experiment::Difference;
+use moim_core::run::{Liveness, Request, RunStatus};
 
 use super::sample::{NOW, Scene, VALID, file, run, world};
 use super::*;

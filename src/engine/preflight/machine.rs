@@ -1,0 +1,120 @@
+//! What the checks know of this machine: asked once, so that the checks themselves are pure.
+
+use std::path::{Path, PathBuf};
+
+use crate::device::cuda_device_count;
+use crate::nf4::cache_folder;
+use moim_core::experiment::{DeviceChoice, Experiment};
+use moim_core::memory::Bytes;
+use moim_core::run::{Card, HostMeter};
+
+/// A file system, as seen from a folder on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The folder that is to be written to; it need not exist yet.
+    pub folder: PathBuf,
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// The same for two folders of one file system.
+    pub id: u64,
+}
+
+impl Disk {
+    /// The file system that `folder` is or will be on; `None` where the system does not say.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let whole = std::path::absolute(folder).ok()?;
+        let there = whole.ancestors().find(|path| path.exists())?;
+        let disk = rustix::fs::statvfs(there).ok()?;
+        // A file system without blocks (procfs, say) does not count them.
+        if disk.f_blocks == 0 {
+            return None;
+        }
+        let id = rustix::fs::stat(there).ok()?.st_dev;
+        Some(Self {
+            folder: folder.to_owned(),
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            id,
+        })
+    }
+}
+
+/// Memory and disks of this machine, as far as they can be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Whether there is a CUDA device.
+    pub has_cuda: bool,
+    /// All memory of the device that the experiment runs on.
+    pub memory: Option<Bytes>,
+    /// Where the run directory will be.
+    pub output: Option<Disk>,
+    /// Where quantised weights are kept, if anywhere.
+    pub cache: Option<Disk>,
+}
+
+impl Machine {
+    /// Asks for what `experiment` will use.
+    pub fn of(experiment: &Experiment) -> Self {
+        let device = experiment.model.device;
+        let has_cuda = device != DeviceChoice::Cpu && cuda_device_count() > 0;
+        let is_cpu = match device {
+            DeviceChoice::Cpu => true,
+            DeviceChoice::Auto => !has_cuda,
+            DeviceChoice::Cuda(_) | DeviceChoice::Wgpu => false,
+        };
+        Self {
+            has_cuda,
+            memory: device_memory(experiment, is_cpu),
+            output: Disk::of(&experiment.run.output_dir),
+            cache: cache_folder(|name| std::env::var_os(name)).and_then(|path| Disk::of(&path)),
+        }
+    }
+}
+
+impl Machine {
+    /// The same machine, with the disk of another folder to write to.
+    pub fn with_output(self, folder: &Path) -> Self {
+        Self {
+            output: Disk::of(folder),
+            ..self
+        }
+    }
+}
+
+/// All memory of the device that the experiment runs on, where it can be asked.
+pub fn device_memory(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
+    if is_cpu {
+        return HostMeter::new().sample().total.map(Bytes);
+    }
+    let index = match experiment.model.device {
+        DeviceChoice::Cuda(Some(index)) => index,
+        _ => 0,
+    };
+    let card = Card::open(&format!("cuda:{index}"))?.ok()?;
+    card.sample()?.total.map(Bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_is_on_the_disk_of_its_parent() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = Disk::of(folder.path()).unwrap();
+        let absent = Disk::of(&folder.path().join("a/b")).unwrap();
+        assert_eq!(absent.id, there.id);
+        assert!(absent.folder.ends_with("a/b"));
+        assert_eq!(Disk::of(Path::new("/proc/outputs")), None);
+    }
+
+    #[test]
+    fn this_machine_has_memory_and_a_disk() {
+        let mut experiment = Experiment::default();
+        experiment.model.device = DeviceChoice::Cpu;
+        experiment.run.output_dir = std::env::temp_dir();
+        let machine = Machine::of(&experiment);
+        assert!(!machine.has_cuda);
+        assert!(machine.memory.is_some_and(|bytes| bytes.0 > 1 << 20));
+        assert!(machine.output.is_some());
+    }
+}

@@ -1,0 +1,224 @@
+//! `moim --no-ui`: train, infer each epoch, score, rank.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use moim_core::experiment::{Experiment, experiment_name};
+use moim_core::run::RunDir;
+use moim_core::score::render;
+use moim_engine::grpo::{self, Ending, Groundwork, Prepared, Workplace};
+use moim_engine::setup::Questions;
+
+use crate::loading::loading;
+use crate::preflight;
+use crate::progress::Progress;
+use moim_ui::cli::TrainArguments;
+use moim_ui::console::{Console, to_stdout};
+use moim_ui::failure::{self, Outcome, exit};
+use moim_ui::lines::{duration, grouped};
+use moim_ui::signals::StopSignal;
+
+/// What is to be trained.
+enum Job {
+    New { name: String },
+    Resume { run: RunDir },
+}
+
+/// Runs the command.
+pub fn run(arguments: &TrainArguments) -> Outcome {
+    let console = Console::with_log(arguments.quiet);
+    let (experiment, job) = job(arguments, &console)?;
+    let stop = StopSignal::listen(console.clone()).context("cannot listen for signals")?;
+    let clock = Instant::now();
+    let mut groundwork = Groundwork::load(&experiment)?;
+    let resumed = match &job {
+        Job::New { .. } => None,
+        Job::Resume { run } => Some(run),
+    };
+    preflight::before_training(&mut groundwork, resumed, arguments.force, &console)?;
+    console.note(&format!("loading {}", experiment.model.path.display()));
+    let prepared = groundwork.with_weights(&mut loading(&console))?;
+    for line in header(&prepared) {
+        console.note(&line);
+    }
+    for warning in &prepared.warnings {
+        console.tell(&format!("warning: {warning}"));
+    }
+    stop.arm();
+    let mut progress = Progress::new(console.clone(), stop.clone(), experiment.run.logging_steps)
+        .with_json(arguments.json);
+    let result = match job {
+        Job::New { name } => grpo::train(prepared, &name, &mut progress),
+        Job::Resume { run } => grpo::resume(prepared, run, &mut progress),
+    };
+    let stdout_error = progress.finish();
+    let (mut work, ending) = result.map_err(|error| failed(error, &progress, &console))?;
+    let directory = work.run.path().display().to_string();
+    match ending {
+        Ending::Finished => console.note(&format!(
+            "finished in {}: {directory}",
+            duration(clock.elapsed().as_secs_f64())
+        )),
+        Ending::Stopped => console.note(&format!(
+            "stopped and saved; to go on: moim --no-ui --resume {directory}"
+        )),
+    }
+    if let Some(error) = stdout_error {
+        return Err(failure::of_work(error));
+    }
+    report(&mut work, arguments.json, &console)?;
+    Ok(match ending {
+        Ending::Finished => exit::DONE,
+        Ending::Stopped => stop.exit_code().unwrap_or(exit::DONE),
+    })
+}
+
+fn job(
+    arguments: &TrainArguments,
+    console: &Console,
+) -> Result<(Experiment, Job), failure::Failure> {
+    let overrides = &arguments.overrides.set;
+    match (&arguments.resume, &arguments.experiment) {
+        (None, None) => Err(failure::usage(
+            "which experiment? Run moim --no-ui EXPERIMENT, or moim --no-ui --resume RUN to go on with a run",
+        )),
+        (None, Some(path)) => {
+            let name = experiment_name(path);
+            Ok((Experiment::load(path, overrides)?, Job::New { name }))
+        }
+        (Some(run), experiment) => {
+            let (run, before) = grpo::experiment_of_run(run)?;
+            let path = experiment.clone().unwrap_or_else(|| run.experiment_toml());
+            let mut after = Experiment::load(&path, overrides)?;
+            if after.data.date_string.is_none() {
+                // The run wrote down the day it began; an experiment that leaves it open means that day.
+                after.data.date_string = before.data.date_string.clone();
+            }
+            accept_differences(&run, &path, (&before, &after), console)?;
+            Ok((after, Job::Resume { run }))
+        }
+    }
+}
+
+/// A resumed run may be told other values only of keys that do not change what it computes.
+fn accept_differences(
+    run: &RunDir,
+    path: &Path,
+    (before, after): (&Experiment, &Experiment),
+    console: &Console,
+) -> Result<(), failure::Failure> {
+    let mut unsafe_ones = Experiment::differences_unsafe_on_resume(before, after);
+    // Changed inputs are refused by the run, which knows their content.
+    unsafe_ones.retain(|difference| !difference.is_place_of_input());
+    if unsafe_ones.is_empty() {
+        for difference in Experiment::differences(before, after) {
+            console.note(&format!("changed since the run began: {difference}"));
+        }
+        return Ok(());
+    }
+    let mut message = format!(
+        "the run {} was begun with other settings than {} gives now, and these would change what it computes:",
+        run.path().display(),
+        path.display()
+    );
+    for difference in unsafe_ones {
+        message.push_str(&format!("\n  {difference}"));
+    }
+    message.push_str(
+        "\nleave them as they were to go on with this run, or start a new one without --resume",
+    );
+    Err(failure::usage(message))
+}
+
+/// The first lines of a run: the batch in both conventions, then what it is about to use.
+fn header(prepared: &Prepared) -> Vec<String> {
+    let experiment = &prepared.experiment;
+    let model = &prepared.policy.model;
+    let compute = &model.compute;
+    let mut lines: Vec<String> = experiment
+        .batch_lines(Some(prepared.train.kept.len()))
+        .into_iter()
+        .map(|line| format!("batch    {line}"))
+        .collect();
+    let dtype = match format!("{:?}", compute.dtype).as_str() {
+        "F32" => "float32".to_owned(),
+        "BF16" => "bfloat16".to_owned(),
+        other => other.to_lowercase(),
+    };
+    lines.push(format!("device   {} ({dtype})", compute.name));
+    lines.push(format!(
+        "model    {}, {} parameters",
+        experiment.model.path.display(),
+        grouped(model.config.parameter_count())
+    ));
+    lines.push(prompts_line(
+        "train",
+        &experiment.data.train,
+        &prepared.train,
+    ));
+    lines.push(prompts_line("eval", &experiment.data.eval, &prepared.eval));
+    if let Some(sizes) = &prepared.sizes_in_words {
+        lines.push(format!("memory   {sizes}"));
+    }
+    let stop: Vec<String> = prepared
+        .policy
+        .stop
+        .tokens()
+        .iter()
+        .map(|token| {
+            format!(
+                "{} {:?} ({})",
+                token.id,
+                token.text,
+                token.sources.join(", ")
+            )
+        })
+        .collect();
+    lines.push(format!("stop     {}", stop.join("; ")));
+    lines.push(format!("reward   {}", prepared.rewards.formula().text()));
+    lines
+}
+
+fn prompts_line(name: &str, path: &Path, questions: &Questions) -> String {
+    let longest = questions
+        .kept
+        .iter()
+        .map(|question| question.prompt.tokens.len())
+        .max()
+        .unwrap_or_default();
+    format!(
+        "{name:<8} {}, {} prompts of up to {longest} tokens",
+        path.display(),
+        questions.kept.len()
+    )
+}
+
+/// The ranked list: on stdout, or among the lines for people where stdout carries events.
+fn report(work: &mut Workplace, is_json: bool, console: &Console) -> anyhow::Result<()> {
+    let has_answers = std::fs::read_dir(work.run.infer_results())
+        .is_ok_and(|mut entries| entries.next().is_some());
+    if !has_answers || !work.rewards.metrics().has_reason_scorer() {
+        console.note("nothing to rank yet");
+        return Ok(());
+    }
+    let text = render::text(&work.leaderboard()?);
+    if is_json {
+        console.note(text.trim_end());
+        return Ok(());
+    }
+    console.log(text.trim_end());
+    to_stdout(&text)
+}
+
+/// Before its first event a run had not begun, so the settings are at fault.
+fn failed(error: anyhow::Error, progress: &Progress, console: &Console) -> failure::Failure {
+    if !progress.has_started() {
+        return error.into();
+    }
+    console.log(&format!("error: {}", failure::describe(&error)));
+    failure::of_work(match progress.directory() {
+        Some(directory) => error.context(format!("the run {directory} failed")),
+        None => error,
+    })
+}

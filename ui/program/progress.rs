@@ -1,0 +1,174 @@
+//! A training run as it is watched: bars on a terminal, lines for people on
+//! stderr, and with `--json` the run's own events on stdout.
+
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use moim_core::run::Event;
+use moim_engine::grpo::{Observer, Phase, Teller};
+
+use moim_ui::console::{Console, to_stdout};
+use moim_ui::lines;
+use moim_ui::signals::StopSignal;
+
+/// Watches a run.
+pub struct Progress {
+    console: Console,
+    stop: StopSignal,
+    /// Events go to stdout.
+    is_json: bool,
+    logging_steps: usize,
+    steps: Option<ProgressBar>,
+    phase: Option<(Phase, usize, ProgressBar)>,
+    /// Set by the first event.
+    directory: Option<String>,
+    has_started: bool,
+    stdout_error: Option<anyhow::Error>,
+}
+
+impl Progress {
+    /// `logging_steps` is the number of steps between two lines of metrics.
+    pub fn new(console: Console, stop: StopSignal, logging_steps: usize) -> Self {
+        Self {
+            console,
+            stop,
+            is_json: false,
+            logging_steps: logging_steps.max(1),
+            steps: None,
+            phase: None,
+            directory: None,
+            has_started: false,
+            stdout_error: None,
+        }
+    }
+
+    /// Writes every event to stdout where `is_json`.
+    #[must_use]
+    pub fn with_json(mut self, is_json: bool) -> Self {
+        self.is_json = is_json;
+        self
+    }
+
+    /// Whether the run got so far as to write an event.
+    pub fn has_started(&self) -> bool {
+        self.has_started
+    }
+
+    /// The run directory, as the first event of a new run named it.
+    pub fn directory(&self) -> Option<&str> {
+        self.directory.as_deref()
+    }
+
+    /// Takes the bars off the screen, and answers what went wrong with stdout.
+    pub fn finish(&mut self) -> Option<anyhow::Error> {
+        self.end_phase();
+        if let Some(bar) = self.steps.take() {
+            bar.finish_and_clear();
+        }
+        self.stdout_error.take()
+    }
+
+    fn end_phase(&mut self) {
+        if let Some((_, _, bar)) = self.phase.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn write_json(&mut self, event: &Event) {
+        if self.stdout_error.is_some() {
+            return;
+        }
+        if let Err(error) = to_stdout(&format!("{}\n", event.to_line())) {
+            // Nobody reads any more: the run saves and stops.
+            self.stdout_error = Some(error);
+        }
+    }
+
+    fn take_step(&mut self, event: &Event) {
+        let count = |key: &str| event.number(key).unwrap_or_default() as usize;
+        let (step, total) = (count("step"), count("total_steps"));
+        if step.is_multiple_of(self.logging_steps) || step == total {
+            self.console.note(&lines::step(event));
+        }
+        if !self.console.has_bars() {
+            return;
+        }
+        match &self.steps {
+            Some(bar) => bar.set_position(step as u64),
+            None => {
+                let bar = self.console.bar("step", total);
+                bar.set_position(step as u64);
+                // The time that is left is reckoned from here: a resumed run did not
+                // take the steps before.
+                bar.reset_eta();
+                self.steps = Some(bar);
+            }
+        }
+    }
+}
+
+/// Shows an event that is neither a step nor a score.
+fn show(console: &Console, event: &Event) {
+    if event.name == "alarm" {
+        console.tell(&lines::alarm(event));
+    } else if let Some(line) = lines::other(event) {
+        console.note(&line);
+    }
+}
+
+impl Observer for Progress {
+    fn phase(&mut self, phase: Phase, done: usize, total: usize, detail: &str) {
+        if !self.console.has_bars() {
+            return;
+        }
+        let is_same =
+            matches!(&self.phase, Some((current, of, _)) if (*current, *of) == (phase, total));
+        if !is_same {
+            self.end_phase();
+            self.phase = Some((phase, total, self.console.bar(phase.name(), total)));
+        }
+        if let Some((_, _, bar)) = &self.phase {
+            // Every change draws; most calls come with the same detail.
+            if bar.message() != detail {
+                bar.set_message(detail.to_owned());
+            }
+            bar.set_position(done as u64);
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.has_started = true;
+        self.end_phase();
+        if let Some(directory) = event.text("directory") {
+            self.directory = Some(directory.to_owned());
+            self.console.open_log(&Path::new(directory).join("log.txt"));
+        }
+        if self.is_json {
+            self.write_json(event);
+        }
+        match event.name.as_str() {
+            "step" => self.take_step(event),
+            "score" => self.console.note(&lines::score(event)),
+            _ => show(&self.console, event),
+        }
+    }
+
+    fn teller(&self) -> Option<Teller> {
+        let (console, is_json) = (self.console.clone(), self.is_json);
+        Some(Box::new(move |event| {
+            if is_json {
+                // An error is met again, and told, by the next event of the run itself.
+                let _ = to_stdout(&format!("{}\n", event.to_line()));
+            }
+            show(&console, event);
+        }))
+    }
+
+    fn notice(&mut self, message: &str) {
+        self.console.tell(&format!("warning: {message}"));
+    }
+
+    fn wants_to_stop(&self) -> bool {
+        self.stop.is_requested() || self.stdout_error.is_some()
+    }
+}
