@@ -14,7 +14,7 @@ mod found;
 mod harness;
 #[path = "fuzz/json.rs"]
 mod json;
-#[path = "../src/text/morpheme/miniature.rs"]
+#[path = "../src/core/text/morpheme/miniature.rs"]
 mod miniature;
 #[path = "fuzz/mutate.rs"]
 mod mutate;

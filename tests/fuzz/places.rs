@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use moim::architecture::LlamaConfig;
 use moim::dataset::{AnswerFile, Instructions, load_records};
 use moim::device::Compute;
 use moim::encoder::matching::Baseline;
 use moim::encoder::{BertScoreOptions, BertScorer};
 use moim::experiment::Experiment;
-use moim::architecture::LlamaConfig;
 use moim::model::{Llama, load_adapter};
 use moim::run::{
     Event, Follower, Progress, RunDir, RunState, checkpoints, file_fingerprint, list_runs,

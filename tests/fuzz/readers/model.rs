@@ -1,8 +1,8 @@
 //! Weights, configurations, adapters, what four bits are stored in, and save points.
 
+use moim::architecture::{LlamaConfig, Projection, WeightFormat};
 use moim::device::Compute;
 use moim::grpo::checkpoint;
-use moim::architecture::{LlamaConfig, Projection, WeightFormat};
 use moim::model::{Adapter, Llama, LoadOptions, LoraConfig, WeightFiles, load_adapter};
 use moim::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned};
 use moim::optimizer::{AdamW, AdamWSettings};

@@ -276,7 +276,7 @@ fn a_monitor_that_is_shown_the_events_again_goes_on_as_the_first_one() {
 /// low from the start and groups that more and more often agree.
 #[test]
 fn the_runs_of_the_demo_raise_nothing() {
-    let file = include_str!("../../../../../tests/golden/health/demo_runs.json");
+    let file = include_str!("../../../../tests/golden/health/demo_runs.json");
     let file: serde_json::Value = serde_json::from_str(file).unwrap();
     let metrics = file["metrics"].as_array().unwrap();
     for (name, lines) in file["runs"].as_object().unwrap() {
