@@ -36,7 +36,8 @@ struct Tokens {
 }
 
 fn golden() -> Vec<Vector> {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/golden/metric/rouge_vectors.json");
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .join("tests/golden/metric/rouge_vectors.json");
     let text = std::fs::read_to_string(path).unwrap();
     serde_json::from_str::<Golden>(&text).unwrap().vectors
 }

@@ -76,7 +76,8 @@ struct Coin {
 }
 
 fn golden() -> Result<Golden, Box<dyn Error>> {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/golden/score/statistics.json");
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .join("tests/golden/score/statistics.json");
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 

@@ -10,8 +10,8 @@ use moim::text::{MecabDictionary, Tokenizer};
 use serde_json::{Value, json};
 
 use super::harness::{MEMORY, run_case};
-use crate::allocator::alone;
 use super::readers::{Folder, content, shown, told};
+use crate::allocator::alone;
 
 fn parsed(path: &str) -> Value {
     serde_json::from_slice(&content(path)).unwrap()
@@ -198,7 +198,8 @@ fn an_experiment_of_nothing_but_faults_is_told_soon() {
 fn kept_inputs_are_taken_or_refused() {
     let _alone = alone();
     let folder = Folder::new();
-    for entry in std::fs::read_dir(super::readers::repository("tests/measured/fuzz/seeds")).unwrap() {
+    for entry in std::fs::read_dir(super::readers::repository("tests/measured/fuzz/seeds")).unwrap()
+    {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let input = std::fs::read(&path).unwrap();

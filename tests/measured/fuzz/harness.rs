@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::allocator::{ASKED_FOR, alone};
 use super::mutate::{Form, generator, input};
+use crate::allocator::{ASKED_FOR, alone};
 
 /// A case that takes more of a processor has failed.
 const SLOW: Duration = Duration::from_secs(5);

@@ -22,9 +22,9 @@ use moim::watch::{WatchOptions, Watcher};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::harness::run_case;
-use crate::allocator::alone;
 use super::miniature;
 use super::readers::{Folder, repository, shown, told};
+use crate::allocator::alone;
 
 type Read = fn(&Path) -> Result<(), String>;
 
