@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::{Point, Sink};
 use crate::run::{
-    BadLine, CompletionRecord, Event, Follower, RunDir, RunStatus, SystemSample, WriteError,
-    read_lines,
+    BadLine, CompletionRecord, Event, EventKind, Follower, RunDir, RunStatus, SystemSample,
+    WriteError, read_lines,
 };
 
 /// How much was told.
@@ -37,12 +37,13 @@ pub(super) fn tell_all(run: &RunDir, sink: &mut dyn Sink) -> Result<Told> {
         if let Some(point) = Point::of_event(&event) {
             completions.tell_before(point.step, sink)?;
         }
-        if event.name == "done" {
+        let is_finished = matches!(event.kind, EventKind::Done(_));
+        if is_finished {
             completions.tell_before(u64::MAX, sink)?;
         }
         tell(&event, sink)?;
         told.events += 1;
-        told.is_finished = event.name == "done";
+        told.is_finished = is_finished;
     }
     completions.tell_before(u64::MAX, sink)?;
     told.unreadable += completions.unreadable;
@@ -54,13 +55,9 @@ pub(super) fn tell(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError>
     if let Some(point) = Point::of_event(event) {
         sink.scalars(&point)?;
     }
-    if event.name == "done" {
-        let status = match event.text("status") {
-            Some("failed") => RunStatus::Failed,
-            Some("stopped") => RunStatus::Stopped,
-            _ => RunStatus::Finished,
-        };
-        sink.finish(Some(status), event.time)?;
+    if let EventKind::Done(done) = &event.kind {
+        let ended = done.status.filter(|status| status.is_over());
+        sink.finish(ended.or(Some(RunStatus::Finished)), event.time)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod completions;
 mod control;
 mod directory;
 mod events;
+mod fields;
 mod fingerprint;
 mod host;
 mod index;
@@ -30,7 +31,12 @@ pub use checkpoints::{Checkpoint, SavePoint, checkpoints, prune_checkpoints, set
 pub use completions::{CompletionLog, CompletionRecord};
 pub use control::{Control, Request};
 pub use directory::RunDir;
-pub use events::{Event, EventLog, FieldValue, Observer};
+pub use events::{
+    Alarm, BatchSizes, Checkpoint as CheckpointEvent, Continued, Done, Event, EventKind, EventLog,
+    Finding, Inference, MeanIntervals, Metric, Metrics, Moving, Observer, PartSizes, Paused,
+    Preflight, Resume, Score, Severity, Stall, Start, Step,
+};
+pub use fields::{Field, Fields};
 pub use fingerprint::{file_fingerprint, model_fingerprint};
 pub use host::{HostMeter, resident_memory, total_memory};
 pub use index::{RunEntry, is_run, list_runs, run_folders};
