@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::{Point, Sink};
 use crate::run::{
-    BadLine, CompletionRecord, Event, EventKind, Follower, RunDir, RunStatus, SystemSample,
-    WriteError, read_lines,
+    BadLine, CompletionRecord, Event, EventKind, RunDir, RunStatus, SystemSample, Tail, WriteError,
+    read_lines,
 };
 
 /// How much was told.
@@ -64,16 +64,13 @@ pub(super) fn tell(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError>
 
 /// Tells what was added to system.jsonl. Samples are no part of what a run computes, so what cannot be
 /// read of them is left out.
-pub(super) fn tell_samples(
-    samples: &mut Follower<SystemSample>,
-    sink: &mut dyn Sink,
-) -> Result<(), WriteError> {
-    while let Ok(update) = samples.poll() {
-        for sample in update.items.iter().flatten() {
-            sink.system(&Point::of_sample(sample))?;
-        }
-        if !update.has_more {
-            break;
+pub(super) fn tell_samples(samples: &mut Tail, sink: &mut dyn Sink) -> Result<(), WriteError> {
+    if samples.look().is_err() {
+        return Ok(());
+    }
+    while let Ok(Some(lines)) = samples.newer() {
+        for sample in lines.values::<SystemSample>().flatten() {
+            sink.system(&Point::of_sample(&sample))?;
         }
     }
     Ok(())

@@ -59,6 +59,14 @@ impl Event {
         Self::of(Timestamp::now(), name.to_owned(), fields)
     }
 
+    /// A line in the frame of an event that is none of a run's log, for a command that writes its own.
+    pub fn other(name: &str, fields: impl Into<Fields>) -> Self {
+        Self {
+            unknown: fields.into(),
+            ..Self::new(EventKind::Other(name.to_owned()))
+        }
+    }
+
     fn of(time: Timestamp, name: String, mut fields: Fields) -> Self {
         let kind = EventKind::read(name, &mut fields);
         Self {
