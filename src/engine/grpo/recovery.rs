@@ -42,9 +42,9 @@ impl Workplace {
                 EventKind::Score(score) => point.is_some() && score.checkpoint == point,
                 // What an earlier resumption from here, the answers or the score gave rise to; the
                 // alarms of the next step bear its number.
-                EventKind::Resume(resumed) => resumed.step == step,
-                EventKind::Alarm(alarm) => alarm.step == step,
-                EventKind::Moving(moving) => moving.step == step,
+                EventKind::Resume(_) | EventKind::Alarm(_) | EventKind::Moving(_) => {
+                    event.step() == Some(step)
+                }
                 _ => false,
             };
             if !belongs {
