@@ -97,9 +97,10 @@ fn a_budget_is_kept_to_by_smaller_parts_that_come_to_the_same() {
     let (mut low, mut high) = (0, 1 << 40);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        match fits(&experiment, middle) {
-            true => high = middle,
-            false => low = middle,
+        if fits(&experiment, middle) {
+            high = middle
+        } else {
+            low = middle
         }
     }
     let sizes = planned(&experiment, high).sizes;
