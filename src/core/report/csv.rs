@@ -1,7 +1,7 @@
 //! CSV: every scalar as a row `step,time,name,value`.
 //!
-//! One value a row, so that the file can grow: metrics come and go, and scores have rows of their
-//! own. `pandas.read_csv(file).pivot_table(index="step", columns="name", values="value")` has a
+//! One value per row, so that the file can grow: metrics come and go, and scores have separate
+//! rows. `pandas.read_csv(file).pivot_table(index="step", columns="name", values="value")` has a
 //! column for each metric.
 
 use std::path::Path;
@@ -20,7 +20,7 @@ pub struct ScalarTable {
 }
 
 impl ScalarTable {
-    /// Begins `scalars.csv` in `folder`.
+    /// Starts `scalars.csv` in `folder`.
     ///
     /// # Errors
     /// Names the folder or the file.
