@@ -58,7 +58,7 @@ impl Sink for ScalarTable {
         self.file.publish()
     }
 
-    fn place(&self) -> &Path {
+    fn path(&self) -> &Path {
         self.file.path()
     }
 }
@@ -93,7 +93,7 @@ mod tests {
         table.scalars(&point).unwrap();
         table.publish().unwrap();
         assert_eq!(
-            std::fs::read_to_string(table.place()).unwrap(),
+            std::fs::read_to_string(table.path()).unwrap(),
             "step,time,name,value\n\
              7,1970-01-01T00:00:00Z,train/loss,nan\n\
              7,1970-01-01T00:00:00Z,\"train/rewards/a \"\"b\"\", 길이/mean\",0.000000001\n"

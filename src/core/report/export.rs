@@ -14,7 +14,7 @@ use crate::run::{Event, RunDir, Tail, read_lines};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// What to open with the other program.
-    pub place: PathBuf,
+    pub path: PathBuf,
     /// Events that were read.
     pub events: usize,
     /// Lines of the logs that could not be read and were left out.
@@ -35,7 +35,7 @@ pub fn export(run: &RunDir, format: Reporter, folder: &Path) -> Result<Exported>
     }
     sink.publish()?;
     Ok(Exported {
-        place: sink.place().to_owned(),
+        path: sink.path().to_owned(),
         events: reported.events,
         unreadable: reported.unreadable,
     })

@@ -86,12 +86,12 @@ impl Reports {
         self.sinks.retain_mut(|open| match write(open) {
             Ok(()) => true,
             Err(error) => {
-                failed.push((open.sink.place().to_owned(), error));
+                failed.push((open.sink.path().to_owned(), error));
                 false
             }
         });
-        for (place, error) in failed {
-            self.drop_report(&place.display().to_string(), &error.to_string());
+        for (path, error) in failed {
+            self.drop_report(&path.display().to_string(), &error.to_string());
         }
     }
 

@@ -73,7 +73,7 @@ pub trait Sink: Send {
     fn publish(&mut self) -> Result<(), WriteError>;
 
     /// What to open with the other program: the file, or the folder of the run.
-    fn place(&self) -> &Path;
+    fn path(&self) -> &Path;
 }
 
 /// A sink of this format that writes into `folder`, which is created if it is missing.

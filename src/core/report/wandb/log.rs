@@ -56,7 +56,7 @@ impl RecordLog {
         Ok(())
     }
 
-    /// Puts the log in its place.
+    /// Renames the log to its final path.
     pub(super) fn publish(&mut self) -> Result<(), WriteError> {
         self.file.publish()
     }

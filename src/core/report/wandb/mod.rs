@@ -166,7 +166,7 @@ impl Sink for OfflineRun {
         self.log.publish()
     }
 
-    fn place(&self) -> &Path {
+    fn path(&self) -> &Path {
         &self.folder
     }
 }

@@ -22,7 +22,7 @@ use super::worker::{Inbox, Outbox, Shutdown, Worker};
 use crate::tui::data::ranking::RankingUpdate;
 use crate::tui::message::{Data, Message};
 
-/// How often is looked whether there is something to do, update of files aside.
+/// The time between two checks for something to do, apart from updates of files.
 const PACE: Duration = Duration::from_millis(250);
 
 /// How often is looked for a configuration or labels that are not there.
@@ -104,14 +104,14 @@ impl RankedRun {
         loop {
             match RunScores::load(&self.run) {
                 Ok(scores) => {
-                    self.tell_problem(None, outbox)?;
+                    self.send_problem(None, outbox)?;
                     if self.watch(&scores, inbox, outbox)? == Watch::LabelsChanged {
                         continue;
                     }
                 }
                 // A run that is about to begin has no configuration yet.
                 Err(_) if !self.run.join("experiment.toml").exists() => {}
-                Err(problem) => self.tell_problem(Some(problem), outbox)?,
+                Err(problem) => self.send_problem(Some(problem), outbox)?,
             }
             inbox.wait(PATIENCE)?;
         }
@@ -124,7 +124,7 @@ impl RankedRun {
         }
     }
 
-    fn tell_problem(&mut self, problem: Option<String>, outbox: &Outbox) -> Result<(), Shutdown> {
+    fn send_problem(&mut self, problem: Option<String>, outbox: &Outbox) -> Result<(), Shutdown> {
         if problem == self.told_problem {
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl RankedRun {
             Ok(watcher) => watcher,
             Err(error) => {
                 let problem = format!("cannot watch {}: {error}", directory.display());
-                self.tell_problem(Some(problem), outbox)?;
+                self.send_problem(Some(problem), outbox)?;
                 return Ok(Watch::Failed);
             }
         };
@@ -164,12 +164,12 @@ impl RankedRun {
         loop {
             let mut update = self.update();
             match watcher.updates().recv_timeout(PACE) {
-                Ok(update) => watched.apply(update, &mut update),
+                Ok(seen) => watched.apply(seen, &mut update),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(Watch::Failed),
             }
-            while let Ok(update) = watcher.updates().try_recv() {
-                watched.apply(update, &mut update);
+            while let Ok(seen) = watcher.updates().try_recv() {
+                watched.apply(seen, &mut update);
             }
             if inbox.wait(Duration::ZERO)?.is_some() {
                 self.scoring.try_again();
@@ -279,8 +279,8 @@ impl RankedRun {
 }
 
 impl Watched {
-    fn apply(&mut self, update: WatchUpdate, update: &mut RankingUpdate) {
-        match update {
+    fn apply(&mut self, seen: WatchUpdate, update: &mut RankingUpdate) {
+        match seen {
             WatchUpdate::File(file) => {
                 self.files.insert(file.name.clone(), file);
                 self.has_changed = true;
