@@ -133,7 +133,7 @@ impl Console {
 
     /// A line for the log alone.
     pub fn log(&self, line: &str) {
-        if let Err(error) = self.with_lock(|log| log.take(line)) {
+        if let Err(error) = self.with_lock(|log| log.add(line)) {
             self.show(&format!("warning: log.txt ends here: {error}"));
         }
     }

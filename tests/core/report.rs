@@ -33,7 +33,7 @@ fn exported(run: &RunDir) -> TempDir {
     for format in FORMATS {
         let made = export(run, format, &folder.path().join(format.as_str())).unwrap();
         assert_eq!(made.unreadable, 0);
-        assert!(made.place.exists(), "{}", made.place.display());
+        assert!(made.path.exists(), "{}", made.path.display());
     }
     folder
 }

@@ -371,7 +371,7 @@ pub fn carry_out(state: &mut State, commands: Vec<Command>) -> Vec<Effect> {
 
 fn on_data(state: &mut State, data: Data) -> Vec<Effect> {
     let is_index = matches!(data, Data::Index(_));
-    state.world.take_in(data);
+    state.world.apply(data);
     let mut effects = Vec::new();
     if is_index {
         let is_found = |launch: &Launch| {

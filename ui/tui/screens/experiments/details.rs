@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use super::lists::run_id;
 use super::rows::batch;
 use super::{Experiments, Selected};
-use crate::tui::data::index::{Condition, ExperimentFile, RunSummary};
+use crate::tui::data::index::{Condition, ExperimentFile, RunEntry};
 use crate::tui::screens::condition::sign;
 use crate::tui::screens::words::{count, point_of};
 use crate::tui::state::Context;
@@ -149,7 +149,7 @@ fn of_file(lines: &mut Lines, screen: &Experiments, file: &ExperimentFile, conte
 /// How many runs an experiment has, and the best of them.
 fn runs_of(file: &ExperimentFile, context: &Context<'_>) -> String {
     let runs = context.world.index.iter().flat_map(|index| &index.runs);
-    let runs: Vec<&Arc<RunSummary>> = runs.filter(|run| run.experiment == file.name).collect();
+    let runs: Vec<&Arc<RunEntry>> = runs.filter(|run| run.experiment == file.name).collect();
     let bests = runs.iter().filter_map(|run| {
         let best = run.state.as_ref().ok()?.best.as_ref()?;
         Some((best.final_mean, &run.name))
@@ -164,7 +164,7 @@ fn runs_of(file: &ExperimentFile, context: &Context<'_>) -> String {
     }
 }
 
-fn of_run(lines: &mut Lines, screen: &Experiments, run: &RunSummary, context: &Context<'_>) {
+fn of_run(lines: &mut Lines, screen: &Experiments, run: &RunEntry, context: &Context<'_>) {
     let theme = context.theme();
     if let Some(change) = screen.changes.of(&run.path, context.now) {
         lines.say(&format!("* {change}"), theme.accent);
@@ -222,7 +222,7 @@ fn of_run(lines: &mut Lines, screen: &Experiments, run: &RunSummary, context: &C
 }
 
 /// What a condition means, and what can be done about it.
-fn meaning(run: &RunSummary) -> String {
+fn meaning(run: &RunEntry) -> String {
     let from = match run
         .state
         .as_ref()
@@ -272,7 +272,7 @@ pub fn files_csv(files: &[&Arc<ExperimentFile>]) -> String {
 }
 
 /// The runs as CSV.
-pub fn runs_csv(runs: &[&Arc<RunSummary>]) -> String {
+pub fn runs_csv(runs: &[&Arc<RunEntry>]) -> String {
     let mut text =
         "run,path,state,step,total_steps,reward,best_file,best_final_mean,device,started,pid,host\n"
             .to_owned();

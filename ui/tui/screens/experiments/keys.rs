@@ -6,7 +6,7 @@ use super::differences;
 use super::launch::{self, active_here};
 use super::lists::run_id;
 use super::{Experiments, Pane, Selected};
-use crate::tui::data::index::{Condition, ExperimentFile, RunSummary};
+use crate::tui::data::index::{Condition, ExperimentFile, RunEntry};
 use crate::tui::keymap::Action;
 use crate::tui::message::{Choice, Command, Dialog, Effect, Input, InputPurpose, Notice};
 use crate::tui::screens::words::count;
@@ -237,7 +237,7 @@ fn new_experiment(name: &str, text: &str) -> Command {
     })
 }
 
-fn on_run(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
+fn on_run(action: Action, run: &RunEntry, context: &Context<'_>) -> Vec<Command> {
     let path = run.path.clone();
     match action {
         Action::Open => vec![launch::attach(&path, context)],
@@ -263,12 +263,12 @@ fn on_run(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec<Comman
     }
 }
 
-fn is_paused(run: &RunSummary) -> bool {
+fn is_paused(run: &RunEntry) -> bool {
     let state = run.state.as_ref();
     state.is_ok_and(|state| state.state == moim_core::run::RunStatus::Paused)
 }
 
-fn asked(run: &RunSummary, request: Request) -> Command {
+fn asked(run: &RunEntry, request: Request) -> Command {
     Command::Effect(Effect::Ask {
         run: run.path.clone(),
         request,
@@ -276,14 +276,14 @@ fn asked(run: &RunSummary, request: Request) -> Command {
 }
 
 /// Asks the trainer of a run that is under way; another one has no trainer to ask.
-fn ask_active(run: &RunSummary, request: Request) -> Vec<Command> {
+fn ask_active(run: &RunEntry, request: Request) -> Vec<Command> {
     match run.condition().is_active() {
         true => vec![asked(run, request)],
         false => vec![not_under_way(run)],
     }
 }
 
-fn not_under_way(run: &RunSummary) -> Command {
+fn not_under_way(run: &RunEntry) -> Command {
     Notice::error(format!(
         "{} is {}, so no trainer is at work on it",
         run_id(run),
@@ -292,7 +292,7 @@ fn not_under_way(run: &RunSummary) -> Command {
 }
 
 /// Goes on with a run that ended before its time.
-fn resume(run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
+fn resume(run: &RunEntry, context: &Context<'_>) -> Vec<Command> {
     let id = run_id(run);
     let go = Command::Effect(Effect::Resume {
         run: run.path.clone(),
@@ -326,7 +326,7 @@ fn resume(run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
     })]
 }
 
-fn kill(run: &RunSummary) -> Vec<Command> {
+fn kill(run: &RunEntry) -> Vec<Command> {
     let id = run_id(run);
     if run.condition() == Condition::Elsewhere {
         return vec![Notice::error(format!(
@@ -369,7 +369,7 @@ fn kill(run: &RunSummary) -> Vec<Command> {
     })]
 }
 
-fn delete(run: &RunSummary) -> Vec<Command> {
+fn delete(run: &RunEntry) -> Vec<Command> {
     let id = run_id(run);
     let condition = run.condition();
     if condition.is_active() {
@@ -397,7 +397,7 @@ fn delete(run: &RunSummary) -> Vec<Command> {
 }
 
 /// A run's configuration is copied by way of the experiment file that it was started from.
-fn clone_of(run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
+fn clone_of(run: &RunEntry, context: &Context<'_>) -> Vec<Command> {
     with_file(run, context, |file| {
         vec![
             Notice::info(format!(
@@ -410,7 +410,7 @@ fn clone_of(run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
 }
 
 fn with_file(
-    run: &RunSummary,
+    run: &RunEntry,
     context: &Context<'_>,
     work: impl FnOnce(&ExperimentFile) -> Vec<Command>,
 ) -> Vec<Command> {

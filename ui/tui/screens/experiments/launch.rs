@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lists::run_id;
-use crate::tui::data::index::{Condition, ExperimentFile, Index, RunSummary};
+use crate::tui::data::index::{Condition, ExperimentFile, Index, RunEntry};
 use crate::tui::message::{Choice, Command, Dialog, Effect, Notice};
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::{Context, Screen};
@@ -93,7 +93,7 @@ pub fn file<'a>(context: &Context<'a>, path: &Path) -> Option<&'a Arc<Experiment
 }
 
 /// The runs of this machine that are under way.
-pub fn active_here(index: Option<&Index>) -> Vec<&Arc<RunSummary>> {
+pub fn active_here(index: Option<&Index>) -> Vec<&Arc<RunEntry>> {
     let runs = index.into_iter().flat_map(|index| &index.runs);
     runs.filter(|run| run.condition().is_active_here())
         .collect()

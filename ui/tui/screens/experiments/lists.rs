@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::tui::data::index::{ExperimentFile, Index, RunSummary};
+use crate::tui::data::index::{ExperimentFile, Index, RunEntry};
 use crate::tui::filter::Filter;
 
 /// What runs are sorted by.
@@ -52,7 +52,7 @@ impl RunSort {
 }
 
 /// `<experiment>/<run>`.
-pub fn run_id(run: &RunSummary) -> String {
+pub fn run_id(run: &RunEntry) -> String {
     format!("{}/{}", run.experiment, run.name)
 }
 
@@ -76,9 +76,9 @@ pub fn runs<'a>(
     index: Option<&'a Index>,
     filter: &Filter,
     sort: RunSort,
-) -> Vec<&'a Arc<RunSummary>> {
+) -> Vec<&'a Arc<RunEntry>> {
     let runs = index.into_iter().flat_map(|index| &index.runs);
-    let mut runs: Vec<&Arc<RunSummary>> = runs
+    let mut runs: Vec<&Arc<RunEntry>> = runs
         .filter(|run| filter.passes([run_id(run).as_str(), run.condition().name()]))
         .collect();
     // A stable sort: equal ones stay in the order of their starts, as the index has them.
@@ -104,16 +104,16 @@ fn descending(a: Option<f64>, b: Option<f64>) -> Ordering {
 }
 
 /// How much of a run is done, from 0 to 1; `None` while its length is unknown.
-pub fn progress(run: &RunSummary) -> Option<f64> {
+pub fn progress(run: &RunEntry) -> Option<f64> {
     let state = run.state.as_ref().ok()?;
     (state.total_steps > 0).then(|| state.step as f64 / state.total_steps as f64)
 }
 
-fn reward(run: &RunSummary) -> Option<f64> {
+fn reward(run: &RunEntry) -> Option<f64> {
     run.state.as_ref().ok()?.reward
 }
 
-fn best(run: &RunSummary) -> Option<f64> {
+fn best(run: &RunEntry) -> Option<f64> {
     Some(run.state.as_ref().ok()?.best.as_ref()?.final_mean)
 }
 

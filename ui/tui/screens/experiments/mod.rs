@@ -21,7 +21,7 @@ use ratatui::layout::{Position, Rect};
 
 use super::ScreenState;
 use super::words::count;
-use crate::tui::data::index::{ExperimentFile, RunSummary};
+use crate::tui::data::index::{ExperimentFile, RunEntry};
 use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::Command;
@@ -59,7 +59,7 @@ enum Pane {
 /// The selected line.
 enum Selected<'a> {
     File(&'a Arc<ExperimentFile>),
-    Run(&'a Arc<RunSummary>),
+    Run(&'a Arc<RunEntry>),
 }
 
 impl Selected<'_> {
@@ -76,7 +76,7 @@ impl Experiments {
         lists::files(context.world.index.as_ref(), &self.filter)
     }
 
-    fn runs<'a>(&self, context: &Context<'a>) -> Vec<&'a Arc<RunSummary>> {
+    fn runs<'a>(&self, context: &Context<'a>) -> Vec<&'a Arc<RunEntry>> {
         lists::runs(context.world.index.as_ref(), &self.filter, self.sort)
     }
 

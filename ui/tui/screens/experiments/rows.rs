@@ -4,7 +4,7 @@ use moim_core::experiment::Experiment;
 
 use super::Experiments;
 use super::lists::{RunSort, progress, run_id};
-use crate::tui::data::index::{ExperimentFile, RunSummary};
+use crate::tui::data::index::{ExperimentFile, RunEntry};
 use crate::tui::screens::condition::sign;
 use crate::tui::screens::words::{count, point_of};
 use crate::tui::state::Context;
@@ -108,7 +108,7 @@ pub fn file_row(screen: &Experiments, file: &ExperimentFile, context: &Context<'
 }
 
 /// The line of a run.
-pub fn run_row(screen: &Experiments, run: &RunSummary, context: &Context<'_>) -> Row {
+pub fn run_row(screen: &Experiments, run: &RunEntry, context: &Context<'_>) -> Row {
     let look = context.look();
     let condition = run.condition();
     let (sign, style) = sign(condition, look);
@@ -151,7 +151,7 @@ fn name_cell(
 }
 
 /// A small bar, and steps taken of all: `███░░░ 53/106`.
-fn step(run: &RunSummary, look: &Look) -> String {
+fn step(run: &RunEntry, look: &Look) -> String {
     let Ok(state) = &run.state else {
         return String::new();
     };
