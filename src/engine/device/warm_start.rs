@@ -1,7 +1,7 @@
 //! Compiled kernels and tuning results, kept from one start to the next.
 //!
 //! A first run on a card compiles a few hundred kernels and measures the ways to multiply matrices,
-//! which takes minutes; all of it depends on the card, the driver and the program alone.
+//! which takes minutes; all of it depends only on the card, the driver and the program.
 
 use std::sync::Once;
 
@@ -10,8 +10,8 @@ use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
 use crate::nf4::cache_folder;
 
-/// Has CubeCL keep them in the folder for caches; to be called before the first device is used. What
-/// a `cubecl.toml` above the working folder says comes first, but for the place.
+/// Has CubeCL keep them in the folder for caches; must be called before the first device is used. A
+/// `cubecl.toml` above the working folder takes precedence, except for the folder.
 pub(super) fn keep_kernels() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -21,7 +21,7 @@ pub(super) fn keep_kernels() {
             Some(folder) => CacheConfig::Directory(folder.join("kernels")),
             None => CacheConfig::Global,
         };
-        // Whoever uses moim as a library may have set it before.
+        // A program that uses moim as a library may have set it before.
         CubeClRuntimeConfig::try_set(config);
     });
 }

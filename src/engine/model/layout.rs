@@ -1,4 +1,4 @@
-//! How the tokens of a micro-batch lie in memory, and the tensors that follow from it.
+//! The layout of a micro-batch's tokens in memory, and the tensors that follow from it.
 //!
 //! The completions of a group share one prompt. The prompt is laid out (and
 //! computed) once, its completions after it:
@@ -107,7 +107,7 @@ impl Layout {
 /// Token ids of a micro-batch in their [`Layout`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupBatch {
-    /// Where each token lies.
+    /// The position of each token.
     pub layout: Layout,
     /// Ids in layout order, padding 0.
     pub ids: Vec<u32>,
@@ -174,7 +174,7 @@ impl GroupBatch {
     }
 }
 
-/// What attention needs besides the hidden states; made once per micro-batch, used by every layer.
+/// What attention needs besides the hidden states; computed once per micro-batch, used by every layer.
 #[derive(Clone, Debug)]
 pub struct LayoutTensors {
     /// The layout these belong to.

@@ -1,6 +1,6 @@
 //! Weights to codes and back, as the default backend of bitsandbytes 0.50.2 computes them
 //! (`backends/default/ops.py`, `quantize_4bit` and `quantize_blockwise` of `functional.py`).
-//! Its CUDA kernels differ where a value lies exactly on a threshold.
+//! Its CUDA kernels differ if a value is exactly on a threshold.
 
 use anyhow::{Context, bail};
 use half::f16;
@@ -12,10 +12,10 @@ use super::codebook::{CODEBOOK, THRESHOLDS, dynamic_map, dynamic_thresholds};
 use super::matrix::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
 use super::mean::torch_mean;
 
-/// Blocks that one thread takes at a time: 32768 weights, which lie in a core's own cache.
+/// Blocks that one thread takes at a time: 32768 weights, which fit in a core's own cache.
 const BLOCKS_AT_ONCE: usize = 512;
 
-/// Weights that are compared side by side: enough that the compiler keeps them in vector registers.
+/// Weights that are compared in parallel: enough that the compiler keeps them in vector registers.
 const LANES: usize = 16;
 
 /// What bitsandbytes divides by where a block's largest magnitude is smaller, zero above all.
@@ -158,7 +158,7 @@ impl Nf4Matrix {
     }
 
     /// What the codes of a block are multiplied by: its largest magnitude, or what double
-    /// quantisation left of it, which may lie a little below zero.
+    /// quantisation left of it, which may be a little below zero.
     ///
     /// # Panics
     /// There is no such block, as with a slice's index.
@@ -275,8 +275,8 @@ fn largest_magnitude(values: &[f32; BLOCK]) -> f32 {
     f32::from_bits(bits as u32)
 }
 
-/// Codes of values within about ±1. bitsandbytes clamps what rounding put beyond; the outermost
-/// thresholds lie within, so the codes are the same.
+/// Codes of values within about ±1. bitsandbytes clamps values that rounding put outside; the outermost
+/// thresholds are inside, so the codes are the same.
 fn codes(values: &[f32; BLOCK]) -> [u8; BLOCK] {
     let mut codes = [0; BLOCK];
     let (parts, _) = values.as_chunks::<LANES>();

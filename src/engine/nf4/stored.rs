@@ -25,7 +25,7 @@ use super::matrix::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
 
 const STATE: &str = "quant_state.bitsandbytes__nf4";
 
-/// How far a stored map may lie from ours: what bitsandbytes itself takes for equal.
+/// The largest difference of a stored map from ours: what bitsandbytes itself treats as equal.
 const MAP_TOLERANCE: f32 = 1e-6;
 
 /// One of the tensors that a matrix is stored as.
@@ -77,7 +77,7 @@ pub fn is_nf4(name: &str, contains: impl Fn(&str) -> bool) -> bool {
 
 impl Nf4Matrix {
     /// Reads the weight `name` (`….q_proj.weight`) from the tensors that it is stored as; `tensors`
-    /// answers a tensor by its name, `None` where there is none.
+    /// returns a tensor by its name, `None` if there is none.
     ///
     /// # Errors
     /// A tensor that is absent or of another type or shape than the format says, another quantised

@@ -53,7 +53,7 @@ fn refusal(folder: &Path, plan: &CachePlan) -> String {
 #[test]
 fn what_was_written_is_read_in_its_folder_under_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path().join("made/anew");
+    let folder = folder.path().join("not/yet");
     for double_quant in [false, true] {
         let plan = plan("00ff", double_quant);
         assert!(CacheFile::open(&folder, &plan).unwrap().is_none());
@@ -77,7 +77,7 @@ fn what_was_written_is_read_in_its_folder_under_its_name() {
 }
 
 #[test]
-fn a_torn_or_foreign_file_is_told_and_replaced() {
+fn a_truncated_or_foreign_file_is_reported_and_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let good = plan("00ff", true);
@@ -89,7 +89,7 @@ fn a_torn_or_foreign_file_is_told_and_replaced() {
         fs::write(&path, &whole[..length]).unwrap();
         let text = refusal(folder, &good);
         assert!(
-            text.contains("cut short") && text.contains("written anew"),
+            text.contains("truncated") && text.contains("written again"),
             "{text}"
         );
     }
