@@ -172,7 +172,7 @@ fn decoding(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("plain", rows), |b| {
             b.iter(|| black_box(linear::reference::few_rows_linear(x.clone(), &weight)));
         });
-        group.bench_function(BenchmarkId::new("NF4, decoded beside", rows), |b| {
+        group.bench_function(BenchmarkId::new("NF4, decoded within", rows), |b| {
             b.iter(|| black_box(packed.linear_by(x.clone(), Nf4Path::Fused)));
         });
         group.bench_function(BenchmarkId::new("NF4, through a dense copy", rows), |b| {

@@ -138,7 +138,7 @@ const MEASUREMENTS: usize = 7;
 /// Launches between two waits at most; waiting costs as much as a small kernel takes.
 const MOST_LAUNCHES: usize = 32;
 
-/// How long one measurement should take.
+/// The time of one measurement.
 const MEASUREMENT: Duration = Duration::from_millis(10);
 
 fn time(case: &Case, compute: &Compute) -> Time {

@@ -16,13 +16,15 @@ use moim_core::panics;
 
 mod warm_start;
 
+pub use warm_start::cache_folder;
+
 /// An environment variable: with `0`, decoding steps are launched one by one.
 pub const GRAPHS: &str = "MOIM_CUDA_GRAPHS";
 
 /// A device together with the type its weights and activations are kept in.
 #[derive(Clone, Debug)]
 pub struct Compute {
-    /// Where tensors live, without autodiff.
+    /// The device of tensors, without autodiff.
     pub device: Device,
     /// Whether that is the CPU.
     pub is_cpu: bool,

@@ -1,4 +1,4 @@
-//! How a kernel gets its backward pass: [`Differentiable`].
+//! The backward pass of a kernel: [`Differentiable`].
 
 use std::fmt::Debug;
 

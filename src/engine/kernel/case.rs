@@ -1,4 +1,4 @@
-//! What a kernel is checked with: its inputs, its plain version, and the sizes of a large model.
+//! The cases of a check: a kernel's inputs, its plain version, and the sizes of a large model.
 //! [`crate::check`] runs the cases.
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -129,7 +129,7 @@ impl Comparison {
     }
 }
 
-/// Where inputs are made.
+/// The source of a case's inputs, on a device.
 pub struct Inputs {
     /// The device.
     pub compute: Compute,

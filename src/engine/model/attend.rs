@@ -49,7 +49,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The prompts' part of a tensor, and the completions' where there are any.
+    /// The prompts' part of a tensor, and the completions' if there are any.
     fn split<const D: usize>(&self, t: &Tensor<D>) -> (Tensor<D>, Option<Tensor<D>>) {
         let layout = &self.tensors.layout;
         let (prompts, completions) = (layout.prompt_tokens(), layout.completion_tokens());

@@ -25,7 +25,7 @@ pub struct KeysValues {
     pub value: Tensor<3>,
 }
 
-/// What is attended to before the rows' own tokens: the prompts.
+/// The prompts: attended to before the rows' own tokens.
 #[derive(Clone, Debug)]
 pub struct Prefix {
     /// `[prompts·width, kv_heads, head_dim]`
@@ -36,7 +36,7 @@ pub struct Prefix {
     pub lengths: Tensor<1, Int>,
 }
 
-/// Rows of tokens that attend causally to themselves, and to all of their prompt where there is one.
+/// Rows of tokens that attend causally to themselves, and to all of their prompt if there is one.
 pub struct Attention<'a> {
     /// Heads and their width.
     pub config: &'a LlamaConfig,
@@ -417,7 +417,7 @@ impl Block {
     }
 }
 
-/// What a block reads.
+/// The inputs of a block.
 struct Read {
     /// `[prompts·heads, rows·sharing·width, head_dim]`
     query: Tensor<3>,

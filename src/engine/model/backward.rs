@@ -105,7 +105,7 @@ impl Llama {
     }
 
     /// Through the final norm: gradients of the last layer's output and, if
-    /// asked for, of the norm's weight.
+    /// requested, of the norm's weight.
     fn backward_norm(
         &self,
         output: Tensor<2>,

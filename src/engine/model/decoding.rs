@@ -65,7 +65,7 @@ pub struct Decoding<'a> {
     capacity: usize,
 }
 
-/// What a step needs that stays the same from one to the next.
+/// The inputs of a step that stay the same from one step to the next.
 pub struct Step<'a> {
     model: &'a Llama,
     caches: Vec<CompletionCache>,
@@ -121,7 +121,7 @@ impl<'a> Decoding<'a> {
             caches,
             rotary: model.rope.at(&positions, dim, compute),
             rows: layout.prompts() * rows_per_prompt,
-            // The CPU's memory grows with the text; a GPU's buffers stay where they are.
+            // The CPU's memory grows with the text; a GPU's buffers keep their addresses.
             columns: if compute.is_cpu { 0 } else { capacity },
         };
         Self {

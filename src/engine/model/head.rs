@@ -25,7 +25,7 @@ pub struct Head<'a> {
     pub weight: &'a Tensor<2>,
     /// Divides the logits, as when sampling.
     pub temperature: f64,
-    /// Where index tensors are made.
+    /// The device of index tensors.
     pub compute: &'a Compute,
 }
 

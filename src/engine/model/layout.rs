@@ -8,8 +8,8 @@
 //! └── prompt_width ──┘                  └─ completion_width ─┘
 //! ```
 //!
-//! Both parts are padded on the right, so causality alone hides the padding:
-//! only the prompt's padding needs hiding, where completions look back at it.
+//! Both parts are padded on the right, so causality hides the padding by itself:
+//! only the prompt's padding must be masked, because completions attend back to it.
 //! Lengths are carried here and never inferred from pad ids.
 
 use std::ops::Range;
@@ -65,7 +65,7 @@ impl Layout {
         }
     }
 
-    /// All tokens cut into runs of whole sequences, each of at most `tokens` tokens where the
+    /// All tokens cut into runs of whole sequences, each of at most `tokens` tokens if the
     /// sequences allow it.
     pub fn chunks(&self, tokens: usize) -> Vec<Range<usize>> {
         let mut chunks = Vec::new();

@@ -238,7 +238,7 @@ impl KeptInput {
     }
 }
 
-/// What a forward pass leaves for the backward pass.
+/// A forward pass's output, and what it keeps for the backward pass.
 pub struct Tape {
     /// Input of each layer; empty when not kept.
     pub inputs: Vec<KeptInput>,

@@ -11,9 +11,9 @@ use super::llama::{HEAD, Llama, embedding_name, norm_name};
 use super::lora::{f32_tensor, stream, uniform};
 use super::rope::RopeTable;
 use super::weights::WeightFiles;
-use crate::device::Compute;
+use crate::device::{Compute, cache_folder};
 use crate::kernel::nf4::Nf4Tensor;
-use crate::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, cache_folder, is_nf4};
+use crate::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, is_nf4};
 use moim_core::architecture::{Family, LlamaConfig, Projection, QKV, WeightFormat};
 use moim_core::run::model_fingerprint;
 
@@ -88,7 +88,7 @@ impl Llama {
                 .collect::<Vec<_>>()
                 .join(", ");
             bail!(
-                "{}: {} tensor(s) that config.json asks for are missing: {shown}{}",
+                "{}: {} tensor(s) that config.json requires are missing: {shown}{}",
                 model_dir.display(),
                 missing.len(),
                 if missing.len() > 8 { ", …" } else { "" }
@@ -242,7 +242,7 @@ pub(super) enum Dense {
     Matrix(usize, usize),
     /// The weight of a norm.
     Norm(usize),
-    /// What is added to the output of a linear layer.
+    /// Added to the output of a linear layer.
     Bias(usize),
 }
 
@@ -359,7 +359,7 @@ impl<'f> Quantized<'f> {
         let stored = self.files.raw(&name)?;
         if stored.shape() != [rows, columns] {
             bail!(
-                "{name} has shape {:?}; config.json asks for [{rows}, {columns}]",
+                "{name} has shape {:?}; config.json requires [{rows}, {columns}]",
                 stored.shape()
             );
         }
@@ -401,7 +401,7 @@ pub(super) fn on_device(matrix: &Nf4Matrix, compute: &Compute) -> Linear {
 fn check_shape(name: &str, matrix: &Nf4Matrix, (rows, columns): (usize, usize)) -> Result<()> {
     if (matrix.rows, matrix.columns) != (rows, columns) {
         bail!(
-            "{name} has shape [{}, {}]; config.json asks for [{rows}, {columns}]",
+            "{name} has shape [{}, {}]; config.json requires [{rows}, {columns}]",
             matrix.rows,
             matrix.columns
         );

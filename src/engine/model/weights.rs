@@ -161,7 +161,7 @@ impl WeightFiles {
         let path = &self.files[self.place[name].file].0;
         if view.shape() != shape {
             bail!(
-                "{}: {name} has shape {:?}; config.json asks for {shape:?}",
+                "{}: {name} has shape {:?}; config.json requires {shape:?}",
                 path.display(),
                 view.shape()
             );

@@ -9,7 +9,6 @@
 //! twice at each start would cost what the cache saves.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -61,20 +60,6 @@ pub struct CachePlan {
     pub double_quant: bool,
     /// The matrices, in the order of the file.
     pub matrices: Vec<Planned>,
-}
-
-/// The folder for caches: `$MOIM_CACHE_DIR`, else `$XDG_CACHE_HOME/moim`, else `~/.cache/moim`; `None`
-/// if no variable names one. `variable` reads the environment ([`std::env::var_os`]).
-pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let folder = |name: &str| {
-        let value = variable(name).filter(|value| !value.is_empty())?;
-        Some(PathBuf::from(value))
-    };
-    // The XDG base directory specification ignores relative paths.
-    let cache_home = folder("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    folder("MOIM_CACHE_DIR")
-        .or_else(|| Some(cache_home?.join("moim")))
-        .or_else(|| Some(folder("HOME")?.join(".cache/moim")))
 }
 
 impl CachePlan {

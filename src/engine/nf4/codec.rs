@@ -18,7 +18,7 @@ const BLOCKS_AT_ONCE: usize = 512;
 /// Weights that are compared in parallel: enough that the compiler keeps them in vector registers.
 const LANES: usize = 16;
 
-/// What bitsandbytes divides by where a block's largest magnitude is smaller, zero above all.
+/// The divisor of bitsandbytes for a block whose largest magnitude is smaller, above all zero.
 const SMALLEST_MAGNITUDE: f32 = 1e-38;
 
 /// Why a matrix could not be quantised.
@@ -42,9 +42,9 @@ pub enum QuantizeError {
     WrongCount {
         /// Values given.
         found: usize,
-        /// Rows asked for.
+        /// Requested rows.
         rows: usize,
-        /// Columns asked for.
+        /// Requested columns.
         columns: usize,
     },
     /// A type that holds no weights.
@@ -157,7 +157,7 @@ impl Nf4Matrix {
         values
     }
 
-    /// What the codes of a block are multiplied by: its largest magnitude, or what double
+    /// The factor of a block's codes: its largest magnitude, or what double
     /// quantisation left of it, which may be a little below zero.
     ///
     /// # Panics
@@ -231,7 +231,7 @@ fn quantize_with(
                     let factor = 1.0 / scale.max(SMALLEST_MAGNITUDE);
                     codes(&values.map(|value| value * factor))
                 } else {
-                    // bitsandbytes clamps the stored scale, and divides, in a short block alone.
+                    // bitsandbytes clamps the stored scale, and divides, only in a short block.
                     *scale = scale.max(SMALLEST_MAGNITUDE);
                     codes(&values.map(|value| value / *scale))
                 };
@@ -266,7 +266,7 @@ fn quantize_with(
     })
 }
 
-/// The largest magnitude; NaN or infinite where a value is. Magnitudes compare as their bits do, so
+/// The largest magnitude; NaN or infinite if a value is. Magnitudes compare like their bits, so
 /// that one pass finds both.
 fn largest_magnitude(values: &[f32; BLOCK]) -> f32 {
     let bits = values.iter().fold(0, |largest, value| {

@@ -8,7 +8,7 @@
 //! | `X` | u8 `[ceil(n / 2), 1]`: codes |
 //! | `X.absmax` | u8 `[b]`, or f32 without double quantisation: scales |
 //! | `X.quant_map` | f32 `[16]`: the code book |
-//! | `X.nested_absmax` | f32 `[ceil(b / 256)]`; with double quantisation alone, as the next |
+//! | `X.nested_absmax` | f32 `[ceil(b / 256)]`; only with double quantisation, as the next |
 //! | `X.nested_quant_map` | f32 `[256]` |
 //! | `X.quant_state.bitsandbytes__nf4` | u8: JSON with `quant_type`, `blocksize`, `dtype`, `shape`, `nested_…` |
 
@@ -231,7 +231,7 @@ fn not_nf4<'a>(name: &str, tensors: impl Fn(&str) -> Option<TensorView<'a>>) -> 
     anyhow::anyhow!("{name} is stored {kind}; {NF4_WAY_OUT}")
 }
 
-/// Rows and columns, where the state is one that we read.
+/// Rows and columns, if the state is one that we read.
 fn check_state(name: &str, state: &QuantState) -> Result<(usize, usize)> {
     let says = |key: &str| format!("{name}.{STATE}: {key}");
     if state.quant_type != "nf4" {

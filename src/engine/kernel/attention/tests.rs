@@ -4,29 +4,34 @@ use super::reference::{self, Sizes};
 use super::{DecodeLayout, Keys, decode_attention};
 
 fn cases() -> Vec<Sizes> {
-    let cases: [(&[usize], usize, [usize; 4], usize, usize); 8] = [
-        (&[5], 5, [1, 1, 1, 32], 4, 1),
-        (&[7, 3], 7, [8, 3, 3, 64], 16, 9),
-        (&[130, 1, 256], 256, [1, 2, 4, 128], 200, 129),
-        (&[128], 300, [2, 1, 16, 64], 128, 128),
-        (&[33, 40], 40, [2, 2, 8, 256], 3, 2),
-        (&[9], 9, [3, 1, 5, 80], 9, 4),
-        (&[6], 6, [2, 1, 2, 96], 9, 0),
-        (&[0, 2], 2, [2, 2, 2, 36], 64, 63),
-    ];
-    let sizes = cases.map(
-        |(lengths, prompt_width, [group, kv_heads, sharing, dim], capacity, filled)| Sizes {
-            lengths: lengths.to_vec(),
-            prompt_width,
-            group,
-            kv_heads,
-            sharing,
-            dim,
-            capacity,
-            filled,
-        },
-    );
-    sizes.to_vec()
+    vec![
+        sizes(&[5], 5, [1, 1, 1, 32], [4, 1]),
+        sizes(&[7, 3], 7, [8, 3, 3, 64], [16, 9]),
+        sizes(&[130, 1, 256], 256, [1, 2, 4, 128], [200, 129]),
+        sizes(&[128], 300, [2, 1, 16, 64], [128, 128]),
+        sizes(&[33, 40], 40, [2, 2, 8, 256], [3, 2]),
+        sizes(&[9], 9, [3, 1, 5, 80], [9, 4]),
+        sizes(&[6], 6, [2, 1, 2, 96], [9, 0]),
+        sizes(&[0, 2], 2, [2, 2, 2, 36], [64, 63]),
+    ]
+}
+
+fn sizes(
+    lengths: &[usize],
+    prompt_width: usize,
+    [group, kv_heads, sharing, dim]: [usize; 4],
+    [capacity, filled]: [usize; 2],
+) -> Sizes {
+    Sizes {
+        lengths: lengths.to_vec(),
+        prompt_width,
+        group,
+        kv_heads,
+        sharing,
+        dim,
+        capacity,
+        filled,
+    }
 }
 
 /// Values in about [−2, 2), the same for the same seed.

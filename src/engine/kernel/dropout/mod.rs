@@ -42,7 +42,7 @@ pub fn dropout(x: Tensor<2>, keys: Tensor<2, Int>, salt: u32, rate: f64) -> Tens
     ))
 }
 
-/// What [`fn@dropout`] needs from a backend.
+/// Backends that compute [`fn@dropout`].
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait DropoutOps: Backend {
     /// See [`dropout`]; values whose hash is below `threshold` are dropped.

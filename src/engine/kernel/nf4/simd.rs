@@ -197,7 +197,7 @@ mod tests {
     type DotProducts = fn(&[f32], &[f32], usize, &mut [f32]);
     type Decode = fn(&[i32], &[f32; 16], &[f32], &mut [f32]);
 
-    /// What this machine can run.
+    /// The instruction sets of this machine.
     fn instruction_sets() -> Vec<(&'static str, DotProducts, Decode)> {
         let mut sets: Vec<(&'static str, DotProducts, Decode)> =
             vec![("portable", portable::dot_products, portable::decode)];

@@ -106,7 +106,7 @@ fn check_linear(
             let matrix = matrix(rows, columns, double);
             let weight = Nf4Tensor::new(&matrix, device);
             for &count in counts {
-                // A few bits each, so that f16 holds them as they are.
+                // A few bits each, so that f16 represents them exactly.
                 let x: Vec<f32> = Numbers(7)
                     .many(count * columns)
                     .iter()

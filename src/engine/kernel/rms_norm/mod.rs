@@ -34,7 +34,7 @@ pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
     Tensor::from_dispatch(y)
 }
 
-/// What [`rms_norm`] needs from a backend.
+/// Backends that compute [`rms_norm`].
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait RmsNormOps: Backend {
     /// See [`rms_norm`]; also returns `1 / √(mean(x²) + eps)`, `[tokens, 1]` in f32.
@@ -46,7 +46,7 @@ pub trait RmsNormOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What the backward pass needs from a backend.
+/// Backends that compute its gradients.
 #[backend_extension(Cube, Flex, Fusion)]
 pub trait RmsNormBackwardOps: Backend {
     /// Gradient of `x`.

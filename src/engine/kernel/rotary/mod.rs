@@ -35,7 +35,7 @@ pub fn rotate(x: Tensor<3>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
     ))
 }
 
-/// What [`fn@rotate`] needs from a backend.
+/// Backends that compute [`fn@rotate`] and its gradient.
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait RotaryOps: Backend {
     /// See [`fn@rotate`]; `back` turns the other way, which is the gradient.

@@ -1,4 +1,4 @@
-//! What the row-wise kernels share: threads and buffers on the CPU, cubes that reduce a row on a GPU.
+//! Shared by the row-wise kernels: threads and buffers on the CPU, cubes that reduce a row on a GPU.
 
 pub mod cpu;
 pub mod cube;

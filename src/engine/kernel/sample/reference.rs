@@ -45,8 +45,8 @@ const SETTINGS: [(&str, Draw); 3] = [
     ),
 ];
 
-/// How far `u` is from the probabilities under which `token` is drawn, or the log-probability from
-/// what it should be, whichever is more.
+/// The distance of `u` from the probabilities at which `token` is drawn, or of the log-probability from
+/// the right one, whichever is larger.
 pub fn error(logits: &[f32], u: f64, draw: &Draw, token: usize, log_prob: f32) -> f64 {
     let Some(logit) = logits.get(token) else {
         return f64::NAN;
@@ -114,7 +114,7 @@ fn truncated(probabilities: &[f64], draw: &Draw) -> Vec<f64> {
     let mut left = mass;
     let mut kept = vec![0.0; probabilities.len()];
     for (place, &token) in order.iter().enumerate() {
-        // What this token and those behind it weigh.
+        // The weight of this token and of those after it.
         let is_within = left > (1.0 - draw.top_p) * mass;
         left -= probabilities[token];
         let is_likely = probabilities[token] >= draw.min_p * probabilities[order[0]];

@@ -125,7 +125,7 @@ pub fn softmax_backward(gradient: Tensor<3>, weights: Tensor<3>, scale: f64) -> 
     ))
 }
 
-/// What [`masked_softmax`] needs from a backend.
+/// Backends that compute [`masked_softmax`].
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait SoftmaxOps: Backend {
     /// [`masked_softmax`] when a prefix has no padding.
@@ -146,7 +146,7 @@ pub trait SoftmaxOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// What [`softmax_backward`] needs from a backend.
+/// Backends that compute [`softmax_backward`].
 #[backend_extension(Cube, Flex, Fusion)]
 pub trait SoftmaxBackwardOps: Backend {
     /// Gradient of the scores: `scale · w · (g − Σ g·w)`. Masked keys get 0 since their weight is 0.

@@ -31,7 +31,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     ))
 }
 
-/// What [`swiglu`] needs from a backend.
+/// Backends that compute [`swiglu`].
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait SwigluOps: Backend {
     /// See [`swiglu`].
@@ -39,7 +39,7 @@ pub trait SwigluOps: Backend {
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// What the backward pass needs from a backend.
+/// Backends that compute its gradients.
 #[backend_extension(Cube, Flex, Fusion)]
 pub trait SwigluBackwardOps: Backend {
     /// Gradients of `gate` and of `up`.

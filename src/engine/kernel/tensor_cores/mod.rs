@@ -113,7 +113,7 @@ impl<'a> Added<'a> {
     }
 }
 
-/// Which parts of [`Added`] there are.
+/// The parts of [`Added`] that exist.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     /// Whether there is a base.
@@ -122,7 +122,7 @@ pub struct Terms {
     pub scale: Option<f64>,
 }
 
-/// What a kernel is compiled for.
+/// The variants that a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LowRankPart {
     /// No adapter's share.

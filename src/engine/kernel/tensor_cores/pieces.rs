@@ -66,7 +66,7 @@ pub fn read_pairs<E: Float, N: Size>(
     }
 }
 
-/// What a lane multiplies of the block of `x` from `column` on: 8 pairs a tile.
+/// A lane's factors of the block of `x` from `column` on: 8 pairs per tile.
 #[cube]
 pub fn read_x<E: Float, N: Size>(
     x: &[Vector<E, N>],

@@ -72,7 +72,7 @@ fn assert_shapes(logits: &Tensor<2>, targets: &Tensor<1, Int>) {
     assert_eq!(logits.dtype(), DType::F32, "type of the logits");
 }
 
-/// What [`token_log_probs`] and [`logits_gradient`] need from a backend.
+/// Backends that compute [`token_log_probs`] and [`logits_gradient`].
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait TokenProbsOps: Backend {
     /// See [`token_log_probs`].

@@ -202,31 +202,3 @@ fn a_plan_that_makes_no_file_is_refused() {
         );
     }
 }
-
-#[test]
-fn the_folder_follows_the_environment() {
-    let folder = |variables: &[(&str, &str)]| {
-        let variables: BTreeMap<String, OsString> = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-            .collect();
-        cache_folder(|name| variables.get(name).cloned())
-    };
-    let home = ("HOME", "/home/kim");
-    let path = |path: &str| Some(PathBuf::from(path));
-    assert_eq!(folder(&[home]), path("/home/kim/.cache/moim"));
-    assert_eq!(folder(&[home, ("XDG_CACHE_HOME", "/c")]), path("/c/moim"));
-    assert_eq!(
-        folder(&[home, ("XDG_CACHE_HOME", "c")]),
-        path("/home/kim/.cache/moim")
-    );
-    assert_eq!(
-        folder(&[home, ("XDG_CACHE_HOME", "/c"), ("MOIM_CACHE_DIR", "d")]),
-        path("d")
-    );
-    assert_eq!(
-        folder(&[home, ("MOIM_CACHE_DIR", "")]),
-        path("/home/kim/.cache/moim")
-    );
-    assert_eq!(folder(&[]), None);
-}
