@@ -271,7 +271,7 @@ thread_local! {
 
 /// Whether a panic of this thread is an out-of-memory error inside [`Compute::attempt`], which handles
 /// it: nothing that the user must see.
-pub fn is_dealt_with(panic: &std::panic::PanicHookInfo) -> bool {
+pub fn is_caught(panic: &std::panic::PanicHookInfo) -> bool {
     ATTEMPTING.get() && out_of_memory(panic.payload()).is_some()
 }
 
