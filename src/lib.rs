@@ -70,6 +70,6 @@ pub use moim_core::{
     reward, run, score, text, watch,
 };
 pub use moim_engine::{
-    device, encoder, grpo, inference, kernel, model, nf4, optimizer, parallel, preflight, probe,
-    rollout, setup, sft,
+    check, device, encoder, grpo, inference, kernel, model, nf4, optimizer, parallel, preflight,
+    probe, rollout, setup, sft,
 };

@@ -1,6 +1,7 @@
 //! The trainer: what needs tensors, from the kernels to one GRPO step. It prints nothing and knows
 //! no terminal.
 
+pub mod check;
 pub mod device;
 pub mod encoder;
 pub mod grpo;

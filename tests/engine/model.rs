@@ -567,5 +567,5 @@ fn folders_that_cannot_be_used_say_why() {
         config.replace("\"intermediate_size\": 48", "\"intermediate_size\": 64"),
     )
     .unwrap();
-    assert!(complaint(&compute).contains("config.json asks for [64, 32]"));
+    assert!(complaint(&compute).contains("config.json requires [64, 32]"));
 }

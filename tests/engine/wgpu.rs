@@ -25,7 +25,7 @@ use moim::rollout::{Completion, Prompt, RolloutSettings, SamplingParameters, gen
 const PROMPTS: usize = 3;
 const GROUP: usize = 4;
 
-/// The adapter that wgpu finds; `None`, with a line, where there is none.
+/// The adapter that wgpu finds; `None`, after saying so, if there is none.
 fn wgpu() -> Option<Compute> {
     match Compute::new(DeviceChoice::Wgpu, Dtype::Auto) {
         Ok(compute) => Some(compute),
@@ -121,7 +121,7 @@ fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
         .iter()
         .fold(f32::MIN_POSITIVE, |most, x| most.max(x.abs()));
     let far = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    // `f32::max` passes over NaN, which must fail.
+    // `f32::max` ignores NaN, which must fail.
     far.fold(
         0.0,
         |most: f32, x| if most.is_nan() || x <= most { most } else { x },
@@ -166,7 +166,7 @@ fn logits_log_probabilities_and_entropies_are_those_of_the_cpu() {
         let (card, cpu) = (load(base, &compute), load(base, &Compute::cpu()));
         let (on_card, on_cpu) = (adapter(&card), adapter(&cpu));
         for adapters in [None, Some((&on_card, &on_cpu))] {
-            // The bases differ in their products alone.
+            // The bases differ only in their products.
             if adapters.is_none() && base != BASES[0] {
                 continue;
             }
@@ -214,7 +214,7 @@ fn completions(
     let settings = RolloutSettings {
         sampling,
         max_completion_length: 14,
-        // One token in six ends a completion, so that rows leave the batch one after another.
+        // One token in six ends a completion, so that rows leave the batch one by one.
         stop: (0..128).step_by(6).collect::<BTreeSet<u32>>(),
         group_size: GROUP,
         max_rows: 64,
@@ -379,7 +379,7 @@ fn assert_same_training(
         );
     }
     assert_close(&format!("{what}: log-probs"), &ours.1, &theirs.1, 1e-4);
-    // Adam makes whole steps of tiny gradients, so a few parameters may go another way.
+    // Adam makes whole steps of tiny gradients, so a few parameters may move differently.
     let far = ours
         .2
         .iter()
@@ -422,7 +422,7 @@ fn parts_and_layer_inputs_on_the_host_change_nothing() {
     assert_same_training("inputs on the host", &trained(&model, offloading), &whole);
 }
 
-/// Gradients of the adapter where so many values of a layer may exist at a time.
+/// Gradients of the adapter when at most this many values of a layer exist at a time.
 fn gradients(model: &Llama, values_per_chunk: Option<usize>) -> Vec<f32> {
     let adapter = adapter(model);
     let texts = Texts::new();
@@ -472,7 +472,7 @@ fn gradients_are_those_of_the_cpu_in_chunks_too() {
 }
 
 #[test]
-fn a_lack_of_memory_leaves_the_device_usable() {
+fn running_out_of_memory_leaves_the_device_usable() {
     let Some(compute) = wgpu() else { return };
     let sum = |count: usize| {
         let ones = Tensor::<1>::ones([count], (&compute.device, compute.dtype));

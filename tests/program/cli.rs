@@ -580,7 +580,7 @@ fn the_doctor_checks_the_kernels_of_the_cpu() {
         );
     }
     assert!(
-        table.contains(" 0 failed") && table.contains("device of its own only"),
+        table.contains(" 0 failed") && table.contains("on a GPU only"),
         "{table}"
     );
     // Options of the kernels alone.

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::device::cuda_device_count;
-use crate::nf4::cache_folder;
+use crate::device::{cache_folder, cuda_device_count};
 use moim_core::experiment::{DeviceChoice, Experiment};
 use moim_core::memory::Bytes;
 use moim_core::run::{Card, HostMeter};

@@ -105,7 +105,7 @@ fn quantised_weights_are_read_the_second_time_and_made_anew_where_they_are_spoil
     let (path, _) = &files[0];
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-    let (outcome, has_quantised) = again(&["warning: ", "quantised and written anew"]);
+    let (outcome, has_quantised) = again(&["warning: ", "quantised and written again"]);
     assert!(outcome == whole && has_quantised);
     assert!(fs::read(path).unwrap() == bytes);
 

@@ -1,19 +1,20 @@
-//! `moim doctor --kernels`: whether a device computes what it should, and how fast.
+//! `moim doctor --kernels`: whether a device computes what it should, and its speed.
 
 use moim_core::experiment::Dtype;
+use moim_engine::check::{Checked, check};
 use moim_engine::device::Compute;
-use moim_engine::kernel::check::{Checked, check};
 
 use moim_ui::cli::DoctorArguments;
 use moim_ui::console::to_stdout;
 use moim_ui::failure::{Outcome, exit};
 
-/// Prints a line for each kernel and shape, as it is known.
+/// Prints a line for each kernel and shape when its result is known.
 pub fn run(arguments: &DoctorArguments) -> Outcome {
     let compute = Compute::new(arguments.device, Dtype::Auto)?;
-    let reference = match compute.is_cpu {
-        true => "plain tensor operations",
-        false => "the CPU",
+    let reference = if compute.is_cpu {
+        "plain tensor operations"
+    } else {
+        "the CPU"
     };
     to_stdout(&format!(
         "kernels on {} in {:?} against {reference}; errors are relative to the largest value\n\n{}\n",
@@ -21,18 +22,18 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
         compute.dtype,
         header(arguments.time && !compute.is_cpu),
     ))?;
-    // Told after the end: what is printed in between must not stop the kernels.
-    let mut told = Ok(());
+    // Returned after the end: a closed output must not stop the kernels.
+    let mut printed = Ok(());
     let found = check(&compute, arguments.time, &mut |checked| {
-        if told.is_ok() {
-            told = to_stdout(&format!("{}\n", line(checked)));
+        if printed.is_ok() {
+            printed = to_stdout(&format!("{}\n", line(checked)));
         }
     });
-    told?;
+    printed?;
     let failed = found.iter().filter(|checked| !checked.passes()).count();
     to_stdout(&format!("\n{} checked, {failed} failed\n", found.len()))?;
     if arguments.time && compute.is_cpu {
-        to_stdout("times are measured on a device of its own only\n")?;
+        to_stdout("times are measured on a GPU only\n")?;
     }
     Ok(match failed {
         0 => exit::DONE,
@@ -75,7 +76,7 @@ fn line(checked: &Checked) -> String {
 
 #[cfg(test)]
 mod tests {
-    use moim_engine::kernel::check::Time;
+    use moim_engine::check::Time;
 
     use super::*;
 
