@@ -162,7 +162,7 @@ fn layer_inputs_on_the_host_change_nothing_and_may_change_on_resume() {
         .moim(&["--no-ui", "--resume", RUN, "--set", setting])
         .expect(
             0,
-            &["changed since the run began: memory.offload_layer_inputs"],
+            &["changed since the run started: memory.offload_layer_inputs"],
         );
     let settings = format!("{RUN}/experiment.toml");
     folder.write(&settings, whole.read(&settings));

@@ -383,7 +383,7 @@ fn a_comparison_is_a_gate() {
     compare("good.json", "bad.json", &[]).expect(0, &[]);
     compare("good.json", "bad.json", &gate).expect(1, &["regression: Final Mean"]);
     compare("good.json", "short.json", &gate)
-        .expect(1, &["short.json lacks 1 item(s) that good.json answers"]);
+        .expect(1, &["short.json does not have 1 item(s) of good.json"]);
     let json = compare("good.json", "bad.json", &["--json"])
         .expect(0, &[])
         .stdout;
@@ -441,7 +441,7 @@ fn items_of_a_comparison_are_chosen_and_exported() {
     compare(&["--csv", "--md"]).expect(2, &["cannot be used with"]);
     folder
         .scored(&["compare", "a.json", "--labels", "labels.json"])
-        .expect(2, &["two answer files or more"]);
+        .expect(2, &["at least two answer files"]);
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn the_epochs_of_a_run_are_compared_without_its_encoder() {
     answers(10, &["가다", "가다"]);
     folder
         .moim(&compare)
-        .expect(2, &["the BERTScore encoder encoder is no folder"]);
+        .expect(2, &["the BERTScore encoder encoder is not a folder"]);
     folder.write("run/infer_results/inference_epoch10.json", "[{");
     folder
         .moim(&compare)

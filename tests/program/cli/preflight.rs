@@ -67,8 +67,8 @@ fn plan_check_shows_the_prompt_the_end_tokens_and_what_each_reward_gives() {
         "data.train 5 prompts of ",
         "3 for the reference answer of item \"1\", 0 for \"asdf 1234 ???\"",
         // The folder's two labels are training questions as well.
-        "  warning leak           labels.json: 2 of 2 questions are in train.json too (ids 1, 2)",
-        "the prompt, whole:\n<|im_start|>user\n[질문]: 가다?<|im_end|>\n<|im_start|>assistant",
+        "  warning leak           labels.json: 2 of 2 questions are also in train.json (ids 1, 2)",
+        "the complete prompt:\n<|im_start|>user\n[질문]: 가다?<|im_end|>\n<|im_start|>assistant",
     ] {
         assert!(text.contains(words), "{words:?} is not in: {text}");
     }
@@ -181,7 +181,7 @@ fn force_goes_on_and_the_run_remembers_what_was_found() {
     let forced = ["--no-ui", "demo.toml", "--force"];
     let words = [
         "warning: reward.formula",
-        "going on in spite of the checks (rewards)",
+        "continuing despite the checks (rewards)",
     ];
     run(&folder, &forced, &[CONSTANT]).expect(0, &words);
     let events = events(&folder);
@@ -220,7 +220,7 @@ fn a_training_that_is_well_says_so_and_draws_nothing_other_than_without_the_chec
         &[
             "check    prompt: item \"1\", ",
             "check    rewards: 3 for the reference answer",
-            "check    nothing wrong with: stop, prompt lengths, positions, question types, answers, duplicates, settings",
+            "check    no problem with: stop, prompt lengths, positions, question types, answers, duplicates, settings",
             "warning: labels.json: 2 of 2 questions",
         ],
     );

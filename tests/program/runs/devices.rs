@@ -121,7 +121,7 @@ fn a_run_goes_on_with_more_devices_and_as_much_less_accumulation() {
     let answer = resume(&[one_device, "grpo.gradient_accumulation_steps=2"]);
     answer.expect(
         0,
-        &["changed since the run began: model.num_devices: 2 → 1"],
+        &["changed since the run started: model.num_devices: 2 → 1"],
     );
     expect_the_same(&folder, &whole);
 }

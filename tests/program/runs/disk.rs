@@ -201,7 +201,7 @@ fn inputs_that_were_moved_are_known_by_their_content() {
         .expect(2, &["data.labels: not set → \"eval.json\""]);
     resume("inputs/train.json").expect(
         0,
-        &["changed since the run began: data.train: \"train.json\" → \"inputs/train.json\""],
+        &["changed since the run started: data.train: \"train.json\" → \"inputs/train.json\""],
     );
     let found = differences(&folder, &uninterrupted().0);
     assert!(found.is_empty(), "{found:?}");

@@ -365,7 +365,7 @@ fn a_model_folder_that_is_not_whole() {
     spoilt(
         "no tokenizer",
         &|folder| fs::remove_file(folder.path("own/tokenizer.json")).unwrap(),
-        &["model.path", "lacks tokenizer.json"],
+        &["model.path", "has no tokenizer.json"],
     );
     spoilt(
         "broken config.json",
@@ -602,7 +602,7 @@ fn a_run_that_is_there_is_not_written_over_nor_changed_midway() {
     fs::remove_file(folder.path("hold_3")).unwrap();
     resume(&["run.logging_steps=2"]).expect(
         0,
-        &["changed since the run began: run.logging_steps: 1 → 2"],
+        &["changed since the run started: run.logging_steps: 1 → 2"],
     );
     folder.expect_outcome_of(&uninterrupted().0);
 }

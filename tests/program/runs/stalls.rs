@@ -79,7 +79,7 @@ fn a_run_killed_while_it_does_not_move_goes_on_as_any_other() {
         ])
         .expect(
             0,
-            &["changed since the run began: run.watchdog_minutes: 0.02 → 0"],
+            &["changed since the run started: run.watchdog_minutes: 0.02 → 0"],
         );
     assert_eq!(folder.lasting_events(), uninterrupted().0.lasting_events());
 }
