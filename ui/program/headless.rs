@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use moim_core::experiment::{Experiment, experiment_name};
+use moim_core::numbers::{duration, grouped};
 use moim_core::run::RunDir;
 use moim_core::score::render;
 use moim_engine::grpo::{self, Ending, Groundwork, Prepared, Workplace};
@@ -16,7 +17,6 @@ use crate::progress::Progress;
 use moim_ui::cli::TrainArguments;
 use moim_ui::console::{Console, to_stdout};
 use moim_ui::failure::{self, Outcome, exit};
-use moim_ui::lines::{duration, grouped};
 use moim_ui::signals::StopSignal;
 
 /// The training to do.

@@ -177,7 +177,9 @@ fn a_second_interrupt_ends_at_once_and_loses_nothing_saved() {
     });
     trainer.signal(Signal::INT);
     // The reward still holds the step back: nothing was waited for.
-    trainer.end().expect(130, &["stopped immediately", "--resume"]);
+    trainer
+        .end()
+        .expect(130, &["stopped immediately", "--resume"]);
     fs::remove_file(folder.path("hold_3")).unwrap();
     folder.resume().expect(0, &[]);
     folder.expect_outcome_of(&uninterrupted().0);
