@@ -214,7 +214,7 @@ fn completions(
     let settings = RolloutSettings {
         sampling,
         max_completion_length: 14,
-        // One token in six ends a completion, so that rows leave the batch one after another.
+        // One token in six ends a completion, so that rows leave the batch at different times.
         stop: (0..128).step_by(6).collect::<BTreeSet<u32>>(),
         group_size: GROUP,
         max_rows: 64,
@@ -422,7 +422,7 @@ fn parts_and_layer_inputs_on_the_host_change_nothing() {
     assert_same_training("inputs on the host", &trained(&model, offloading), &whole);
 }
 
-/// Gradients of the adapter where so many values of a layer may exist at a time.
+/// Gradients of the adapter with a limit on the values of a layer that exist at a time.
 fn gradients(model: &Llama, values_per_chunk: Option<usize>) -> Vec<f32> {
     let adapter = adapter(model);
     let texts = Texts::new();

@@ -1,4 +1,4 @@
-//! The command as a person or a script meets it: output, messages and exit codes.
+//! The command as a user or a script runs it: output, messages and exit codes.
 //! Training itself is driven by another test.
 
 use std::fs;
@@ -244,7 +244,7 @@ fn files_that_are_absent_are_named_with_their_keys() {
 }
 
 #[test]
-fn invalid_data_is_told_with_line_and_column() {
+fn invalid_data_is_reported_with_line_and_column() {
     let folder = Folder::new();
     folder.write("train.json", "[\n  {\"id\": \"1\",, }\n]");
     let place = ["train.json:2:", "not JSON"];

@@ -1,4 +1,4 @@
-//! The checks before the first step: `plan --check`, a training that they stop, and one that goes on.
+//! The checks before the first step: `plan --check`, a training that they stop, and one that continues.
 
 use std::fs;
 use std::path::Path;
@@ -176,7 +176,7 @@ fn a_reward_that_never_differs_stops_a_training_before_anything_is_written() {
 }
 
 #[test]
-fn force_goes_on_and_the_run_remembers_what_was_found() {
+fn force_continues_and_the_run_records_the_findings() {
     let folder = Folder::new();
     let forced = ["--no-ui", "demo.toml", "--force"];
     let words = [
@@ -232,7 +232,7 @@ fn a_training_that_is_well_says_so_and_draws_nothing_other_than_without_the_chec
 }
 
 #[test]
-fn a_program_that_fails_is_told_before_the_weights_are_loaded() {
+fn a_program_that_fails_is_reported_before_the_weights_are_loaded() {
     let folder = Folder::new();
     let command = "reward.commands=[{name = \"judge\", command = [\"sh\", \"-c\", \"echo no such model >&2; exit 1\"]}]";
     let more = [command, "reward.formula=exact_match + judge"];

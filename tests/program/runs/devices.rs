@@ -95,7 +95,7 @@ fn several_devices_are_one_with_as_much_more_accumulation_to_the_byte() {
 }
 
 #[test]
-fn a_run_goes_on_with_more_devices_and_as_much_less_accumulation() {
+fn a_run_resumes_with_more_devices_and_correspondingly_less_accumulation() {
     let settings = [&EVERYTHING[..], &["grpo.per_device_train_batch_size=8"]].concat();
     let whole = trained(&settings, 2, 1);
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! Runs that are killed, interrupted or asked to stop, and go on: they end with the same bytes as
-//! the run that nothing happened to.
+//! Runs that are killed, interrupted or stopped, and resumed: they end with the same bytes as the
+//! uninterrupted run.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::folder::{Answer, Folder, RUN, uninterrupted};
 
-/// Runs killed as soon as they had written so many events, and resumed.
+/// Runs killed as soon as they had written a number of events, and resumed.
 fn killed_and_resumed() -> &'static [(usize, Folder, Answer)] {
     static RUNS: OnceLock<Vec<(usize, Folder, Answer)>> = OnceLock::new();
     RUNS.get_or_init(|| {
@@ -215,7 +215,7 @@ fn requests_in_the_control_folder_are_taken() {
     });
     control("resume");
     control("stop");
-    // Asked for by a file, so no signal is told of.
+    // Requested by a file, so no signal is reported.
     trainer.end().expect(0, &["stopped and saved"]);
     assert_eq!(folder.json(&format!("{RUN}/run.json"))["state"], "stopped");
     assert!(folder.path(RUN).join("step_3/trainer_state.json").exists());
