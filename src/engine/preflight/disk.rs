@@ -339,8 +339,8 @@ mod tests {
             }),
             ..machine(1 << 40)
         };
-        let apart = checks(&texts, &with_cache(1 << 40, 2), 0);
-        assert_eq!(apart[0].details["quantised_weights"], 0);
+        let separate = checks(&texts, &with_cache(1 << 40, 2), 0);
+        assert_eq!(separate[0].details["quantised_weights"], 0);
         let together = checks(&texts, &with_cache(1 << 40, 1), 0);
         let bytes = together[0].details["quantised_weights"].as_u64().unwrap();
         // 4.5 bits per weight.
