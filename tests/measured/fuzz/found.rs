@@ -170,7 +170,7 @@ fn an_experiment_with_only_faults_is_reported_quickly() {
                 "data.chat_template_kwargs.{}=1",
                 vec!["a"; 100_000].join(".")
             ),
-            "in one another",
+            "keys deep",
         ),
         (format!("grpo.{long}=1"), "unknown key"),
         (format!("{long}.a=1"), "unknown section"),
