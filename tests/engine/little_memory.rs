@@ -162,7 +162,7 @@ fn layer_inputs_on_the_host_change_nothing_and_may_change_on_resume() {
         .moim(&["--no-ui", "--resume", RUN, "--set", setting])
         .expect(
             0,
-            &["changed since the run began: memory.offload_layer_inputs"],
+            &["changed since the run started: memory.offload_layer_inputs"],
         );
     let settings = format!("{RUN}/experiment.toml");
     folder.write(&settings, whole.read(&settings));
@@ -184,7 +184,7 @@ impl Observer for Watcher {
     }
 }
 
-/// A run on devices that have room for so many completions; its directory and its alarms.
+/// A run on devices that fit this many completions; its directory and its alarms.
 fn limited(
     folder: &Folder,
     settings: &[&str],
@@ -218,7 +218,7 @@ fn limited(
 }
 
 #[test]
-fn a_device_that_runs_out_of_memory_goes_on_in_smaller_parts() {
+fn a_device_that_runs_out_of_memory_continues_with_smaller_parts() {
     let folders = [(); 9].map(|()| Folder::new());
     let mut folders = folders.iter();
     let mut run = |settings: &[&str], rows: Option<usize>| {
@@ -234,7 +234,7 @@ fn a_device_that_runs_out_of_memory_goes_on_in_smaller_parts() {
     let (whole, none) = run(&plain, None);
     assert_eq!(told(&none), [] as [Value; 0]);
 
-    // Six answers, sixteen completions and groups of four are too many: told once each.
+    // Six answers, sixteen completions and groups of four are too many: each is reported once.
     let (three, alarms) = run(&plain, Some(3));
     let expected = [
         json!([0, "inference 3"]),
@@ -279,7 +279,7 @@ fn a_device_that_runs_out_of_memory_goes_on_in_smaller_parts() {
 }
 
 #[test]
-fn a_device_without_room_for_one_completion_ends_the_run_in_words() {
+fn a_device_too_small_for_one_completion_ends_the_run_with_a_message() {
     let folder = Folder::new();
     let error = limited(&folder, &["inference.before_training=false"], Some(0)).unwrap_err();
     let error = format!("{error:#}");

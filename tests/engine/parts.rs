@@ -1,4 +1,4 @@
-//! Parts, chunks, devices and a lack of memory change how a step is computed, and not what.
+//! Parts, chunks, devices and running out of memory change how a step is computed, not its result.
 
 use std::path::Path;
 
@@ -222,7 +222,7 @@ fn layer_inputs_may_wait_on_the_host() {
     assert_eq!(there.1, here.1);
 }
 
-/// Gradients of the adapter where so many values of a layer may exist at a time.
+/// Gradients of the adapter with a limit on the values of a layer that exist at a time.
 fn gradients(model: &Llama, adapter: &Adapter, values_per_chunk: Option<usize>) -> Vec<f32> {
     let texts = Texts::new();
     let generation = texts.generation(PROMPTS);

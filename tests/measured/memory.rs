@@ -19,11 +19,11 @@ use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 
 use super::allocator::{BACKED, alone};
 
-/// How far a plan may be from what is measured.
+/// The largest relative difference between a plan and the measurement.
 const TOLERANCE: f64 = 0.05;
 
-/// How far it may be above where groups are worked on side by side: a plan takes all of them to be
-/// at their fullest at once, which they may or may not be.
+/// The largest excess if groups run in parallel: a plan assumes that all of them reach their peak
+/// at the same time.
 const SIDE_BY_SIDE: f64 = 0.25;
 
 /// A shape and a batch; what is not named is as in [`Case::default`].
@@ -310,7 +310,7 @@ fn the_plan_is_what_an_allocator_counts() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A form asks for all of it at every key.
+/// A form computes all of it on every key press.
 #[test]
 fn a_plan_with_its_advice_takes_no_time() {
     let case = &cases()[0];

@@ -1,4 +1,4 @@
-//! `moim --no-ui`: train, infer each epoch, score, rank.
+//! `moim --no-ui`: trains, and after each epoch infers, scores and ranks.
 
 use std::path::Path;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use moim_ui::console::{Console, to_stdout};
 use moim_ui::failure::{self, Outcome, exit};
 use moim_ui::signals::StopSignal;
 
-/// What is to be trained.
+/// The training to do.
 enum Job {
     New { name: String },
     Resume { run: RunDir },
@@ -43,7 +43,7 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
         console.note(&line);
     }
     for warning in &prepared.warnings {
-        console.tell(&format!("warning: {warning}"));
+        console.report(&format!("warning: {warning}"));
     }
     stop.arm();
     let mut progress = Progress::new(console.clone(), stop.clone(), experiment.run.logging_steps)
@@ -61,7 +61,7 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
             duration(clock.elapsed().as_secs_f64())
         )),
         Ending::Stopped => console.note(&format!(
-            "stopped and saved; to go on: moim --no-ui --resume {directory}"
+            "stopped and saved; to resume: moim --no-ui --resume {directory}"
         )),
     }
     if let Some(error) = stdout_error {
@@ -81,7 +81,7 @@ fn job(
     let overrides = &arguments.overrides.set;
     match (&arguments.resume, &arguments.experiment) {
         (None, None) => Err(failure::usage(
-            "which experiment? Run moim --no-ui EXPERIMENT, or moim --no-ui --resume RUN to go on with a run",
+            "no experiment given: run moim --no-ui EXPERIMENT, or moim --no-ui --resume RUN to resume a run",
         )),
         (None, Some(path)) => {
             let name = experiment_name(path);
@@ -92,7 +92,7 @@ fn job(
             let path = experiment.clone().unwrap_or_else(|| run.experiment_toml());
             let mut after = Experiment::load(&path, overrides)?;
             if after.data.date_string.is_none() {
-                // The run wrote down the day it began; an experiment that leaves it open means that day.
+                // The run recorded the date it started; an experiment without a date means that one.
                 after.data.date_string = before.data.date_string.clone();
             }
             accept_differences(&run, &path, (&before, &after), console)?;
@@ -101,7 +101,7 @@ fn job(
     }
 }
 
-/// A resumed run may be told other values only of keys that do not change what it computes.
+/// Accepts differences that do not change what a resumed run computes, and refuses others.
 fn accept_differences(
     run: &RunDir,
     path: &Path,
@@ -113,25 +113,24 @@ fn accept_differences(
     unsafe_ones.retain(|difference| !difference.is_path_of_input());
     if unsafe_ones.is_empty() {
         for difference in Experiment::differences(before, after) {
-            console.note(&format!("changed since the run began: {difference}"));
+            console.note(&format!("changed since the run started: {difference}"));
         }
         return Ok(());
     }
     let mut message = format!(
-        "the run {} was begun with other settings than {} gives now, and these would change what it computes:",
+        "cannot resume {}: these settings of {} differ from those the run started with and would change \
+         what it computes:",
         run.path().display(),
         path.display()
     );
     for difference in unsafe_ones {
         message.push_str(&format!("\n  {difference}"));
     }
-    message.push_str(
-        "\nleave them as they were to go on with this run, or start a new one without --resume",
-    );
+    message.push_str("\nrestore them to resume this run, or start a new one without --resume");
     Err(failure::usage(message))
 }
 
-/// The first lines of a run: the batch in both conventions, then what it is about to use.
+/// The first lines of a run: the batch in both conventions, then device, model, data and reward.
 fn header(prepared: &Prepared) -> Vec<String> {
     let experiment = &prepared.experiment;
     let model = &prepared.policy.model;
@@ -194,7 +193,7 @@ fn prompts_line(name: &str, path: &Path, questions: &Questions) -> String {
     )
 }
 
-/// The ranked list: on stdout, or among the lines for people where stdout carries events.
+/// The ranked list: on stdout, or on stderr if stdout has the events.
 fn report(work: &mut Workplace, is_json: bool, console: &Console) -> anyhow::Result<()> {
     let has_answers = std::fs::read_dir(work.run.infer_results())
         .is_ok_and(|mut entries| entries.next().is_some());
@@ -211,7 +210,7 @@ fn report(work: &mut Workplace, is_json: bool, console: &Console) -> anyhow::Res
     to_stdout(&text)
 }
 
-/// Before its first event a run had not begun, so the settings are at fault.
+/// A run that failed before its first event had not started, so the settings are the problem.
 fn failed(error: anyhow::Error, progress: &Progress, console: &Console) -> failure::Failure {
     if !progress.has_started() {
         return error.into();

@@ -1,45 +1,46 @@
-//! What the checks answer.
+//! The results of the checks.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// How much the outcome of a check matters.
+/// The severity of a check's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Worth a look; the run is of use all the same.
+    /// A possible problem; the run is still useful.
     Warning,
-    /// The run would be of no use, or would not reach its end.
+    /// The run would be useless, or would not finish.
     Error,
 }
 
-/// The outcome of one check.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// In one word, e.g. `rewards`; the same from release to release.
+    /// One word, e.g. `rewards`; stable across releases.
     pub name: &'static str,
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
-    /// For people. Where not all is well it names the file or key with its value, and the way out.
+    /// The message for the user. It describes a problem with the file or key, its value, and how to fix
+    /// it.
     pub message: String,
-    /// The numbers behind the message, for programs; an object.
+    /// The numbers of the message, for programs; an object.
     pub details: Value,
 }
 
 impl Check {
-    /// A check that found nothing wrong.
+    /// A check without a problem.
     pub fn ok(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(name, Severity::Ok, message)
     }
 
-    /// A check that found something worth a look.
+    /// A check that found a possible problem.
     pub fn warning(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(name, Severity::Warning, message)
     }
 
-    /// A check that speaks against the run.
+    /// A check that stops the run.
     pub fn error(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(name, Severity::Error, message)
     }
@@ -53,7 +54,7 @@ impl Check {
         }
     }
 
-    /// Whether it depends on the machine as it is at this moment.
+    /// Whether it depends on the current state of the machine.
     pub fn is_of_machine(&self) -> bool {
         matches!(self.name, "disk" | "cache" | "memory")
     }
@@ -66,7 +67,7 @@ impl Check {
     }
 }
 
-/// All checks of an experiment, in the order in which they are told.
+/// All checks of an experiment, in the order of the report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// The checks.
@@ -83,7 +84,7 @@ impl Report {
             .filter(move |check| check.severity == severity)
     }
 
-    /// Whether something speaks against the run.
+    /// Whether a check stops the run.
     pub fn has_errors(&self) -> bool {
         self.of(Severity::Error).next().is_some()
     }
@@ -98,8 +99,8 @@ impl Report {
         })
     }
 
-    /// The fields of the event `preflight`: how many warnings and errors, and what they say. Numbers
-    /// that differ from time to time (free space, say) occur only where they are the trouble.
+    /// The fields of the event `preflight`: the numbers of warnings and errors, and their messages.
+    /// Numbers that vary, such as free space, only occur if they are the problem.
     pub fn event_fields(&self) -> Map<String, Value> {
         let findings: Vec<Value> = self
             .checks
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_counts_and_an_event_carries_what_was_found() {
+    fn a_report_counts_and_an_event_has_the_findings() {
         let report = Report {
             checks: vec![
                 Check::ok("stop", "2 end tokens"),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_ids_the_first_are_told() {
+    fn only_the_first_of_many_ids_are_listed() {
         assert_eq!(first_few(&["1", "2"]), "1, 2");
         assert_eq!(first_few(&["1"; 6]), "1, 1, 1, 1, 1, …");
     }

@@ -12,26 +12,26 @@ use serde_json::{Map, Value, json};
 use moim_ui::console::Console;
 use moim_ui::failure::{Failure, of_work};
 
-/// Cells of the bar that shows how much of the memory a phase takes.
+/// Cells of the bar that shows how much memory a phase needs.
 const BAR: usize = 40;
 
 /// The plan of an experiment whose model's shape is known.
 pub struct MemoryPanel {
     inputs: Inputs,
     plan: MemoryPlan,
-    /// What the memory is held against: `24.0 GiB (--gpu-memory)`.
+    /// The memory that the plan is compared with: `24.0 GiB (--gpu-memory)`.
     against: Option<String>,
 }
 
 impl MemoryPanel {
-    /// Plans; what is not known becomes a note.
+    /// Plans the memory; unknown values become notes.
     pub fn of(
         experiment: &Experiment,
         given: Option<Bytes>,
         notes: &mut Vec<String>,
     ) -> Option<Self> {
         let mut shapes = Shapes::read(experiment);
-        // A card's size is given for an experiment that will run on a card.
+        // A given size of a card means that the experiment will run on a card.
         shapes.has_cuda = cuda_device_count() > 0 || given.is_some();
         if let Err(why) = &shapes.decoder {
             notes.push(format!("memory is not planned: {why}"));
@@ -50,8 +50,8 @@ impl MemoryPanel {
         };
         if !inputs.is_cpu {
             notes.push(
-                "the memory of a card is planned from the buffers that are counted on the CPU; \
-                 --probe measures it on yours"
+                "the memory of a card is planned from buffers counted on the CPU; --probe measures it \
+                 on yours"
                     .to_owned(),
             );
         }
@@ -62,7 +62,7 @@ impl MemoryPanel {
         })
     }
 
-    /// The panel under the batch: components by phase, a bar for each phase, and what follows.
+    /// The panel below the batch: components by phase, a bar for each phase, the verdict and advice.
     pub fn text(&self) -> String {
         let phases = self.plan.phases();
         let place = if self.inputs.is_cpu { "CPU" } else { "CUDA" };
@@ -112,7 +112,7 @@ impl MemoryPanel {
         let bar = self.plan.capacity.map_or_else(String::new, |capacity| {
             let share = peak.total() as f64 / capacity.max(1) as f64;
             let filled = ((share * BAR as f64).ceil() as usize).min(BAR);
-            // A bar that is too long says so at its end.
+            // The end of a bar shows if it is too long.
             let end = if share > 1.0 { ">" } else { "]" };
             format!(
                 "[{}{}{end} {:>4.0} %  ",
@@ -159,7 +159,7 @@ impl MemoryPanel {
         Value::Object(object)
     }
 
-    /// Runs the worst case and holds the plan against it.
+    /// Runs the worst case and compares the plan with it.
     ///
     /// # Errors
     /// Those of [`probe::probe`].
@@ -171,12 +171,12 @@ impl MemoryPanel {
             Ok(())
         });
         console.clear_bars();
-        // The probe has no encoder, and what the reserve stands for is not in the pools.
+        // The probe has no encoder, and the reserve is not in the pools.
         let predicted = |peak: &Peak| {
             let left_out = peak.of(Component::Reserve) + peak.of(Component::Encoder);
             peak.total() - left_out
         };
-        let alone = memory::plan(
+        let without_encoder = memory::plan(
             &Inputs {
                 encoder: None,
                 ..self.inputs.clone()
@@ -184,14 +184,14 @@ impl MemoryPanel {
             None,
         );
         Ok(Probed {
-            rollout: predicted(&alone.rollout),
-            training: predicted(&alone.training),
+            rollout: predicted(&without_encoder.rollout),
+            training: predicted(&without_encoder.training),
             measured: measured.map_err(of_work)?,
         })
     }
 }
 
-/// A plan, in bytes without encoder and reserve, beside what was measured.
+/// Predicted bytes, without encoder and reserve, and the measured values.
 pub struct Probed {
     rollout: u64,
     training: u64,
@@ -207,11 +207,11 @@ impl Probed {
         ]
     }
 
-    /// Predicted and measured memory with their ratio, seconds and tokens, a line a phase.
+    /// Predicted and measured memory with their ratio, seconds and tokens, one line per phase.
     pub fn text(&self) -> String {
         let measured = &self.measured;
-        let made = if measured.is_drawn {
-            "weights drawn"
+        let loaded = if measured.is_drawn {
+            "random weights"
         } else {
             "model loaded"
         };
@@ -221,7 +221,7 @@ impl Probed {
             (Some(_), steps) => format!("medians of {steps} steps after the first"),
         };
         let mut text = format!(
-            "probe on {}: {made} in {:.1} s, {steps}\n",
+            "probe on {}: {loaded} in {:.1} s, {steps}\n",
             measured.device, measured.load_seconds
         );
         let names = [
@@ -246,9 +246,9 @@ impl Probed {
                 taken.tokens_per_second(),
             ));
         }
-        if let Some(said) = &measured.out_of_memory {
+        if let Some(message) = &measured.out_of_memory {
             text.push_str(&format!(
-                "  out of memory, so parts became smaller: {said}\n"
+                "  ran out of memory; retried with smaller parts: {message}\n"
             ));
         }
         if !measured.is_finite {
@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_panel_says_what_does_not_fit_and_what_would() {
+    fn the_panel_shows_what_does_not_fit_and_what_would() {
         let mut experiment = Experiment::default();
         experiment.model.path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo/model").into();
         experiment.model.device = DeviceChoice::Cpu;
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_not_there_is_a_note() {
+    fn a_missing_model_is_a_note() {
         let mut notes = Vec::new();
         let experiment = Experiment::default();
         assert!(MemoryPanel::of(&experiment, None, &mut notes).is_none());
