@@ -14,10 +14,10 @@
 //! [`setup`], [`probe`] and [`device`] alone.
 
 pub use moim_core::{
-    architecture, dataset, experiment, health, memory, metric, panics, regular_file, report,
+    architecture, dataset, experiment, health, journal, memory, metric, panics, regular_file, report,
     reward, run, score, text, watch,
 };
 pub use moim_engine::{
-    device, encoder, grpo, inference, kernel, model, nf4, optimizer, parallel, preflight, probe,
-    rollout, setup, sft,
+    device, encoder, execution, grpo, inference, kernel, model, nf4, optimizer, preflight, probe,
+    rollout, session, setup, sft,
 };

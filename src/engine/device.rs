@@ -46,15 +46,6 @@ pub struct OutOfMemory {
     pub message: String,
 }
 
-/// Pieces of work that became smaller for want of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shrunk {
-    /// Completions that go through together from now on.
-    pub rows: usize,
-    /// What the device said.
-    pub message: String,
-}
-
 impl Compute {
     /// The CPU in f32: burn-flex converts narrower types on every product, so
     /// nothing else is faster or more exact there.

@@ -1,14 +1,14 @@
-//! What a step reports, under TRL's names (and a few of our own, which have no name there).
+//! The metrics of a step, under TRL's names (and a few of our own that have no name there).
 
 use serde_json::{Map, Value, json};
 
-use super::activity::DevicePeaks;
-use super::advantage::{Advantages, mean_and_std};
+use super::advantage::mean_and_std;
+use super::group::{Generation, Sample};
+use super::learner::MicroBatchReport;
 use super::loss::LossSettings;
-use super::update::MicroBatchReport;
-use crate::rollout::{Completion, FinishReason};
+use crate::rollout::FinishReason;
 use moim_core::experiment::LossType;
-use moim_core::reward::Reward;
+use moim_core::journal::DevicePeaks;
 use moim_core::run::resident_memory;
 
 /// Seconds spent in each phase of a step.
@@ -22,59 +22,38 @@ pub struct PhaseSeconds {
     pub backward: f64,
 }
 
-/// Everything a step's metrics are made of.
-pub struct StepReport<'a> {
-    /// Names of the rewards, in the order of each reward's values.
-    pub reward_names: &'a [String],
-    /// The rewards of each completion.
-    pub rewards: &'a [Reward],
-    /// Combined reward of each completion.
-    pub totals: &'a [f64],
-    /// Advantages and group statistics.
-    pub advantages: &'a Advantages,
-    /// The completions, group after group.
-    pub completions: &'a [Completion],
+/// A number as JSON; one that is not finite becomes a null that keeps its key.
+pub(super) fn number(value: f64) -> Value {
+    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-/// Metrics of the completions of one generation.
-pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
+/// Metrics of the completions of one generation. `reward_names` has the order of each reward's values.
+pub fn generation_metrics(generation: &Generation, reward_names: &[String]) -> Map<String, Value> {
     let mut metrics = Map::new();
-    let (mean, std) = mean_and_std(report.totals);
+    let totals = generation.totals();
+    let (mean, std) = mean_and_std(&totals.concat());
     metrics.insert("reward".into(), json!(mean));
     metrics.insert("reward_std".into(), json!(std));
-    metrics.insert(
-        "reward_group_std".into(),
-        json!(mean_and_std(&report.advantages.group_stds).0),
-    );
-    let groups = report.advantages.group_stds.len().max(1);
-    let flat = report
-        .advantages
-        .group_stds
-        .iter()
-        .filter(|std| std.is_nan() || **std <= 1e-8)
-        .count();
+    let stds: Vec<f64> = totals.iter().map(|group| mean_and_std(group).1).collect();
+    metrics.insert("reward_group_std".into(), json!(mean_and_std(&stds).0));
+    let flat = stds.iter().filter(|std| std.is_nan() || **std <= 1e-8);
     metrics.insert(
         "frac_reward_zero_std".into(),
-        json!(flat as f64 / groups as f64),
+        json!(flat.count() as f64 / stds.len().max(1) as f64),
     );
-    for (i, name) in report.reward_names.iter().enumerate() {
-        let series: Vec<f64> = report
-            .rewards
-            .iter()
-            .map(|reward| reward.values[i].unwrap_or(f64::NAN))
+    for (i, name) in reward_names.iter().enumerate() {
+        let series: Vec<f64> = generation
+            .samples()
+            .map(|sample| sample.reward.values[i].unwrap_or(f64::NAN))
             .collect();
         let (mean, std) = mean_and_std(&series);
         metrics.insert(format!("rewards/{name}/mean"), json!(mean));
         metrics.insert(format!("rewards/{name}/std"), json!(std));
     }
-    let lengths = |kept: &dyn Fn(&&Completion) -> bool| -> Vec<f64> {
-        report
-            .completions
-            .iter()
-            .filter(|c| kept(c))
-            .map(|c| c.tokens.len() as f64)
-            .collect()
-    };
+    let length = |sample: &Sample| sample.completion.tokens.len() as f64;
+    let is_whole = |sample: &&Sample| sample.completion.finish_reason == FinishReason::Stop;
+    let all: Vec<f64> = generation.samples().map(length).collect();
+    let terminated: Vec<f64> = generation.samples().filter(is_whole).map(length).collect();
     let mut insert_lengths = |name: &str, lengths: &[f64]| {
         if lengths.is_empty() {
             return;
@@ -90,13 +69,44 @@ pub fn generation_metrics(report: &StepReport) -> Map<String, Value> {
             json!(lengths.iter().copied().fold(0.0, f64::max)),
         );
     };
-    let all = lengths(&|_| true);
-    let terminated = lengths(&|c| c.finish_reason == FinishReason::Stop);
     insert_lengths("length", &all);
     insert_lengths("terminated_length", &terminated);
     let clipped = 1.0 - terminated.len() as f64 / all.len().max(1) as f64;
     metrics.insert("completions/clipped_ratio".into(), json!(clipped));
     metrics
+}
+
+/// The difference of the log-probabilities of the training pass from those of sampling: two
+/// computations of the same quantity that differ by rounding only. `step_log_probs` are those of the
+/// step itself, for completions that have no old ones.
+pub(super) fn sampling_difference(
+    generation: &Generation,
+    step_log_probs: &[Vec<f32>],
+) -> Map<String, Value> {
+    let (mut sum, mut largest, mut tokens) = (0.0, 0.0_f64, 0usize);
+    let mut of_step = step_log_probs.iter();
+    for sample in generation.samples() {
+        // Those computed without dropout, if there are any.
+        let Some(trained) = sample.old_log_probs.as_ref().or_else(|| of_step.next()) else {
+            break;
+        };
+        for (a, b) in sample.completion.log_probs.iter().zip(trained) {
+            let difference = f64::from((a - b).abs());
+            sum += difference;
+            largest = largest.max(difference);
+            tokens += 1;
+        }
+    }
+    Map::from_iter([
+        (
+            "sampling/sampling_logp_difference/mean".to_owned(),
+            number(sum / tokens.max(1) as f64),
+        ),
+        (
+            "sampling/sampling_logp_difference/max".to_owned(),
+            number(largest),
+        ),
+    ])
 }
 
 /// Metrics of one optimizer step over a generation: means over its micro-batches' means.
@@ -147,8 +157,8 @@ pub fn update_metrics(
     metrics
 }
 
-/// Metrics of the memory that a step took, in bytes: the process now, and what the phases of the step
-/// needed on the device at most, where that was seen.
+/// Metrics of the memory of a step, in bytes: the process now, and the peaks of the step's phases on
+/// the device, if any were seen.
 pub(super) fn memory_metrics(peaks: DevicePeaks) -> Map<String, Value> {
     [
         ("memory/host_rss", resident_memory()),
@@ -160,7 +170,7 @@ pub(super) fn memory_metrics(peaks: DevicePeaks) -> Map<String, Value> {
     .collect()
 }
 
-/// Metrics of how long a step took and what it got done in that time.
+/// Metrics of the duration of a step and its tokens in that time.
 pub fn time_metrics(
     seconds: &PhaseSeconds,
     generated: usize,

@@ -1,35 +1,31 @@
-//! Putting a run back to where it can be gone on from: its logs, its answers, and what was damaged
-//! meanwhile.
+//! Putting a run back to a state that it can resume from: its logs, its answers, and damaged files.
 
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::observe::Observer;
-use super::watchdog::MOVING;
-use super::workplace::Workplace;
+use super::context::RunContext;
 use moim_core::dataset::AnswerFile;
 use moim_core::health::{Alarm, Severity};
+use moim_core::journal::MOVING;
 use moim_core::run::{Event, SavePoint, set_aside};
 
-impl Workplace {
-    /// Takes back what was logged after the save point of `step`, but keeps what was
-    /// answered and scored with it. Answers whether both had been done.
-    pub(super) fn rewind_to_save_point(
-        &mut self,
-        observer: &mut dyn Observer,
-        events: u64,
-        completions: u64,
-        (step, point): (usize, Option<SavePoint>),
-    ) -> Result<bool> {
+impl RunContext {
+    /// Removes what was logged after the save point that `self.state` is of, but keeps its answers and
+    /// scores. Returns whether both exist.
+    pub(super) fn rewind_to_save_point(&mut self, point: Option<SavePoint>) -> Result<bool> {
+        let (events, completions) = (
+            self.state.events_position,
+            self.state.completions_position,
+        );
         self.journal.check_lengths(events, completions)?;
-        let path = self.run.events();
+        let path = self.directory.events();
         let bytes = moim_core::regular_file::read(&path)
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut end = events;
         let mut is_done = false;
-        let wanted = if self.rewards.metrics().has_reason_scorer() {
+        let last = if self.rewards.metrics().has_reason_scorer() {
             "score"
         } else {
             "inference"
@@ -46,24 +42,24 @@ impl Workplace {
                 "inference" | "score" => {
                     point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()))
                 }
-                // What an earlier resumption from here, the answers or the score gave rise to; the
-                // alarms of the next step bear its number.
-                "resume" | "alarm" | MOVING => event.number("step") == Some(step as f64),
+                // Caused by an earlier resume from here, the answers or the score; the alarms of the next
+                // step have its number.
+                "resume" | "alarm" | MOVING => event.number("step") == Some(self.state.step as f64),
                 _ => false,
             };
             if !belongs {
                 break;
             }
             end += line.len() as u64;
-            is_done |= event.name == wanted;
+            is_done |= event.name == last;
         }
         let end = if is_done { end } else { events };
         self.discard_answers(end)?;
-        self.journal.rewind(observer, end, completions)?;
+        self.journal.rewind(end, completions)?;
         Ok(is_done)
     }
 
-    /// Takes a save point with a damaged file out of use, and goes on from `instead`.
+    /// Moves a save point with a damaged file aside; the run resumes from `instead`.
     pub(super) fn set_aside(
         &mut self,
         directory: &Path,
@@ -75,22 +71,22 @@ impl Workplace {
             name.to_string_lossy().into_owned()
         };
         let aside = set_aside(directory)?;
-        let (severity, way) = match instead {
+        let (severity, outcome) = match instead {
             Some(instead) => (
                 Severity::Warning,
-                format!("the run goes on from {}, the one before it", name(instead)),
+                format!("the run resumes from {}, the one before it", name(instead)),
             ),
             None => (
                 Severity::Critical,
-                "there is no other, so the run begins anew".to_owned(),
+                "there is no other, so the run starts over".to_owned(),
             ),
         };
-        self.untold.push(Alarm {
+        self.pending_alarms.push(Alarm {
             code: "damaged_save_point",
             severity,
             message: format!(
-                "{}: {problem}, so it was set aside as {}, and {way}, to the same result (healthy: every save point \
-                 is whole; see whether the disk is well)",
+                "{}: {problem}, so it was moved aside as {}, and {outcome}, to the same result (healthy: every save \
+                 point is complete; check the disk)",
                 directory.display(),
                 name(&aside)
             ),
@@ -99,30 +95,21 @@ impl Workplace {
         Ok(())
     }
 
-    /// Raises what was found while the run was opened.
-    pub(super) fn tell_untold(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let step = self.journal.state().step;
-        for alarm in std::mem::take(&mut self.untold) {
-            self.journal.raise(observer, &Alarm { step, ..alarm })?;
-        }
-        Ok(())
-    }
-
-    /// Takes back everything: there is no save point to go on from.
-    pub(super) fn begin_anew(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    /// Removes everything that was logged and answered: there is no save point to resume from.
+    pub(super) fn start_over(&mut self) -> Result<()> {
         self.discard_answers(0)?;
-        self.journal.rewind(observer, 0, 0)?;
+        self.journal.rewind(0, 0)?;
         self.journal.change(|state| state.latest_checkpoint = None)
     }
 
-    /// Removes the answers that events from `position` on tell of: those events are about to be taken
-    /// back and the answers will be made again, but until then they would be ranked with the others.
+    /// Deletes the answers of events from `position` on: those events are about to be removed and the
+    /// questions answered again, but until then the answers would be ranked with the others.
     fn discard_answers(&self, position: u64) -> Result<()> {
         for event in self.events_from(position)? {
             let Some(file) = event.text("file").filter(|_| event.name == "inference") else {
                 continue;
             };
-            let path = self.run.infer_results().join(file);
+            let path = self.directory.infer_results().join(file);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error)
@@ -136,7 +123,7 @@ impl Workplace {
 
     /// The events from `position` in events.jsonl on.
     fn events_from(&self, position: u64) -> Result<Vec<Event>> {
-        let path = self.run.events();
+        let path = self.directory.events();
         let bytes = moim_core::regular_file::read(&path)
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let lines = bytes.get(position as usize..).unwrap_or_default();
@@ -146,7 +133,7 @@ impl Workplace {
             .collect())
     }
 
-    /// The answer files that the events so far tell of, with their save point and its step.
+    /// The save points whose answers are in the events so far, with their steps.
     pub(super) fn answered(&self) -> Result<Vec<(SavePoint, usize)>> {
         let events = self.events_from(0)?;
         let inferences = events.iter().filter(|event| event.name == "inference");
@@ -158,9 +145,9 @@ impl Workplace {
             .collect())
     }
 
-    /// What is wrong with the answers of a save point; `None` where they are whole, or gone.
-    pub(super) fn fault_of_answers(&self, point: SavePoint) -> Option<String> {
-        let path = self.run.answers(point);
+    /// The problem with the answers of a save point; `None` if they are complete, or do not exist.
+    pub(super) fn problem_of_answers(&self, point: SavePoint) -> Option<String> {
+        let path = self.directory.answers(point);
         if !path.exists() {
             return None;
         }
@@ -176,17 +163,17 @@ impl Workplace {
         }
     }
 
-    /// Where a run that failed can be taken up.
-    pub(super) fn where_it_stands(&self) -> String {
+    /// Where a failed run can be resumed.
+    pub fn where_it_stands(&self) -> String {
         let step = self.journal.state().step;
         match self.journal.state().latest_checkpoint {
             Some(point) => {
                 format!(
-                    "it ended after step {step}, and --resume goes on from its last save point, {point}"
+                    "it ended after step {step}; --resume resumes from its last save point, {point}"
                 )
             }
             None => format!(
-                "it ended after step {step}, before its first save point, so --resume begins anew"
+                "it ended after step {step}, before its first save point, so --resume starts over"
             ),
         }
     }
