@@ -14,8 +14,8 @@
 //! [`setup`], [`probe`] and [`device`] alone.
 
 pub use moim_core::{
-    architecture, dataset, experiment, health, journal, memory, metric, panics, regular_file, report,
-    reward, run, score, text, watch,
+    architecture, dataset, experiment, health, journal, memory, metric, panics, regular_file,
+    report, reward, run, score, text, watch,
 };
 pub use moim_engine::{
     device, encoder, execution, grpo, inference, kernel, model, nf4, optimizer, preflight, probe,

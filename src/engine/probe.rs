@@ -143,11 +143,13 @@ pub fn probe(
         };
         let (rollout, sampled) =
             worst.sample(experiment, &learner, index, &meter, &mut on_activity)?;
-        let (training, update) =
-            worst.train(&mut learner, index, &meter, &mut on_activity)?;
+        let (training, update) = worst.train(&mut learner, index, &meter, &mut on_activity)?;
         taken.push(Step { rollout, training });
         is_finite &= update.is_applied;
-        let retries = sampled.out_of_memory.into_iter().chain(update.out_of_memory);
+        let retries = sampled
+            .out_of_memory
+            .into_iter()
+            .chain(update.out_of_memory);
         let mut messages = retries.map(|OomRetry { message, .. }| message);
         out_of_memory = out_of_memory.or_else(|| messages.next());
     }
@@ -195,12 +197,17 @@ fn load(
         let config = LlamaConfig::from_dir(folder)?;
         return Llama::noise(config, experiment.run.seed, compute, format);
     }
-    Llama::load_as(folder, compute, &format.into(), &mut |message| match message {
-        LoadProgress::Quantizing { done, total } => {
-            progress(&format!("quantising: {done} of {total} layers"))
-        }
-        LoadProgress::Warning(warning) => progress(&warning),
-    })
+    Llama::load_as(
+        folder,
+        compute,
+        &format.into(),
+        &mut |message| match message {
+            LoadProgress::Quantizing { done, total } => {
+                progress(&format!("quantising: {done} of {total} layers"))
+            }
+            LoadProgress::Warning(warning) => progress(&warning),
+        },
+    )
 }
 
 /// The name of a device as its maker gives it.
@@ -253,8 +260,10 @@ impl WorstCase {
         let group = |prompt: usize| {
             let rows = prompt * batch.g..(prompt + 1) * batch.g;
             let completions = rows.map(|row| tokens(length, row)).collect();
-            let mut group =
-                Group::of_tokens(tokens(experiment.data.max_prompt_length, prompt), completions);
+            let mut group = Group::of_tokens(
+                tokens(experiment.data.max_prompt_length, prompt),
+                completions,
+            );
             group.question.prompt.key = prompt as u64;
             group
         };

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-pub use activity::DevicePeaks;
 use activity::Activity;
+pub use activity::DevicePeaks;
 pub use observer::{EventSink, Observer, Phase, Stopped};
 pub use telemetry::{Device, DeviceMemory, Telemetry};
 pub use watchdog::MOVING;
@@ -25,9 +25,7 @@ pub use watchdog::MOVING;
 use crate::experiment::Reporter;
 use crate::health::{Alarm, Monitor};
 use crate::report::Reports;
-use crate::run::{
-    CompletionLog, CompletionRecord, Event, EventLog, RunDir, RunState, read_lines,
-};
+use crate::run::{CompletionLog, CompletionRecord, Event, EventLog, RunDir, RunState, read_lines};
 
 /// The shortest time between two changes of run.json by steps: it is synced, and the disk may take
 /// longer than a step of a small model.

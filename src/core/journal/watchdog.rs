@@ -120,8 +120,8 @@ fn as_text(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::journal::activity::Activity;
     use super::*;
+    use crate::journal::activity::Activity;
 
     fn moment(activity: &Activity) -> Moment {
         activity.wait(0, Duration::ZERO)

@@ -334,7 +334,10 @@ mod tests {
         let replicas = Replicas::new(vec![&model], None);
         let slices = split(&[0..20], 1, 1);
         let ran = replicas.run(&slices, |_, index, _| match index {
-            3 => Err(OutOfMemory { message: "full".into() }.into()),
+            3 => Err(OutOfMemory {
+                message: "full".into(),
+            }
+            .into()),
             index => Ok(index),
         });
         assert!(ran.done[0] == Some(0) && ran.done[3].is_none());

@@ -102,10 +102,7 @@ mod tests {
         close(first[2], 0.0);
         close(mean_and_std(&[1.0, 0.0, 0.5, 0.5]).1, 0.4082483);
         let second = of_group([1.0, 0.4, f64::NAN, 2.2]);
-        for (value, expected) in second
-            .iter()
-            .zip([-0.2181940, -0.8727763, 0.0, 1.0909705])
-        {
+        for (value, expected) in second.iter().zip([-0.2181940, -0.8727763, 0.0, 1.0909705]) {
             close(*value, expected);
         }
     }

@@ -160,9 +160,7 @@ impl Generation {
     /// Tokens of the prompts, each counted once.
     pub fn prompt_tokens(&self) -> usize {
         let groups = self.groups.iter();
-        groups
-            .map(|group| group.question.prompt.tokens.len())
-            .sum()
+        groups.map(|group| group.question.prompt.tokens.len()).sum()
     }
 
     /// Tokens of the completions.

@@ -192,8 +192,7 @@ impl<'a> Learner<'a> {
                 let slices = split(micro_batches, group_size, self.rows_per_slice(generation));
                 let ran = replicas.run(&slices, |replica, _, slice| {
                     let batch = GroupBatch::new(&tokens_of(generation, slice));
-                    let pass =
-                        ForwardPass::new(replica, batch, None, temperature, KeepInputs::No);
+                    let pass = ForwardPass::new(replica, batch, None, temperature, KeepInputs::No);
                     Ok(pass.log_probs())
                 });
                 match ran.all() {

@@ -159,12 +159,7 @@ impl<'a> Trainer<'a> {
         let journal = &mut self.run.journal;
         let mut on_progress = |progress: RolloutProgress| {
             let detail = format!("{} tokens", progress.tokens);
-            journal.phase(
-                Phase::Rollout,
-                progress.finished,
-                progress.total,
-                &detail,
-            );
+            journal.phase(Phase::Rollout, progress.finished, progress.total, &detail);
             journal.check_stop()
         };
         let Rollout {
@@ -253,8 +248,7 @@ impl<'a> Trainer<'a> {
                 let is_first = self.run.state.step == first_step;
                 let learning_rate = self.schedule.learning_rate(self.run.state.step);
                 let dropout_step = [first_step as u64, iteration as u64];
-                let report =
-                    self.step(generation, slice, learning_rate, dropout_step, is_first)?;
+                let report = self.step(generation, slice, learning_rate, dropout_step, is_first)?;
                 seconds.backward = clock.elapsed().as_secs_f64();
                 let mut generated = 0;
                 if is_first {

@@ -15,10 +15,7 @@ impl RunContext {
     /// Removes what was logged after the save point that `self.state` is of, but keeps its answers and
     /// scores. Returns whether both exist.
     pub(super) fn rewind_to_save_point(&mut self, point: Option<SavePoint>) -> Result<bool> {
-        let (events, completions) = (
-            self.state.events_position,
-            self.state.completions_position,
-        );
+        let (events, completions) = (self.state.events_position, self.state.completions_position);
         self.journal.check_lengths(events, completions)?;
         let path = self.directory.events();
         let bytes = moim_core::regular_file::read(&path)

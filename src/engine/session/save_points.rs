@@ -127,7 +127,13 @@ impl RunContext {
             journal.check_stop()
         };
         let questions = &self.eval.kept;
-        answer_questions(&self.policy, adapter, questions, &settings, &mut on_progress)
+        answer_questions(
+            &self.policy,
+            adapter,
+            questions,
+            &settings,
+            &mut on_progress,
+        )
     }
 
     /// Answers again where a file of answers was damaged: they are ranked with those to come.

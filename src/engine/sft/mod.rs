@@ -11,9 +11,7 @@ use crate::device::Compute;
 use crate::execution::{ForwardPass, Replica, Replicas, split};
 use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
-use crate::model::{
-    Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, save_adapter,
-};
+use crate::model::{Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, save_adapter};
 use crate::optimizer::{AdamW, AdamWSettings, accumulate, clip_gradient_norm};
 use crate::setup::{Question, lora_config, prompt_builder, questions, weight_format};
 use moim_core::architecture::{LlamaConfig, WeightFormat};
@@ -371,9 +369,7 @@ fn slice_gradients(
     let StepDropout { rate, seed, .. } = dropout;
     let dropout = Dropout::new(rate, seed, place, &batch.layout, &replica.model.compute);
     let pass = ForwardPass::new(replica, batch, dropout, 1.0, KeepInputs::OnDevice);
-    let sum = |rows: Vec<Vec<f32>>| {
-        rows.into_iter().flatten().map(f64::from).sum::<f64>() * share
-    };
+    let sum = |rows: Vec<Vec<f32>>| rows.into_iter().flatten().map(f64::from).sum::<f64>() * share;
     let log_probs = pass.log_probs();
     let gradient = vec![-share as f32; log_probs.iter().map(Vec::len).sum()];
     let (loss, entropy, tokens) = (-sum(log_probs), sum(pass.entropies()), pass.tokens());
