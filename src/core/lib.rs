@@ -8,6 +8,7 @@ pub mod health;
 pub mod journal;
 pub mod memory;
 pub mod metric;
+pub mod numbers;
 pub mod panics;
 pub mod regular_file;
 pub mod report;

@@ -41,7 +41,8 @@ pub struct Answered {
 pub struct Answers {
     /// In the order of the questions.
     pub answers: Vec<Answered>,
-    /// The smallest number answered together that a lack of memory led to; `None` if there was none.
+    /// The smallest number answered together that running out of memory led to; `None` if it never
+    /// happened.
     pub out_of_memory: Option<OomRetry>,
 }
 

@@ -353,7 +353,7 @@ impl<'a> Meter<'a> {
 
     /// Runs a phase, which returns its tokens.
     fn measure(&self, work: impl FnOnce() -> Result<usize>) -> Result<Phase> {
-        self.begin();
+        self.reset();
         self.compute.device.sync()?;
         let start = Instant::now();
         let tokens = work()?;
@@ -366,7 +366,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Forgets earlier peaks.
-    fn begin(&self) {
+    fn reset(&self) {
         if self.compute.is_cpu {
             // proc(5): 5 resets the peak of the resident memory. If the system forbids it, the peak of
             // loading counts as well, which is seldom the largest.

@@ -204,17 +204,17 @@ fn limited(
     let alarms = watcher
         .0
         .iter()
-        .filter(|event| event.text("code") == Some("out_of_memory"));
-    let told = alarms.map(|event| {
-        assert_eq!(event.text("severity"), Some("warning"));
-        let message = event.text("message").unwrap();
-        let (phase, rest) = message.split_once(" ran out of device memory (").unwrap();
+        .flat_map(Event::alarms)
+        .filter(|alarm| alarm.code == "out_of_memory");
+    let told = alarms.map(|alarm| {
+        assert_eq!(alarm.severity.as_str(), "warning");
+        let (phase, rest) = alarm
+            .message
+            .split_once(" ran out of device memory (")
+            .unwrap();
         let (_, rest) = rest.split_once(" was retried with ").unwrap();
         let rows = rest.split(' ').next().unwrap();
-        (
-            event.number("step").unwrap() as u64,
-            format!("{phase} {rows}"),
-        )
+        (alarm.step as u64, format!("{phase} {rows}"))
     });
     Ok((run.directory.path().to_owned(), told.collect()))
 }

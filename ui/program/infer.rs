@@ -7,20 +7,20 @@ use anyhow::{Context, Result, bail};
 use moim_core::architecture::WeightFormat;
 use moim_core::dataset::{load_records, question_type_warnings};
 use moim_core::experiment::{DataSection, Dtype, LongPrompts};
+use moim_core::numbers::{duration, grouped};
 use moim_core::run::publish::publish;
 use moim_core::text::Tokenizer;
 use moim_engine::device::Compute;
-use moim_engine::grpo::checkpoint::verify_adapter;
 use moim_engine::inference::{AnswerSettings, Answered, answer_file, answer_questions};
 use moim_engine::model::{Adapter, load_adapter};
 use moim_engine::rollout::SamplingParameters;
+use moim_engine::session::checkpoint::verify_adapter;
 use moim_engine::setup::{Policy, Question, prompt_builder, questions};
 
 use crate::loading::loading;
 use moim_ui::cli::InferArguments;
 use moim_ui::console::Console;
 use moim_ui::failure::{self, Outcome, exit};
-use moim_ui::lines::{duration, grouped};
 
 /// Runs the command.
 pub fn run(arguments: &InferArguments) -> Outcome {
@@ -162,11 +162,11 @@ fn answer(
     });
     bar.finish_and_clear();
     let answers = answers?;
-    if let Some(shrunk) = &answers.out_of_memory {
+    if let Some(retry) = &answers.out_of_memory {
         console.tell(&format!(
             "warning: the device ran out of memory ({}), so {} were answered at a time; the answers are the same \
              (--batch-size)",
-            shrunk.message, shrunk.rows
+            retry.message, retry.rows
         ));
     }
     Ok(answers.answers)

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use moim_core::experiment::Experiment;
 use moim_core::run::RunDir;
-use moim_engine::grpo::{self, Groundwork};
 use moim_engine::preflight::{self, Check, Machine, Report, Severity};
+use moim_engine::session::{self, Loaded};
 use moim_engine::setup::{self, Texts};
 
 use moim_ui::console::Console;
@@ -18,23 +18,23 @@ use moim_ui::tui::wrap;
 /// # Errors
 /// Something speaks against the run, and `is_forced` does not say to go on all the same.
 pub fn before_training(
-    groundwork: &mut Groundwork,
+    loaded: &mut Loaded,
     resumed: Option<&RunDir>,
     is_forced: bool,
     console: &Console,
 ) -> Result<(), Failure> {
     // A run without a save point begins anew, and so do its checks.
     let goes_on = match resumed {
-        Some(run) if grpo::latest_save_point(run)?.is_some() => Some(run),
+        Some(run) if session::latest_save_point(run)?.is_some() => Some(run),
         _ => None,
     };
     let again;
     let report = match goes_on {
         Some(run) => {
-            again = groundwork.check_again(run);
+            again = loaded.check_again(run);
             &again
         }
-        None => groundwork.check()?,
+        None => loaded.check()?,
     };
     // What else was found stood against the run when it began, and somebody let it go on.
     let speaks_against = |check: &Check| resumed.is_none() || check.is_of_machine();

@@ -1,5 +1,5 @@
 //! The record of a run while it is trained: events with the alarms they raise, completions, run.json,
-//! and whoever watches.
+//! and the observer.
 //!
 //! [`Journal`] writes the files and owns the [`Observer`]. [`Telemetry`] has the threads that write
 //! progress.json and system.jsonl and notice a run that no longer moves.
@@ -14,18 +14,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde_json::{Map, Value};
 
 use activity::Activity;
 pub use activity::DevicePeaks;
 pub use observer::{EventSink, Observer, Phase, Stopped};
 pub use telemetry::{Device, DeviceMemory, Telemetry};
-pub use watchdog::MOVING;
 
 use crate::experiment::Reporter;
 use crate::health::{Alarm, Monitor};
 use crate::report::Reports;
-use crate::run::{CompletionLog, CompletionRecord, Event, EventLog, RunDir, RunState, read_lines};
+use crate::run::{
+    CompletionLog, CompletionRecord, Event, EventKind, EventLog, RunDir, RunState, read_lines,
+};
 
 /// The shortest time between two changes of run.json by steps: it is synced, and the disk may take
 /// longer than a step of a small model.
@@ -138,16 +138,8 @@ impl Journal {
     ///
     /// # Errors
     /// Names the file.
-    pub fn emit(&mut self, name: &str, fields: Map<String, Value>) -> Result<()> {
-        let mut event = Event::new(name);
-        for (key, value) in fields {
-            // A null here is a number that was not finite; the event says so by name.
-            if value.is_null() {
-                event.set(&key, f64::NAN)
-            } else {
-                event.set(&key, value)
-            }
-        }
+    pub fn emit(&mut self, kind: impl Into<EventKind>) -> Result<()> {
+        let event = Event::new(kind);
         self.append(&event)?;
         // As a resumed run reads it: from text to f64 the last digit of a number may change.
         let event = serde_json::from_str(&event.to_line()).unwrap_or(event);
@@ -155,9 +147,9 @@ impl Journal {
         for alarm in self.monitor.observe(&event) {
             self.raise(&alarm)?;
         }
-        match name {
-            "step" if self.state_written.elapsed() < STATE_EVERY => Ok(()),
-            "step" | "score" => self.change(|_| ()),
+        match &event.kind {
+            EventKind::Step(_) if self.state_written.elapsed() < STATE_EVERY => Ok(()),
+            EventKind::Step(_) | EventKind::Score(_) => self.change(|_| ()),
             _ => Ok(()),
         }
     }
@@ -167,21 +159,20 @@ impl Journal {
     /// # Errors
     /// Names the file.
     pub fn raise(&mut self, alarm: &Alarm) -> Result<()> {
-        self.append(&alarm.to_event())
+        self.append(&Event::new(alarm.clone()))
     }
 
     /// Appends an event that changes nothing else.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn append(&mut self, event: &Event) -> Result<()> {
+    fn append(&mut self, event: &Event) -> Result<()> {
         self.events.lock().append(event)?;
         self.nonfinite.count(event);
         for warning in self.reports.event(event) {
             self.observer.notice(&warning);
         }
-        if let ("step" | "resume", Some(step)) = (event.name.as_str(), event.number("step")) {
-            self.activity.set_step(step as usize);
+        match &event.kind {
+            EventKind::Step(step) => self.activity.set_step(step.step),
+            EventKind::Resume(resumed) => self.activity.set_step(resumed.step),
+            _ => {}
         }
         self.activity.count_event();
         self.forward_notices();
@@ -250,11 +241,13 @@ impl Journal {
                 }
             };
             self.nonfinite.count(&event);
-            if event.name == "alarm" {
-                pending.retain(|alarm| !alarm.is_told_by(&event));
-            } else if event.name != MOVING {
-                self.state.take_event(&event);
-                pending = self.monitor.observe(&event);
+            match event.kind {
+                EventKind::Alarm(_) => pending.retain(|alarm| !alarm.is_reported_by(&event)),
+                EventKind::Moving(_) => {}
+                _ => {
+                    self.state.take_event(&event);
+                    pending = self.monitor.observe(&event);
+                }
             }
         }
         if let Some(line) = unreadable {
@@ -267,35 +260,25 @@ impl Journal {
     }
 }
 
-/// The code of the alarm of a reward that was NaN or infinite; its `count` is the number of completions.
-pub const NONFINITE_REWARD: &str = "nonfinite_reward";
-
 /// Numbers that were not finite, counted from the events of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nonfinite {
     /// Steps that were dropped because of their loss or gradient.
-    steps: usize,
+    pub steps: usize,
     /// Rewards that a program returned.
-    rewards: usize,
+    pub rewards: usize,
 }
 
 impl Nonfinite {
     fn count(&mut self, event: &Event) {
-        match event.text("code").filter(|_| event.name == "alarm") {
-            Some("nonfinite") => self.steps += 1,
-            Some(NONFINITE_REWARD) => {
-                self.rewards += event.number("count").unwrap_or_default() as usize;
-            }
+        let EventKind::Alarm(alarm) = &event.kind else {
+            return;
+        };
+        match alarm.code.as_ref() {
+            Alarm::NONFINITE => self.steps += 1,
+            Alarm::NONFINITE_REWARD => self.rewards += alarm.count.unwrap_or_default(),
             _ => {}
         }
-    }
-
-    /// The counts under their names in the `done` event.
-    pub fn named(self) -> [(&'static str, usize); 2] {
-        [
-            ("dropped_steps", self.steps),
-            ("nonfinite_rewards", self.rewards),
-        ]
     }
 }
 
@@ -303,6 +286,7 @@ impl Nonfinite {
 mod tests {
     use super::*;
     use crate::experiment::Experiment;
+    use crate::run::{Metrics, Step};
 
     /// An observer that keeps the codes of alarms.
     #[derive(Default)]
@@ -312,8 +296,8 @@ mod tests {
         fn phase(&mut self, _: Phase, _: usize, _: usize, _: &str) {}
 
         fn event(&mut self, event: &Event) {
-            if let ("alarm", Some(code)) = (event.name.as_str(), event.text("code")) {
-                self.0.push(code.to_owned());
+            if let EventKind::Alarm(alarm) = &event.kind {
+                self.0.push(alarm.code.to_string());
             }
         }
 
@@ -335,9 +319,12 @@ mod tests {
         watcher.lock().unwrap().0.clone()
     }
 
-    fn step(step: usize) -> Map<String, Value> {
-        let step = serde_json::json!({"step": step, "total_steps": 9, "reward": 0.5, "kl": 3.0});
-        step.as_object().cloned().unwrap_or_default()
+    fn step(step: usize) -> Step {
+        Step {
+            step,
+            total_steps: 9,
+            metrics: Metrics::default().with("reward", 0.5).with("kl", 3.0),
+        }
     }
 
     #[test]
@@ -348,9 +335,9 @@ mod tests {
         let (mut journal, _) = open(&run);
         // Numbers whose last digit serde_json reads otherwise than it wrote it.
         for reward in [0.246_421_079_740_456_18, 0.209_188_280_147_353_02] {
-            let mut fields = step(1);
-            fields.insert("reward".to_owned(), reward.into());
-            journal.emit("step", fields).unwrap();
+            let mut step = step(1);
+            step.metrics.set("reward", reward);
+            journal.emit(step).unwrap();
             let written = journal.state().reward;
             let (events, completions) = journal.sync().unwrap();
             journal.rewind(events, completions).unwrap();
@@ -365,7 +352,7 @@ mod tests {
         let run = RunDir::create(outputs.path(), "demo", Some("one"), &experiment).unwrap();
         let (mut journal, watcher) = open(&run);
         for at in 1..=5 {
-            journal.emit("step", step(at)).unwrap();
+            journal.emit(step(at)).unwrap();
         }
         assert_eq!(alarms(&watcher), ["kl"]);
         let whole = journal.sync().unwrap().0;
@@ -380,7 +367,7 @@ mod tests {
                 (journal.state().step, journal.state().reward),
                 (5, Some(0.5))
             );
-            journal.emit("step", step(6)).unwrap();
+            journal.emit(step(6)).unwrap();
             alarms(&watcher)
         };
         // It was there, and is raised twice neither by the resume nor by the step after it.

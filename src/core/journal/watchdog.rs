@@ -6,12 +6,7 @@ use std::time::{Duration, Instant};
 use super::Phase;
 use super::activity::{Current, Moment};
 use crate::health::{Alarm, Severity};
-use crate::run::Event;
-
-/// The code of the alarm.
-const STALLED: &str = "stalled";
-/// The name of the event that follows the alarm once the run moves again.
-pub const MOVING: &str = "moving";
+use crate::run::{Event, Moving, Stall};
 
 /// Watches for signs of progress.
 #[derive(Debug)]
@@ -61,10 +56,11 @@ fn stalled(moment: &Moment, current: &Current, silence: Duration) -> Event {
     if !current.detail.is_empty() {
         last.push_str(&format!(" ({})", current.detail));
     }
-    let alarm = Alarm {
-        code: STALLED,
-        severity: Severity::Warning,
-        message: format!(
+    let alarm = Alarm::new(
+        Alarm::STALLED,
+        Severity::Warning,
+        step_of(moment, current).0,
+        format!(
             "{} has not moved for {}; last: {last}, at {:.0} (healthy: a sign of progress within \
              run.watchdog_minutes, 0 turns this off). The run keeps going; see its use of the machine in system.jsonl, and \
              whether something it reads or writes hangs. If you end it, --resume resumes from the last save point",
@@ -72,14 +68,16 @@ fn stalled(moment: &Moment, current: &Current, silence: Duration) -> Event {
             as_text(silence),
             current.time
         ),
-        step: step_of(moment, current).0,
-    };
-    let event = alarm.to_event();
-    event
-        .with("phase", current.phase.name())
-        .with("done", current.done)
-        .with("total", current.total)
-        .with("since", current.time.to_string())
+    );
+    Event::new(Alarm {
+        stall: Some(Stall {
+            phase: current.phase.name().to_owned(),
+            done: current.done,
+            total: current.total,
+            since: current.time,
+        }),
+        ..alarm
+    })
 }
 
 fn moving(moment: &Moment, current: &Current, silence: Duration) -> Event {
@@ -88,11 +86,12 @@ fn moving(moment: &Moment, current: &Current, silence: Duration) -> Event {
         as_text(silence),
         phase_and_step(moment, current)
     );
-    Event::new(MOVING)
-        .with("step", step_of(moment, current).0)
-        .with("phase", current.phase.name())
-        .with("seconds", silence.as_secs_f64())
-        .with("message", message)
+    Event::new(Moving {
+        step: step_of(moment, current).0,
+        phase: Some(current.phase.name().to_owned()),
+        seconds: Some(silence.as_secs_f64()),
+        message,
+    })
 }
 
 /// `rollout of step 12`, or `save after step 12` for a phase that belongs to no step.
@@ -122,6 +121,7 @@ fn as_text(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::journal::activity::Activity;
+    use crate::run::EventKind;
 
     fn moment(activity: &Activity) -> Moment {
         activity.wait(0, Duration::ZERO)
@@ -140,7 +140,8 @@ mod tests {
         assert_eq!(watchdog.check(&moment(&activity), minutes(60)), None);
         assert_eq!(watchdog.check(&moment(&activity), minutes(69)), None);
         let alarm = watchdog.check(&moment(&activity), minutes(70)).unwrap();
-        let message = alarm.text("message").unwrap();
+        let alarm = alarm.alarms().remove(0);
+        let message = &alarm.message;
         assert!(
             message.starts_with(
                 "rollout of step 12 has not moved for 10 min; last: 3 of 8 (1820 tokens), at "
@@ -149,22 +150,21 @@ mod tests {
         );
         assert_eq!(
             (
-                alarm.text("code"),
-                alarm.text("phase"),
-                alarm.number("step")
+                alarm.code.as_ref(),
+                alarm.stall.unwrap().phase.as_str(),
+                alarm.step
             ),
-            (Some(STALLED), Some("rollout"), Some(12.0))
+            (Alarm::STALLED, "rollout", 12)
         );
         assert_eq!(watchdog.check(&moment(&activity), minutes(600)), None);
         activity.report(Phase::Reward, 0, 1, "");
         let end = watchdog.check(&moment(&activity), minutes(601)).unwrap();
+        let EventKind::Moving(end) = end.kind else {
+            panic!("{end:?}");
+        };
         assert_eq!(
-            end.text("message"),
-            Some("it moves again after 541 min: reward of step 12")
-        );
-        assert_eq!(
-            (end.name.as_str(), end.number("step")),
-            (MOVING, Some(12.0))
+            (end.message.as_str(), end.step),
+            ("it moves again after 541 min: reward of step 12", 12)
         );
         assert_eq!(watchdog.check(&moment(&activity), minutes(610)), None);
         // An event is a sign of progress too.
@@ -172,12 +172,7 @@ mod tests {
         assert_eq!(watchdog.check(&moment(&activity), minutes(612)), None);
         assert_eq!(watchdog.check(&moment(&activity), minutes(621)), None);
         let again = watchdog.check(&moment(&activity), minutes(622)).unwrap();
-        assert!(
-            again
-                .text("message")
-                .unwrap()
-                .contains("only that it began")
-        );
+        assert!(again.alarms()[0].message.contains("only that it began"));
     }
 
     #[test]

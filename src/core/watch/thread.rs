@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::hints::{Hints, Nudge};
 use super::state::{DirectoryState, Entry, Reading, Scan, Stamp};
 use super::{Timing, WatchMode, WatchUpdate, filesystem};
+use crate::run::is_absence;
 use crate::score::Labels;
 use crate::score::names::is_answer_file;
 
@@ -290,15 +291,6 @@ fn polling_after(error: &notify::Error) -> WatchMode {
     WatchMode::Polling {
         reason: format!("no notifications: {error}"),
     }
-}
-
-fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::StaleNetworkFileHandle
-    )
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

@@ -194,26 +194,28 @@ impl<'a> Replicas<'a> {
         work: impl Fn(Replica, usize, &MicroSlice) -> Result<R> + Sync,
     ) -> Ran<R> {
         let results: Vec<Mutex<Option<R>>> = slices.iter().map(|_| Mutex::new(None)).collect();
-        let error = Mutex::new(None);
+        let first_error = Mutex::new(None);
         let has_failed = AtomicBool::new(false);
-        let attempt = |index: usize| {
-            let slice = &slices[index];
-            let replica = Replica {
-                model: self.models[slice.micro_batch],
-                adapter: self.adapters[slice.micro_batch].as_ref(),
-            };
-            let compute = &replica.model.compute;
-            match compute.attempt(slice.rows(), || work(replica, index, slice)) {
-                Ok(Ok(done)) => *locked(&results[index]) = Some(done),
-                Ok(Err(other)) => fail(&error, &has_failed, other),
-                Err(out_of_memory) => fail(&error, &has_failed, out_of_memory.into()),
-            }
-        };
         let work_through = |queue: &[usize], next: &AtomicUsize| {
             while !has_failed.load(Ordering::Relaxed)
                 && let Some(&index) = queue.get(next.fetch_add(1, Ordering::Relaxed))
             {
-                attempt(index);
+                let slice = &slices[index];
+                let replica = Replica {
+                    model: self.models[slice.micro_batch],
+                    adapter: self.adapters[slice.micro_batch].as_ref(),
+                };
+                let compute = &replica.model.compute;
+                let error = match compute.attempt(slice.rows(), || work(replica, index, slice)) {
+                    Ok(Ok(done)) => {
+                        *locked(&results[index]) = Some(done);
+                        continue;
+                    }
+                    Ok(Err(error)) => error,
+                    Err(out_of_memory) => out_of_memory.into(),
+                };
+                locked(&first_error).get_or_insert(error);
+                has_failed.store(true, Ordering::Relaxed);
             }
         };
         let mut queues: Vec<(Vec<usize>, AtomicUsize)> = Vec::new();
@@ -241,18 +243,11 @@ impl<'a> Replicas<'a> {
                 }
             });
         }
-        let done = results.into_iter().map(into_inner).collect();
         Ran {
-            done,
-            error: into_inner(error),
+            done: results.into_iter().map(into_inner).collect(),
+            error: into_inner(first_error),
         }
     }
-}
-
-/// Keeps the first error.
-fn fail(first: &Mutex<Option<Error>>, has_failed: &AtomicBool, error: Error) {
-    locked(first).get_or_insert(error);
-    has_failed.store(true, Ordering::Relaxed);
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use serde_json::{Map, Value, json};
 
 use super::advantage::{advantages, advantages_of_each};
 use super::group::{Generation, Group, Sample};
 use super::learner::{Learner, PolicyKind, UpdateReport};
 use super::metrics::{
-    PhaseSeconds, generation_metrics, memory_metrics, number, sampling_difference, time_metrics,
+    PhaseSeconds, generation_metrics, memory_metrics, sampling_difference, time_metrics,
     update_metrics,
 };
 use super::order::PromptOrder;
@@ -29,7 +28,7 @@ use moim_core::experiment::MultiObjectiveAggregation;
 use moim_core::health::{Alarm, Severity};
 use moim_core::journal::{Phase, Stopped};
 use moim_core::reward::RewardSample;
-use moim_core::run::{CompletionRecord, SavePoint};
+use moim_core::run::{CompletionRecord, Metrics, SavePoint, Step};
 
 /// Consecutive steps that may be dropped for a loss that is not finite before the run stops.
 const MAX_DROPPED_IN_A_ROW: usize = 5;
@@ -333,26 +332,26 @@ impl<'a> Trainer<'a> {
 
     fn report_step(
         &mut self,
-        metrics: &Map<String, Value>,
+        metrics: &Metrics,
         report: &UpdateReport,
         learning_rate: f64,
     ) -> Result<()> {
-        let mut fields = Map::new();
         let step = self.run.state.step;
         let epoch = step as f64 / self.run.steps_per_epoch() as f64;
-        fields.insert("step".into(), json!(step));
-        fields.insert("total_steps".into(), json!(self.run.total_steps));
-        fields.insert("epoch".into(), json!((epoch * 1e6).round() / 1e6));
-        fields.insert("loss".into(), number(report.loss));
-        fields.insert("grad_norm".into(), number(report.grad_norm));
-        fields.insert("learning_rate".into(), json!(learning_rate));
-        fields.insert("num_tokens".into(), json!(self.run.state.num_tokens));
-        for (name, value) in metrics {
-            fields.insert(name.clone(), value.clone());
-        }
-        fields.insert("elapsed_seconds".into(), json!(self.run.elapsed()));
-        fields.extend(memory_metrics(self.run.journal.take_device_peaks()));
-        self.run.journal.emit("step", fields)
+        let mut all = Metrics::default()
+            .with("epoch", (epoch * 1e6).round() / 1e6)
+            .with("loss", report.loss)
+            .with("grad_norm", report.grad_norm)
+            .with("learning_rate", learning_rate)
+            .with("num_tokens", self.run.state.num_tokens);
+        all.extend(metrics.clone());
+        all.set("elapsed_seconds", self.run.elapsed());
+        all.extend(memory_metrics(self.run.journal.take_device_peaks()));
+        self.run.journal.emit(Step {
+            step,
+            total_steps: self.run.total_steps,
+            metrics: all,
+        })
     }
 
     /// A step whose loss or gradient is not finite changes nothing; several in a row end the run.
@@ -361,17 +360,17 @@ impl<'a> Trainer<'a> {
             loss, grad_norm, ..
         } = report;
         self.run.state.dropped_in_a_row += 1;
-        let alarm = Alarm {
-            code: "nonfinite",
-            severity: Severity::Critical,
-            message: format!(
+        let alarm = Alarm::new(
+            Alarm::NONFINITE,
+            Severity::Critical,
+            self.run.state.step,
+            format!(
                 "the loss is {loss} and the norm of its gradient {grad_norm}, so the step was dropped and changed \
                  nothing, which makes {} in a row (healthy: both are finite; {MAX_DROPPED_IN_A_ROW} in a row end the \
                  run); if it happens again, lower grpo.learning_rate or grpo.max_grad_norm",
                 self.run.state.dropped_in_a_row
             ),
-            step: self.run.state.step,
-        };
+        );
         self.run.journal.raise(&alarm)?;
         if self.run.state.dropped_in_a_row >= MAX_DROPPED_IN_A_ROW {
             bail!(

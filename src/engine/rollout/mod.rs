@@ -200,7 +200,7 @@ fn too_large(settings: &RolloutSettings) -> &'static str {
 pub struct Rollout {
     /// Completions of every prompt, in the order of the prompts.
     pub groups: Vec<Vec<Completion>>,
-    /// The smallest size of batches that a lack of memory led to; `None` if there was none.
+    /// The smallest size of batches that running out of memory led to; `None` if it never happened.
     pub out_of_memory: Option<OomRetry>,
 }
 

@@ -105,7 +105,7 @@ fn compare(replayed: &Drawn, launched: &Drawn) -> Result<()> {
     ensure!(
         2 * agreeing > rows,
         "a step of decoding replayed as a CUDA graph drew other tokens than the step itself ({agreeing} of \
-         {rows} rows agree): the driver or the graph is at fault; set {GRAPHS}=0 to run without graphs"
+         {rows} rows agree): the driver or the graph is the cause; set {GRAPHS}=0 to run without graphs"
     );
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! A run while it is trained: what it loaded, where it writes, and how far it has come.
+//! A run while it is trained: its inputs, its directory and its progress.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::checkpoint::TrainerState;
 use super::loaded::Ready;
@@ -16,14 +16,12 @@ use crate::preflight::Report;
 use crate::setup::{self, Policy, Questions};
 use moim_core::experiment::Experiment;
 use moim_core::health::{Alarm, Severity};
-use moim_core::journal::{
-    Device, DeviceMemory, Journal, NONFINITE_REWARD, Observer, Phase, Telemetry,
-};
+use moim_core::journal::{Device, DeviceMemory, Journal, Observer, Phase, Telemetry};
 use moim_core::memory::Sizes;
 use moim_core::reward::RewardSet;
 use moim_core::run::{
-    Control, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints, file_fingerprint,
-    prune_checkpoints, publish,
+    BatchSizes, Continued, Control, Done, Inference, PartSizes, Paused, RunDir, RunLock, RunState,
+    RunStatus, SavePoint, Score, Start, checkpoints, file_fingerprint, prune_checkpoints, publish,
 };
 use moim_core::score::{
     Labels, Leaderboard, Resampling, ScoreCache, Scorer, encoder_name, rank, render,
@@ -47,7 +45,7 @@ pub struct RunContext {
     pub directory: RunDir,
     /// The record of the run, and its observer.
     pub journal: Journal,
-    /// How far the run has come.
+    /// The progress of the run.
     pub state: TrainerState,
     /// Optimizer steps in all.
     pub total_steps: usize,
@@ -203,46 +201,45 @@ impl RunContext {
     pub fn emit_start(&mut self) -> Result<()> {
         let batch = self.experiment.batch();
         let model = &self.policy.model;
-        let fields = json!({
-            "id": self.directory.id(),
-            "directory": self.directory.path().display().to_string(),
-            "device": model.compute.name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "parameters": model.config.parameter_count(),
-            "trained_parameters": setup::lora_config(&self.experiment)?.parameter_count(&model.config),
-            "train_prompts": self.train.kept.len(),
-            "eval_items": self.eval.kept.len(),
-            "total_steps": self.total_steps,
-            "batch": {
-                "B": batch.b, "G": batch.g, "A": batch.a, "D": batch.d, "S": batch.a * batch.slices,
-                "completions_per_step": batch.completions_per_step(),
-                "prompts_per_step": batch.prompts_per_step(),
-                "steps_per_epoch": self.steps_per_epoch(),
-                "dropped_prompts": batch.dropped_prompts(self.train.kept.len()),
-            },
-            "stop_tokens": self.policy.stop.ids(),
-            "rewards": self.rewards.names(),
-            "formula": self.rewards.formula().text(),
-            "seed": self.experiment.run.seed,
-        });
-        let Value::Object(mut fields) = fields else {
-            return Ok(());
+        let start = Start {
+            id: Some(self.directory.id().to_owned()),
+            directory: Some(self.directory.path().display().to_string()),
+            device: Some(model.compute.name.clone()),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            parameters: Some(model.config.parameter_count()),
+            trained_parameters: Some(
+                setup::lora_config(&self.experiment)?.parameter_count(&model.config),
+            ),
+            train_prompts: Some(self.train.kept.len()),
+            eval_items: Some(self.eval.kept.len()),
+            total_steps: Some(self.total_steps),
+            batch: Some(BatchSizes {
+                B: batch.b,
+                G: batch.g,
+                A: batch.a,
+                D: batch.d,
+                S: batch.a * batch.slices,
+                completions_per_step: batch.completions_per_step(),
+                prompts_per_step: batch.prompts_per_step(),
+                steps_per_epoch: self.steps_per_epoch(),
+                dropped_prompts: batch.dropped_prompts(self.train.kept.len()),
+                ..BatchSizes::default()
+            }),
+            stop_tokens: Some(self.policy.stop.ids()),
+            rewards: Some(self.rewards.names().to_vec()),
+            formula: Some(self.rewards.formula().text().to_owned()),
+            seed: Some(self.experiment.run.seed),
+            predicted_bytes: self.predicted_bytes,
+            sizes: Some(PartSizes {
+                rollout_rows: self.sizes.rollout_rows,
+                answered_together: self.sizes.answered_together,
+                rows_per_part: self.sizes.rows_per_part,
+                ..PartSizes::default()
+            }),
         };
-        if let Some(bytes) = self.predicted_bytes {
-            fields.insert("predicted_bytes".into(), json!(bytes));
-        }
-        let mut sizes = json!({
-            "rollout_rows": self.sizes.rollout_rows,
-            "answered_together": self.sizes.answered_together,
-        });
-        // A null would be a number that was not finite; without a bound it is a whole micro-batch.
-        if let Some(rows) = self.sizes.rows_per_part {
-            sizes["rows_per_part"] = json!(rows);
-        }
-        fields.insert("sizes".into(), sizes);
-        self.journal.emit("start", fields)?;
+        self.journal.emit(start)?;
         if let Some(report) = &self.preflight {
-            self.journal.emit("preflight", report.event_fields())?;
+            self.journal.emit(report.to_event())?;
         }
         self.flush_pending_alarms()?;
         let total_steps = self.total_steps;
@@ -264,17 +261,17 @@ impl RunContext {
     /// Names the file that cannot be written.
     pub fn report_nonfinite_rewards(&mut self, step: usize) -> Result<()> {
         for (name, count) in self.rewards.take_nonfinite() {
-            let alarm = Alarm {
-                code: NONFINITE_REWARD,
-                severity: Severity::Warning,
-                message: format!(
+            let alarm = Alarm::new(
+                Alarm::NONFINITE_REWARD,
+                Severity::Warning,
+                step,
+                format!(
                     "the reward `{name}` was NaN or infinite for {count} completion(s), which count as if they had \
                      none (healthy: every reward is a number; answer null where there is none)"
                 ),
-                step,
-            };
-            self.journal
-                .append(&alarm.to_event().with("count", count))?;
+            );
+            let count = Some(count);
+            self.journal.raise(&Alarm { count, ..alarm })?;
         }
         Ok(())
     }
@@ -298,35 +295,38 @@ impl RunContext {
             }
         };
         for OomRetry { rows, message } in retries {
-            let alarm = Alarm {
-                code: "out_of_memory",
-                severity: Severity::Warning,
-                message: format!(
+            let alarm = Alarm::new(
+                Alarm::OUT_OF_MEMORY,
+                Severity::Warning,
+                step,
+                format!(
                     "{phase} ran out of device memory ({message}) and was retried with {rows} completions at a time, \
                      which is the limit from now on; the result is the same up to rounding (healthy: everything fits \
                      at first: set memory.budget_gib or {smaller})"
                 ),
-                step,
-            };
+            );
             self.journal.raise(&alarm)?;
         }
         Ok(())
     }
 
-    /// Whether a run is paused, in run.json and as an event.
+    /// Records that a run is paused or continues, in run.json and as an event.
     pub(super) fn set_paused(&mut self, is_paused: bool) -> Result<()> {
-        let (status, event) = if is_paused {
-            (RunStatus::Paused, "paused")
+        let status = if is_paused {
+            RunStatus::Paused
         } else {
-            (RunStatus::Running, "continued")
+            RunStatus::Running
         };
         if self.journal.state().state == status {
             return Ok(());
         }
         self.journal.change(|state| state.state = status)?;
-        let step = json!(self.state.step);
-        self.journal
-            .emit(event, Map::from_iter([("step".to_string(), step)]))
+        let step = self.state.step;
+        if is_paused {
+            self.journal.emit(Paused { step })
+        } else {
+            self.journal.emit(Continued { step })
+        }
     }
 
     /// Records a save point that was written, and deletes old ones.
@@ -367,13 +367,14 @@ impl RunContext {
         self.write_answers(point, answers)?;
         let (file, step) = (point.answers_file_name(), self.state.step);
         let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
-        let Value::Object(fields) = json!({
-            "checkpoint": point.to_string(), "step": step, "file": file,
-            "items": answers.len(), "tokens": tokens, "seconds": seconds,
-        }) else {
-            return Ok(());
-        };
-        self.journal.emit("inference", fields)?;
+        self.journal.emit(Inference {
+            checkpoint: point,
+            step,
+            file: Some(file.clone()),
+            items: answers.len(),
+            tokens,
+            seconds,
+        })?;
 
         if !self.rewards.metrics().has_reason_scorer() {
             return Ok(());
@@ -384,20 +385,19 @@ impl RunContext {
         let row = rendered["files"]
             .as_array()
             .and_then(|rows| rows.iter().find(|row| row["file"] == file.as_str()));
-        let Some(Value::Object(mut fields)) = row.cloned() else {
+        let score = row.and_then(Value::as_object).cloned();
+        let Some(score) = score.and_then(Score::of_row) else {
             return Ok(());
         };
-        // What a file has no value for is left out: in an event a null is a number that was not finite.
-        fields.retain(|_, value| !value.is_null());
-        fields.insert("checkpoint".into(), json!(point.to_string()));
-        fields.insert("step".into(), json!(step));
-        if let Some(best) = board.best() {
-            fields.insert("best".into(), json!(best.scored.file));
-            if let Some(means) = best.means {
-                fields.insert("best_final_mean".into(), json!(means.final_mean));
-            }
-        }
-        self.journal.emit("score", fields)
+        let best = board.best();
+        let means = best.and_then(|best| best.means);
+        self.journal.emit(Score {
+            checkpoint: Some(point),
+            step: Some(step),
+            best: best.map(|best| best.scored.file.clone()),
+            best_final_mean: means.map(|means| means.final_mean),
+            ..score
+        })
     }
 
     /// The ranked list of all checkpoints answered so far.
@@ -421,25 +421,23 @@ impl RunContext {
     /// # Errors
     /// Names the file that cannot be written.
     pub fn end(&mut self, status: RunStatus, message: Option<String>) -> Result<()> {
-        let mut fields = Map::new();
-        fields.insert("status".into(), json!(status.as_str()));
-        fields.insert("step".into(), json!(self.journal.state().step));
-        if let Some(message) = &message {
-            fields.insert("message".into(), json!(message));
-        }
+        let mut best = None;
         if status == RunStatus::Finished
             && self.rewards.metrics().has_reason_scorer()
             && let Ok(board) = self.leaderboard()
-            && let Some(best) = board.best()
         {
-            fields.insert("best".into(), json!(best.scored.file));
+            best = board.best().map(|best| best.scored.file.clone());
         }
-        for (name, count) in self.journal.nonfinite().named() {
-            if count > 0 {
-                fields.insert(name.into(), json!(count));
-            }
-        }
-        self.journal.emit("done", fields)?;
+        let nonfinite = self.journal.nonfinite();
+        let counted = |count: usize| Some(count).filter(|count| *count > 0);
+        self.journal.emit(Done {
+            status: Some(status),
+            step: self.journal.state().step,
+            message: message.clone(),
+            best,
+            dropped_steps: counted(nonfinite.steps),
+            nonfinite_rewards: counted(nonfinite.rewards),
+        })?;
         self.journal.sync()?;
         self.journal.change(|state| {
             state.state = status;

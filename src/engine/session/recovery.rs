@@ -8,8 +8,7 @@ use anyhow::{Context, Result};
 use super::context::RunContext;
 use moim_core::dataset::AnswerFile;
 use moim_core::health::{Alarm, Severity};
-use moim_core::journal::MOVING;
-use moim_core::run::{Event, SavePoint, set_aside};
+use moim_core::run::{Event, EventKind, SavePoint, set_aside};
 
 impl RunContext {
     /// Removes what was logged after the save point that `self.state` is of, but keeps its answers and
@@ -22,11 +21,7 @@ impl RunContext {
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut end = events;
         let mut is_done = false;
-        let last = if self.rewards.metrics().has_reason_scorer() {
-            "score"
-        } else {
-            "inference"
-        };
+        let is_scored = self.rewards.metrics().has_reason_scorer();
         for line in bytes
             .get(events as usize..)
             .unwrap_or_default()
@@ -35,20 +30,26 @@ impl RunContext {
             let Ok(event) = serde_json::from_slice::<Event>(line) else {
                 break;
             };
-            let belongs = match event.name.as_str() {
-                "inference" | "score" => {
-                    point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()))
-                }
+            let step = self.state.step;
+            let belongs = match &event.kind {
+                EventKind::Inference(answered) => point == Some(answered.checkpoint),
+                EventKind::Score(score) => point.is_some() && score.checkpoint == point,
                 // Caused by an earlier resume from here, the answers or the score; the alarms of the next
                 // step have its number.
-                "resume" | "alarm" | MOVING => event.number("step") == Some(self.state.step as f64),
+                EventKind::Resume(resumed) => resumed.step == step,
+                EventKind::Alarm(alarm) => alarm.step == step,
+                EventKind::Moving(moving) => moving.step == step,
                 _ => false,
             };
             if !belongs {
                 break;
             }
             end += line.len() as u64;
-            is_done |= event.name == last;
+            is_done |= match event.kind {
+                EventKind::Score(_) => is_scored,
+                EventKind::Inference(_) => !is_scored,
+                _ => false,
+            };
         }
         let end = if is_done { end } else { events };
         self.discard_answers(end)?;
@@ -78,17 +79,17 @@ impl RunContext {
                 "there is no other, so the run starts over".to_owned(),
             ),
         };
-        self.pending_alarms.push(Alarm {
-            code: "damaged_save_point",
+        self.pending_alarms.push(Alarm::new(
+            Alarm::DAMAGED_SAVE_POINT,
             severity,
-            message: format!(
+            0,
+            format!(
                 "{}: {problem}, so it was moved aside as {}, and {outcome}, to the same result (healthy: every save \
                  point is complete; check the disk)",
                 directory.display(),
                 name(&aside)
             ),
-            step: 0,
-        });
+        ));
         Ok(())
     }
 
@@ -103,9 +104,12 @@ impl RunContext {
     /// questions answered again, but until then the answers would be ranked with the others.
     fn discard_answers(&self, position: u64) -> Result<()> {
         for event in self.events_from(position)? {
-            let Some(file) = event.text("file").filter(|_| event.name == "inference") else {
+            let EventKind::Inference(answered) = event.kind else {
                 continue;
             };
+            let file = answered
+                .file
+                .unwrap_or_else(|| answered.checkpoint.answers_file_name());
             let path = self.directory.infer_results().join(file);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -133,13 +137,11 @@ impl RunContext {
     /// The save points whose answers are in the events so far, with their steps.
     pub(super) fn answered(&self) -> Result<Vec<(SavePoint, usize)>> {
         let events = self.events_from(0)?;
-        let inferences = events.iter().filter(|event| event.name == "inference");
-        Ok(inferences
-            .filter_map(|event| {
-                let point = event.text("checkpoint")?.parse().ok()?;
-                Some((point, event.number("step")? as usize))
-            })
-            .collect())
+        let inferences = events.iter().filter_map(|event| match &event.kind {
+            EventKind::Inference(answered) => Some((answered.checkpoint, answered.step)),
+            _ => None,
+        });
+        Ok(inferences.collect())
     }
 
     /// The problem with the answers of a save point; `None` if they are complete, or do not exist.

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value, json};
 
 use super::checkpoint::{self, SavePointContents};
 use super::context::RunContext;
@@ -16,7 +15,7 @@ use crate::setup;
 use moim_core::experiment::SaveStrategy;
 use moim_core::health::{Alarm, Severity};
 use moim_core::journal::Phase;
-use moim_core::run::{Request, SavePoint};
+use moim_core::run::{CheckpointEvent, Request, Resume, SavePoint};
 
 /// How long a paused trainer sleeps between two polls of its control folder.
 const PAUSE_POLL: Duration = Duration::from_millis(200);
@@ -62,13 +61,12 @@ impl RunContext {
         };
         let (journal, state) = (&mut self.journal, &mut self.state);
         checkpoint::save(&self.directory.checkpoint(point), &contents, |difference| {
-            let fields = json!({
-                "checkpoint": point.to_string(),
-                "step": state.step,
-                "adapter_difference": difference,
-            });
             // The event belongs to the save point: a kill before it is complete takes both back.
-            journal.emit("checkpoint", object(fields))?;
+            journal.emit(CheckpointEvent {
+                checkpoint: point,
+                step: state.step,
+                adapter_difference: Some(difference.into()),
+            })?;
             (state.events_position, state.completions_position) = journal.sync()?;
             Ok(*state)
         })?;
@@ -160,15 +158,15 @@ impl RunContext {
             })?;
             let answered = self.answer(point, step, adapter.as_ref())?;
             self.write_answers(point, &answered.answers)?;
-            let alarm = Alarm {
-                code: "damaged_answers",
-                severity: Severity::Warning,
-                message: format!(
+            let alarm = Alarm::new(
+                Alarm::DAMAGED_ANSWERS,
+                Severity::Warning,
+                step,
+                format!(
                     "{problem}; the file was damaged and the questions were answered again (healthy: every file is \
                      complete; check the disk)"
                 ),
-                step,
-            };
+            );
             self.journal.raise(&alarm)?;
         }
         Ok(())
@@ -209,12 +207,11 @@ impl RunContext {
                 directory.display()
             )
         })?;
-        let fields = json!({
-            "step": state.step,
-            "directory": self.directory.path().display().to_string(),
-            "checkpoint": name,
-        });
-        self.journal.emit("resume", object(fields))?;
+        self.journal.emit(Resume {
+            step: state.step,
+            directory: Some(self.directory.path().display().to_string()),
+            checkpoint: name,
+        })?;
         self.flush_pending_alarms()?;
         let total_steps = self.total_steps;
         self.journal
@@ -258,12 +255,5 @@ impl RunContext {
             self.journal.phase(Phase::Paused, 0, 1, "");
             std::thread::sleep(PAUSE_POLL);
         }
-    }
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
     }
 }

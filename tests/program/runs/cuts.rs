@@ -269,7 +269,7 @@ fn a_save_point_without_checksums_is_gone_on_from() {
     let mut state = folder.json(&name);
     assert!(state.as_object_mut().unwrap().remove("blake3").is_some());
     folder.write(&name, state.to_string());
-    folder.resume().expect(0, &["going on from epoch_1"]);
+    folder.resume().expect(0, &["resuming from epoch_1"]);
     assert_eq!(folder.of_events("alarm", "code").len(), 0);
     let whole = &uninterrupted().0;
     for file in ["epoch_2/adapter_model.safetensors", "completions.jsonl"] {

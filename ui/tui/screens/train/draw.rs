@@ -129,7 +129,7 @@ fn draw_box(
     let has_keyboard = train.pane == pane;
     let count = match pane {
         Pane::Alarms => open.alarms.len(),
-        Pane::Happenings => open.happenings.len(),
+        Pane::Events => open.timeline.len(),
         _ => 0,
     };
     let title = match count {

@@ -1,5 +1,6 @@
 //! The lines at the top: what the run is, how far it has come, what it is doing.
 
+use moim_core::run::Severity;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
@@ -81,7 +82,7 @@ fn alarms_of(open: &OpenRun, context: &Context<'_>) -> Option<Span<'static>> {
     };
     let critical = open.alarms.iter();
     let critical = critical
-        .filter(|alarm| is_critical(&alarm.severity))
+        .filter(|(_, alarm)| alarm.severity == Severity::Critical)
         .count();
     Some(match critical {
         0 => Span::styled(format!("{} {all}", glyphs.warn), theme.warn),
@@ -113,11 +114,6 @@ fn line_of(items: Vec<Item>, cells: usize) -> Line<'static> {
         line.spans.extend(item);
     }
     line
-}
-
-/// Whether the severity of an alarm is the higher one.
-pub(super) fn is_critical(severity: &str) -> bool {
-    severity == moim_core::health::Severity::Critical.as_str()
 }
 
 fn draw_progress(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area: Rect) {

@@ -15,7 +15,7 @@ pub(super) enum Pane {
     Memory,
     Alarms,
     /// Save points, scores, pauses.
-    Happenings,
+    Events,
     Log,
 }
 
@@ -24,7 +24,7 @@ impl Pane {
         Self::Charts,
         Self::Memory,
         Self::Alarms,
-        Self::Happenings,
+        Self::Events,
         Self::Log,
     ];
 
@@ -41,7 +41,7 @@ impl Pane {
             Self::Charts => "Charts",
             Self::Memory => "Memory",
             Self::Alarms => "Alarms",
-            Self::Happenings => "Events",
+            Self::Events => "Events",
             Self::Log => "Log",
         }
     }
@@ -63,7 +63,7 @@ const SMALL_CHART: (u16, u16) = (30, 8);
 const ROOMY: u16 = 24;
 
 /// Panes of which one is shown in a common area.
-const NEWS: [Pane; 3] = [Pane::Alarms, Pane::Happenings, Pane::Log];
+const NEWS: [Pane; 3] = [Pane::Alarms, Pane::Events, Pane::Log];
 
 /// The areas of the screen.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub(super) fn areas(train: &Train, open: &OpenRun, body: Rect) -> Areas {
     let (left, boxes) = if body.width >= WIDE {
         let [left, right] =
             Layout::horizontal([Constraint::Fill(1), Constraint::Length(SIDE)]).areas(rest);
-        let [memory, alarms, happenings, log] = Layout::vertical([
+        let [memory, alarms, events, log] = Layout::vertical([
             Constraint::Fill(7),
             Constraint::Fill(4),
             Constraint::Fill(4),
@@ -150,7 +150,7 @@ pub(super) fn areas(train: &Train, open: &OpenRun, body: Rect) -> Areas {
         let boxes = vec![
             alone(Pane::Memory, memory),
             alone(Pane::Alarms, alarms),
-            alone(Pane::Happenings, happenings),
+            alone(Pane::Events, events),
             alone(Pane::Log, log),
         ];
         (left, boxes)
@@ -162,7 +162,7 @@ pub(super) fn areas(train: &Train, open: &OpenRun, body: Rect) -> Areas {
                 Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(bottom);
             vec![(Pane::Memory, memory, Vec::new()), one_of(&NEWS, news)]
         } else {
-            let panes = [Pane::Memory, Pane::Alarms, Pane::Happenings, Pane::Log];
+            let panes = [Pane::Memory, Pane::Alarms, Pane::Events, Pane::Log];
             vec![one_of(&panes, bottom)]
         };
         (top, boxes)
@@ -189,7 +189,7 @@ fn shown_of(train: &Train, open: &OpenRun, panes: &[Pane]) -> Pane {
         }
         _ if !open.alarms.is_empty() => Pane::Alarms,
         _ if open.system_now.is_some() && panes.contains(&Pane::Memory) => Pane::Memory,
-        _ => Pane::Happenings,
+        _ => Pane::Events,
     }
 }
 

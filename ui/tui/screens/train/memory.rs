@@ -13,9 +13,6 @@ use crate::tui::widgets::chart::{Chart, Line, Reference};
 use crate::tui::widgets::scroll::wrapped;
 use crate::tui::widgets::stacked_bar::{Part, StackedBar};
 
-/// The field of the `start` event with the predicted peak on the device, in bytes, where the
-/// trainer predicted one.
-const PREDICTED: &str = "predicted_bytes";
 const GIB: f64 = (1 << 30) as f64;
 /// A lower chart has no room for its shape.
 const SMALLEST_CHART: u16 = 5;
@@ -31,10 +28,8 @@ pub(super) fn draw(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area
         let lines = wrapped(words, area.width.into(), look.theme.text);
         return put(&lines, buf, area);
     };
-    let predicted = open
-        .start
-        .as_ref()
-        .and_then(|start| start.number(PREDICTED));
+    let predicted = open.start.as_ref().and_then(|start| start.predicted_bytes);
+    let predicted = predicted.map(|bytes| bytes as f64);
     let mut lines = draw_bar(sample, look, buf, area);
     lines.extend(match sample.device {
         Some(device) => device_lines(device, sample.card.unwrap_or_default(), predicted),

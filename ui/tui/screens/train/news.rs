@@ -1,18 +1,19 @@
 //! Alarms, what happened, and the log, as lines.
 
+use jiff::Timestamp;
+use moim_core::run::{Alarm, Event, Severity};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::header::is_critical;
 use super::layout::Pane;
-use crate::tui::data::run::{Alarm, Happening, OpenRun};
+use crate::tui::data::run::OpenRun;
 use crate::tui::state::Context;
 use crate::tui::text;
 
 /// Entries that a pane can be scrolled through.
 pub(super) const SCROLLED: usize = 500;
 
-/// The newest `most` entries of a pane as lines of at most `cells`: alarms and happenings with the
+/// The newest `most` entries of a pane as lines of at most `cells`: alarms and other events with the
 /// newest first, the log as it is. The other panes have none.
 pub(super) fn lines(
     pane: Pane,
@@ -25,13 +26,13 @@ pub(super) fn lines(
         Pane::Alarms => {
             let newest_first = open.alarms.iter().rev().take(most);
             newest_first
-                .flat_map(|alarm| alarm_lines(alarm, context, cells))
+                .flat_map(|(time, alarm)| alarm_lines(*time, alarm, context, cells))
                 .collect()
         }
-        Pane::Happenings => {
-            let newest_first = open.happenings.iter().rev().take(most);
+        Pane::Events => {
+            let newest_first = open.timeline.iter().rev().take(most);
             newest_first
-                .flat_map(|happening| happening_lines(happening, context, cells))
+                .flat_map(|event| event_lines(event, context, cells))
                 .collect()
         }
         Pane::Log => {
@@ -48,23 +49,24 @@ pub(super) fn lines(
 pub(super) fn nothing(pane: Pane) -> &'static str {
     match pane {
         Pane::Alarms => "No alarm has been raised.",
-        Pane::Happenings => "Save points, scores and pauses appear here.",
+        Pane::Events => "Save points, scores and pauses appear here.",
         _ => "The trainer has not written anything yet.",
     }
 }
 
-fn alarm_lines(alarm: &Alarm, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
+fn alarm_lines(
+    time: Timestamp,
+    alarm: &Alarm,
+    context: &Context<'_>,
+    cells: usize,
+) -> Vec<Line<'static>> {
     let (theme, glyphs) = (context.theme(), context.glyphs());
-    let (sign, style) = match is_critical(&alarm.severity) {
-        true => (glyphs.bad, theme.bad),
-        false => (glyphs.warn, theme.warn),
+    let (sign, style) = match alarm.severity {
+        Severity::Critical => (glyphs.bad, theme.bad),
+        Severity::Warning => (glyphs.warn, theme.warn),
     };
     let head = format!("{sign} {} {}", alarm.severity, alarm.code);
-    let place = format!(
-        "  step {}, {}",
-        alarm.step,
-        text::age(context.now, alarm.time)
-    );
+    let place = format!("  step {}, {}", alarm.step, text::age(context.now, time));
     wrapped(
         &[
             (style, &head),
@@ -76,14 +78,13 @@ fn alarm_lines(alarm: &Alarm, context: &Context<'_>, cells: usize) -> Vec<Line<'
     )
 }
 
-fn happening_lines(
-    happening: &Happening,
-    context: &Context<'_>,
-    cells: usize,
-) -> Vec<Line<'static>> {
+fn event_lines(event: &Event, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
     let theme = context.theme();
-    let when = format!("{:>8}  ", text::age(context.now, happening.time));
-    wrapped(&[(theme.dim, &when), (theme.text, &happening.text)], cells)
+    let when = format!("{:>8}  ", text::age(context.now, event.time));
+    wrapped(
+        &[(theme.dim, &when), (theme.text, &event.to_string())],
+        cells,
+    )
 }
 
 fn wrapped(runs: &[(Style, &str)], cells: usize) -> Vec<Line<'static>> {
