@@ -43,7 +43,7 @@ fn absolute(folder: &Folder, settings: &[&str]) -> Experiment {
 
 fn adapter(run: &Path) -> Vec<f32> {
     let base = super::folder::base_model();
-    let config = moim::model::LlamaConfig::from_dir(base).unwrap();
+    let config = moim::architecture::LlamaConfig::from_dir(base).unwrap();
     let adapter = load_adapter(&run.join("epoch_2"), &config, &Compute::cpu()).unwrap();
     adapter.parameters().into_iter().flat_map(to_f32).collect()
 }
@@ -99,9 +99,10 @@ fn a_budget_is_kept_to_by_smaller_parts_that_come_to_the_same() {
     let (mut low, mut high) = (0, 1 << 40);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        match fits(&experiment, middle) {
-            true => high = middle,
-            false => low = middle,
+        if fits(&experiment, middle) {
+            high = middle
+        } else {
+            low = middle
         }
     }
     let sizes = planned(&experiment, high).sizes;

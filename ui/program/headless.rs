@@ -117,7 +117,7 @@ fn accept_differences(
 ) -> Result<(), failure::Failure> {
     let mut unsafe_ones = Experiment::differences_unsafe_on_resume(before, after);
     // Changed inputs are refused by the run, which knows their content.
-    unsafe_ones.retain(|difference| !difference.is_place_of_input());
+    unsafe_ones.retain(|difference| !difference.is_path_of_input());
     if unsafe_ones.is_empty() {
         for difference in Experiment::differences(before, after) {
             console.note(&format!("changed since the run began: {difference}"));

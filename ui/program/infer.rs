@@ -73,11 +73,12 @@ pub fn run(arguments: &InferArguments) -> Outcome {
 }
 
 fn weight_format(arguments: &InferArguments) -> WeightFormat {
-    match arguments.load_in_4bit {
-        true => WeightFormat::Nf4 {
+    if arguments.load_in_4bit {
+        WeightFormat::Nf4 {
             double_quant: arguments.double_quant,
-        },
-        false => WeightFormat::Dense,
+        }
+    } else {
+        WeightFormat::Dense
     }
 }
 

@@ -43,9 +43,12 @@ pub fn run(arguments: &SftArguments) -> Outcome {
     if let Some(bar) = report.bar.take() {
         bar.finish_and_clear();
     }
-    let outcome = result.map_err(|error| match has_begun {
-        true => failure::of_work(error),
-        false => error.into(),
+    let outcome = result.map_err(|error| {
+        if has_begun {
+            failure::of_work(error)
+        } else {
+            error.into()
+        }
     })?;
     report.end(&outcome)?;
     Ok(exit::DONE)

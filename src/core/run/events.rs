@@ -88,6 +88,24 @@ impl Event {
         self.kind.name()
     }
 
+    /// Optimizer steps taken when it happened; `None` before the first and of an event that this version does not
+    /// know.
+    pub fn step(&self) -> Option<usize> {
+        match &self.kind {
+            EventKind::Start(_) | EventKind::Preflight(_) | EventKind::Other(_) => None,
+            EventKind::Resume(resume) => Some(resume.step),
+            EventKind::Step(step) => Some(step.step),
+            EventKind::Checkpoint(saved) => Some(saved.step),
+            EventKind::Inference(answered) => Some(answered.step),
+            EventKind::Score(score) => score.step,
+            EventKind::Alarm(alarm) => Some(alarm.step),
+            EventKind::Moving(moving) => Some(moving.step),
+            EventKind::Paused(paused) => Some(paused.step),
+            EventKind::Continued(continued) => Some(continued.step),
+            EventKind::Done(done) => Some(done.step),
+        }
+    }
+
     /// The alarms that an event raises: itself, or one per finding of the checks before the first step.
     pub fn alarms(&self) -> Vec<Alarm> {
         match &self.kind {

@@ -36,9 +36,9 @@ impl RunContext {
                 EventKind::Score(score) => point.is_some() && score.checkpoint == point,
                 // Caused by an earlier resume from here, the answers or the score; the alarms of the next
                 // step have its number.
-                EventKind::Resume(resumed) => resumed.step == step,
-                EventKind::Alarm(alarm) => alarm.step == step,
-                EventKind::Moving(moving) => moving.step == step,
+                EventKind::Resume(_) | EventKind::Alarm(_) | EventKind::Moving(_) => {
+                    event.step() == Some(step)
+                }
                 _ => false,
             };
             if !belongs {

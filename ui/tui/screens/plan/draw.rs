@@ -276,7 +276,7 @@ fn key_spans(form: &Form, key: usize, room: usize, context: &Context<'_>) -> Vec
         Span::styled(value, value_style),
     ];
     if let Some(fault) = fault {
-        let words = single_line(&format!("{}; {}", fault.problem, fault.way_out));
+        let words = single_line(&format!("{}; {}", fault.problem, fault.hint));
         let words = truncate(&words, rest, look.glyphs.ellipsis);
         spans.push(Span::styled(format!("  {words}"), theme.bad));
     }

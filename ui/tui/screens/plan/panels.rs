@@ -108,7 +108,7 @@ fn help(screen: &Plan, form: &Form, context: &Context<'_>) -> Help {
     let entry = screen.entry.as_ref().filter(|entry| entry.key == key);
     let problem = entry.and_then(|entry| entry.problem.clone());
     let faults = form.faults_of(key);
-    let faults = faults.map(|fault| format!("{}; {}", fault.problem, fault.way_out));
+    let faults = faults.map(|fault| format!("{}; {}", fault.problem, fault.hint));
     let keys = match entry.map(|entry| &entry.content) {
         Some(Content::Choice { .. }) => "space or the arrows choose, enter keeps, esc gives up",
         Some(Content::Line(_)) => "enter keeps, esc gives up; empty means the default",
