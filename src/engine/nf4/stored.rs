@@ -12,7 +12,7 @@
 //! | `X.nested_quant_map` | f32 `[256]` |
 //! | `X.quant_state.bitsandbytes__nf4` | u8: JSON with `quant_type`, `blocksize`, `dtype`, `shape`, `nested_…` |
 
-use moim_core::architecture::NF4_WAY_OUT;
+use moim_core::architecture::NF4_HINT;
 use std::borrow::Cow;
 
 use anyhow::{Context, Result, bail, ensure};
