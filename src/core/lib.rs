@@ -5,6 +5,7 @@ pub mod architecture;
 pub mod dataset;
 pub mod experiment;
 pub mod health;
+pub mod journal;
 pub mod memory;
 pub mod metric;
 pub mod numbers;

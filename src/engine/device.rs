@@ -48,15 +48,6 @@ pub struct OutOfMemory {
     pub message: String,
 }
 
-/// Work that was cut into smaller pieces after running out of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shrunk {
-    /// Completions that are processed together from now on.
-    pub rows: usize,
-    /// The device's message.
-    pub message: String,
-}
-
 impl Compute {
     /// The CPU in f32: burn-flex converts narrower types on every product, so
     /// nothing else is faster or more exact there.

@@ -1,14 +1,16 @@
 //! Runs with less memory than they would take: they go in smaller parts and come to the same.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use moim::device::Compute;
 use moim::experiment::Experiment;
-use moim::grpo::{self, Ending, Observer, Phase, Prepared};
+use moim::grpo;
+use moim::journal::{Observer, Phase};
 use moim::memory::{Inputs, MemoryPlan, Shapes, Verdict, plan};
 use moim::model::{load_adapter, to_f32};
 use moim::run::Event;
+use moim::session::{Ending, Ready};
 use serde_json::{Value, json};
 
 use super::folder::{Folder, RUN};
@@ -190,15 +192,16 @@ fn limited(
     settings: &[&str],
     rows: Option<usize>,
 ) -> anyhow::Result<(PathBuf, Vec<(u64, String)>)> {
-    let mut prepared = Prepared::load(&absolute(folder, settings), &mut |_| Ok(()))?;
-    let policy = Arc::get_mut(&mut prepared.policy).unwrap();
+    let mut ready = Ready::load(&absolute(folder, settings), &mut |_| Ok(()))?;
+    let policy = Arc::get_mut(&mut ready.policy).unwrap();
     let replicas = policy.replicas.iter_mut();
     for model in std::iter::once(&mut policy.model).chain(replicas) {
         model.compute.fails_above_rows = rows;
     }
-    let mut watcher = Watcher::default();
-    let (work, ending) = grpo::train(prepared, "demo", &mut watcher)?;
+    let watcher = Arc::new(Mutex::new(Watcher::default()));
+    let (run, ending) = grpo::train(ready, "demo", Box::new(Arc::clone(&watcher)))?;
     assert_eq!(ending, Ending::Finished);
+    let watcher = watcher.lock().unwrap();
     let alarms = watcher
         .0
         .iter()
@@ -210,11 +213,11 @@ fn limited(
             .message
             .split_once(" ran out of device memory (")
             .unwrap();
-        let (_, rest) = rest.split_once(" again, ").unwrap();
+        let (_, rest) = rest.split_once(" was retried with ").unwrap();
         let rows = rest.split(' ').next().unwrap();
         (alarm.step as u64, format!("{phase} {rows}"))
     });
-    Ok((work.run.path().to_owned(), told.collect()))
+    Ok((run.directory.path().to_owned(), told.collect()))
 }
 
 #[test]

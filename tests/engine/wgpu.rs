@@ -13,8 +13,9 @@ use burn::tensor::Tensor;
 use moim::architecture::{Projection, WeightFormat};
 use moim::device::Compute;
 use moim::experiment::{DeviceChoice, Dtype, ImportanceSamplingLevel, LossType};
+use moim::grpo::group::{Generation, Group};
+use moim::grpo::learner::{Learner, Limits, PolicyKind};
 use moim::grpo::loss::LossSettings;
-use moim::grpo::update::{Generation, Learner, Limits, Policy};
 use moim::model::{
     Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoraConfig, TokenLogProbs, TopGradient,
     to_f32,
@@ -216,7 +217,7 @@ fn completions(
         max_completion_length: 14,
         // One token in six ends a completion, so that rows leave the batch one by one.
         stop: (0..128).step_by(6).collect::<BTreeSet<u32>>(),
-        group_size: GROUP,
+        num_generations: GROUP,
         max_rows: 64,
         seed: 11,
         step: 2,
@@ -336,22 +337,25 @@ fn learner<'m>(model: &'m Llama, limits: Limits) -> Learner<'m> {
 /// Loss, norm, log-probabilities and the adapter after two steps with dropout and a reference policy.
 fn trained(model: &Llama, limits: Limits) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
     let texts = Texts::new();
+    let groups = texts.prompts.iter().zip(texts.completions.chunks(GROUP));
     let mut generation = Generation {
-        groups: texts.groups(),
-        advantages: (0..PROMPTS * GROUP)
-            .map(|i| (i % GROUP) as f64 - 1.5)
+        groups: groups
+            .map(|(prompt, rows)| Group::of_tokens(prompt.clone(), rows.to_vec()))
             .collect(),
-        is_counted: (0..PROMPTS * GROUP).map(|i| i % 7 != 3).collect(),
         groups_per_micro_batch: 2,
         slices: 1,
-        old_log_probs: None,
-        reference_log_probs: None,
     };
+    for (i, sample) in generation.samples_mut().enumerate() {
+        sample.advantage = (i % GROUP) as f64 - 1.5;
+        sample.is_counted = i % 7 != 3;
+    }
     let mut learner = learner(model, limits);
     let reference = learner
-        .log_probs(&generation, Policy::Reference, &mut |_| Ok(()))
+        .log_probs(&generation, PolicyKind::Reference, &mut |_| Ok(()))
         .unwrap();
-    generation.reference_log_probs = Some(reference.rows);
+    for (sample, row) in generation.samples_mut().zip(reference.rows) {
+        sample.reference_log_probs = Some(row);
+    }
     let (mut numbers, mut log_probs) = (Vec::new(), Vec::new());
     for iteration in 0..2 {
         let report = learner
@@ -360,7 +364,9 @@ fn trained(model: &Llama, limits: Limits) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
         assert!(report.is_applied && report.out_of_memory.is_empty());
         numbers.extend([report.loss, report.grad_norm]);
         log_probs.extend(report.log_probs.iter().flatten());
-        generation.old_log_probs.get_or_insert(report.log_probs);
+        if !generation.has_old_log_probs() {
+            generation.set_old_log_probs(report.log_probs);
+        }
     }
     let adapter = learner.adapter.parameters().into_iter();
     (numbers, log_probs, adapter.flat_map(to_f32).collect())
@@ -411,12 +417,12 @@ fn parts_and_layer_inputs_on_the_host_change_nothing() {
     let model = tiny(&compute);
     let whole = trained(&model, Limits::default());
     let small = Limits {
-        rows_per_part: Some(2),
+        rows_per_slice: Some(2),
         offloads_layer_inputs: false,
     };
     assert_same_training("two rows a part", &trained(&model, small), &whole);
     let offloading = Limits {
-        rows_per_part: None,
+        rows_per_slice: None,
         offloads_layer_inputs: true,
     };
     assert_same_training("inputs on the host", &trained(&model, offloading), &whole);

@@ -11,10 +11,10 @@ use moim_core::numbers::{duration, grouped};
 use moim_core::run::publish::publish;
 use moim_core::text::Tokenizer;
 use moim_engine::device::Compute;
-use moim_engine::grpo::checkpoint::verify_adapter;
 use moim_engine::inference::{AnswerSettings, Answered, answer_file, answer_questions};
 use moim_engine::model::{Adapter, load_adapter};
 use moim_engine::rollout::SamplingParameters;
+use moim_engine::session::checkpoint::verify_adapter;
 use moim_engine::setup::{Policy, Question, prompt_builder, questions};
 
 use crate::loading::loading;
@@ -163,11 +163,11 @@ fn answer(
     });
     bar.finish_and_clear();
     let answers = answers?;
-    if let Some(shrunk) = &answers.out_of_memory {
+    if let Some(retry) = &answers.out_of_memory {
         console.report(&format!(
             "warning: the device ran out of memory ({}); retried with {} questions at a time, which does not \
              change the answers (--batch-size)",
-            shrunk.message, shrunk.rows
+            retry.message, retry.rows
         ));
     }
     Ok(answers.answers)

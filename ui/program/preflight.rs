@@ -4,8 +4,8 @@ use std::path::Path;
 
 use moim_core::experiment::Experiment;
 use moim_core::run::RunDir;
-use moim_engine::grpo::{self, Groundwork};
 use moim_engine::preflight::{self, Check, Machine, Report, Severity};
+use moim_engine::session::{self, Loaded};
 use moim_engine::setup::{self, Texts};
 
 use moim_ui::console::Console;
@@ -18,23 +18,23 @@ use moim_ui::tui::wrap;
 /// # Errors
 /// A check found an error, and `is_forced` is not set.
 pub fn before_training(
-    groundwork: &mut Groundwork,
+    loaded: &mut Loaded,
     resumed: Option<&RunDir>,
     is_forced: bool,
     console: &Console,
 ) -> Result<(), Failure> {
     // A run without a save point starts over, so everything is checked again.
     let continued = match resumed {
-        Some(run) if grpo::latest_save_point(run)?.is_some() => Some(run),
+        Some(run) if session::latest_save_point(run)?.is_some() => Some(run),
         _ => None,
     };
     let again;
     let report = match continued {
         Some(run) => {
-            again = groundwork.check_again(run);
+            again = loaded.check_again(run);
             &again
         }
-        None => groundwork.check()?,
+        None => loaded.check()?,
     };
     // The user accepted the other errors when the run was started.
     let is_new = |check: &Check| resumed.is_none() || check.is_of_machine();

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use moim_core::journal::{EventSink, Observer, Phase};
 use moim_core::run::{Event, EventKind, Step};
-use moim_engine::grpo::{Observer, Phase, Teller};
 
 use moim_ui::console::{Console, to_stdout};
 use moim_ui::signals::StopSignal;
@@ -159,7 +159,7 @@ impl Observer for Progress {
         }
     }
 
-    fn teller(&self) -> Option<Teller> {
+    fn event_sink(&self) -> Option<EventSink> {
         let (console, is_json) = (self.console.clone(), self.is_json);
         Some(Box::new(move |event| {
             if is_json {

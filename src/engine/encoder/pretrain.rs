@@ -118,7 +118,9 @@ pub fn pretrain<S: AsRef<str>>(
         .into_iter()
         .map(Tensor::inner)
         .collect();
-    let mut optimizer = AdamW::new(adam, &values);
+    let named = encoder.named_tensors().into_iter().map(|(name, _)| name);
+    let names: Vec<String> = named.chain(MlmHead::NAMES.map(str::to_owned)).collect();
+    let mut optimizer = AdamW::new(adam, &values).without_decay_of_norms(&names);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut epoch = 0;
     for step in 0..settings.steps {
@@ -352,6 +354,15 @@ impl MlmHead {
         }
         self
     }
+
+    /// The names of [`MlmHead::tensors`].
+    const NAMES: [&str; 5] = [
+        "cls.predictions.transform.dense.weight",
+        "cls.predictions.transform.dense.bias",
+        "cls.predictions.transform.LayerNorm.weight",
+        "cls.predictions.transform.LayerNorm.bias",
+        "cls.predictions.bias",
+    ];
 
     fn tensors(&self) -> [Tensor<2>; 5] {
         let (dense, norm) = (&self.transform, &self.norm);

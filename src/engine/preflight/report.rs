@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use moim_core::run::{Finding, Preflight};
+
 /// The severity of a check's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,28 +103,27 @@ impl Report {
 
     /// The fields of the event `preflight`: the numbers of warnings and errors, and their messages.
     /// Numbers that vary, such as free space, only occur if they are the problem.
-    pub fn event_fields(&self) -> Map<String, Value> {
-        let findings: Vec<Value> = self
+    pub fn to_event(&self) -> Preflight {
+        let severity = |check: &Check| match check.severity {
+            Severity::Error => "error",
+            _ => "warning",
+        };
+        let findings = self
             .checks
             .iter()
             .filter(|check| check.severity > Severity::Ok)
-            .map(|check| {
-                json!({
-                    "check": check.name,
-                    "severity": check.severity,
-                    "message": check.message,
-                })
-            })
-            .collect();
-        Map::from_iter([
-            (
-                "warnings".to_owned(),
-                json!(self.of(Severity::Warning).count()),
-            ),
-            ("errors".to_owned(), json!(self.of(Severity::Error).count())),
-            ("findings".to_owned(), json!(findings)),
-            ("seconds".to_owned(), json!(self.seconds)),
-        ])
+            .map(|check| Finding {
+                check: check.name.to_owned(),
+                severity: severity(check).to_owned(),
+                message: check.message.clone(),
+                unknown: Map::new(),
+            });
+        Preflight {
+            warnings: self.of(Severity::Warning).count(),
+            errors: self.of(Severity::Error).count(),
+            findings: Some(findings.collect()),
+            seconds: Some(self.seconds),
+        }
     }
 }
 
@@ -163,9 +164,9 @@ mod tests {
         );
         assert_eq!(json["checks"][0]["severity"], "ok");
         assert_eq!(json["checks"][2]["details"]["free"], 1);
-        let fields = report.event_fields();
+        let findings = report.to_event().findings;
         assert_eq!(
-            fields["findings"],
+            serde_json::to_value(findings).unwrap(),
             json!([
                 { "check": "leak", "severity": "warning", "message": "세 문항이 겹친다" },
                 { "check": "disk", "severity": "error", "message": "full" },

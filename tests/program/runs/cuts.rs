@@ -244,8 +244,8 @@ fn a_damaged_save_point_is_moved_aside_by_name() {
         0,
         &[
             "alarm: warning at step 2: outputs/demo/one/epoch_2: adapter_model.safetensors",
-            "set aside as epoch_2.damaged",
-            "goes on from epoch_1",
+            "moved aside as epoch_2.damaged",
+            "resumes from epoch_1",
         ],
     );
     assert_eq!(answer.stderr.matches("alarm: ").count(), 1);

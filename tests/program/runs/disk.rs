@@ -193,7 +193,7 @@ fn inputs_that_were_moved_are_known_by_their_content() {
     };
     folder.resume().expect(2, &["data.train", "train.json"]);
     folder.write("inputs/other.json", folder.read("inputs/train.json") + "\n");
-    resume("inputs/other.json").expect(2, &["data.train has changed since this run began"]);
+    resume("inputs/other.json").expect(2, &["data.train has changed since the run started"]);
     // Labels that were in data.eval may not come from elsewhere.
     folder
         .moim(&["--no-ui", "--resume", RUN, "--set", "data.labels=eval.json"])
@@ -218,7 +218,7 @@ fn a_configuration_that_was_edited_in_the_run_is_refused() {
     folder.resume().expect(
         2,
         &[
-            "experiment.toml has changed since this run began",
+            "experiment.toml has changed since the run started",
             "put a copy of it back",
             "--set",
         ],

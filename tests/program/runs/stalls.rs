@@ -146,7 +146,7 @@ fn steps_without_a_finite_gradient_are_counted_and_end_the_run_at_its_last_save_
     let words = [
         "5 steps in a row had a loss or gradient that is not finite",
         "needs a new run",
-        "it ended after step 4, and --resume goes on from its last save point, epoch_2",
+        "it ended after step 4; --resume resumes from its last save point, epoch_2",
     ];
     folder.train(&settings).expect(3, &words);
     let alarms = folder.of_events("alarm", "code");

@@ -132,7 +132,7 @@ fn files_that_cannot_be_written_are_reported_and_do_not_stop_the_run() {
     }
     let answer = folder
         .resume()
-        .expect(0, &["training goes on without this file"]);
+        .expect(0, &["training continues without this file"]);
     for name in ["progress.json", "system.jsonl"] {
         let told = answer.stderr.lines().filter(|line| {
             line.starts_with("warning: cannot") && line.contains(&format!("one/{name}:"))

@@ -1,29 +1,22 @@
-//! Putting a run back to where it can be gone on from: its logs, its answers, and what was damaged
-//! meanwhile.
+//! Putting a run back to a state that it can resume from: its logs, its answers, and damaged files.
 
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::observe::Observer;
-use super::workplace::Workplace;
+use super::context::RunContext;
 use moim_core::dataset::AnswerFile;
 use moim_core::health::{Alarm, Severity};
 use moim_core::run::{Event, EventKind, SavePoint, set_aside};
 
-impl Workplace {
-    /// Takes back what was logged after the save point of `step`, but keeps what was
-    /// answered and scored with it. Answers whether both had been done.
-    pub(super) fn rewind_to_save_point(
-        &mut self,
-        observer: &mut dyn Observer,
-        events: u64,
-        completions: u64,
-        (step, point): (usize, Option<SavePoint>),
-    ) -> Result<bool> {
+impl RunContext {
+    /// Removes what was logged after the save point that `self.state` is of, but keeps its answers and
+    /// scores. Returns whether both exist.
+    pub(super) fn rewind_to_save_point(&mut self, point: Option<SavePoint>) -> Result<bool> {
+        let (events, completions) = (self.state.events_position, self.state.completions_position);
         self.journal.check_lengths(events, completions)?;
-        let path = self.run.events();
+        let path = self.directory.events();
         let bytes = moim_core::regular_file::read(&path)
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut end = events;
@@ -37,11 +30,12 @@ impl Workplace {
             let Ok(event) = serde_json::from_slice::<Event>(line) else {
                 break;
             };
+            let step = self.state.step;
             let belongs = match &event.kind {
                 EventKind::Inference(answered) => point == Some(answered.checkpoint),
                 EventKind::Score(score) => point.is_some() && score.checkpoint == point,
-                // What an earlier resumption from here, the answers or the score gave rise to; the
-                // alarms of the next step bear its number.
+                // Caused by an earlier resume from here, the answers or the score; the alarms of the next
+                // step have its number.
                 EventKind::Resume(_) | EventKind::Alarm(_) | EventKind::Moving(_) => {
                     event.step() == Some(step)
                 }
@@ -59,11 +53,11 @@ impl Workplace {
         }
         let end = if is_done { end } else { events };
         self.discard_answers(end)?;
-        self.journal.rewind(observer, end, completions)?;
+        self.journal.rewind(end, completions)?;
         Ok(is_done)
     }
 
-    /// Takes a save point with a damaged file out of use, and goes on from `instead`.
+    /// Moves a save point with a damaged file aside; the run resumes from `instead`.
     pub(super) fn set_aside(
         &mut self,
         directory: &Path,
@@ -75,23 +69,23 @@ impl Workplace {
             name.to_string_lossy().into_owned()
         };
         let aside = set_aside(directory)?;
-        let (severity, way) = match instead {
+        let (severity, outcome) = match instead {
             Some(instead) => (
                 Severity::Warning,
-                format!("the run goes on from {}, the one before it", name(instead)),
+                format!("the run resumes from {}, the one before it", name(instead)),
             ),
             None => (
                 Severity::Critical,
-                "there is no other, so the run begins anew".to_owned(),
+                "there is no other, so the run starts over".to_owned(),
             ),
         };
-        self.untold.push(Alarm::new(
+        self.pending_alarms.push(Alarm::new(
             Alarm::DAMAGED_SAVE_POINT,
             severity,
             0,
             format!(
-                "{}: {problem}, so it was set aside as {}, and {way}, to the same result (healthy: every save point \
-                 is whole; see whether the disk is well)",
+                "{}: {problem}, so it was moved aside as {}, and {outcome}, to the same result (healthy: every save \
+                 point is complete; check the disk)",
                 directory.display(),
                 name(&aside)
             ),
@@ -99,24 +93,15 @@ impl Workplace {
         Ok(())
     }
 
-    /// Raises what was found while the run was opened.
-    pub(super) fn tell_untold(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let step = self.journal.state().step;
-        for alarm in std::mem::take(&mut self.untold) {
-            self.journal.raise(observer, &Alarm { step, ..alarm })?;
-        }
-        Ok(())
-    }
-
-    /// Takes back everything: there is no save point to go on from.
-    pub(super) fn begin_anew(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    /// Removes everything that was logged and answered: there is no save point to resume from.
+    pub(super) fn start_over(&mut self) -> Result<()> {
         self.discard_answers(0)?;
-        self.journal.rewind(observer, 0, 0)?;
+        self.journal.rewind(0, 0)?;
         self.journal.change(|state| state.latest_checkpoint = None)
     }
 
-    /// Removes the answers that events from `position` on tell of: those events are about to be taken
-    /// back and the answers will be made again, but until then they would be ranked with the others.
+    /// Deletes the answers of events from `position` on: those events are about to be removed and the
+    /// questions answered again, but until then the answers would be ranked with the others.
     fn discard_answers(&self, position: u64) -> Result<()> {
         for event in self.events_from(position)? {
             let EventKind::Inference(answered) = event.kind else {
@@ -125,7 +110,7 @@ impl Workplace {
             let file = answered
                 .file
                 .unwrap_or_else(|| answered.checkpoint.answers_file_name());
-            let path = self.run.infer_results().join(file);
+            let path = self.directory.infer_results().join(file);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error)
@@ -139,7 +124,7 @@ impl Workplace {
 
     /// The events from `position` in events.jsonl on.
     fn events_from(&self, position: u64) -> Result<Vec<Event>> {
-        let path = self.run.events();
+        let path = self.directory.events();
         let bytes = moim_core::regular_file::read(&path)
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let lines = bytes.get(position as usize..).unwrap_or_default();
@@ -149,7 +134,7 @@ impl Workplace {
             .collect())
     }
 
-    /// The answer files that the events so far tell of, with their save point and its step.
+    /// The save points whose answers are in the events so far, with their steps.
     pub(super) fn answered(&self) -> Result<Vec<(SavePoint, usize)>> {
         let events = self.events_from(0)?;
         let inferences = events.iter().filter_map(|event| match &event.kind {
@@ -159,9 +144,9 @@ impl Workplace {
         Ok(inferences.collect())
     }
 
-    /// What is wrong with the answers of a save point; `None` where they are whole, or gone.
-    pub(super) fn fault_of_answers(&self, point: SavePoint) -> Option<String> {
-        let path = self.run.answers(point);
+    /// The problem with the answers of a save point; `None` if they are complete, or do not exist.
+    pub(super) fn problem_of_answers(&self, point: SavePoint) -> Option<String> {
+        let path = self.directory.answers(point);
         if !path.exists() {
             return None;
         }
@@ -177,17 +162,17 @@ impl Workplace {
         }
     }
 
-    /// Where a run that failed can be taken up.
-    pub(super) fn where_it_stands(&self) -> String {
+    /// Where a failed run can be resumed.
+    pub fn where_it_stands(&self) -> String {
         let step = self.journal.state().step;
         match self.journal.state().latest_checkpoint {
             Some(point) => {
                 format!(
-                    "it ended after step {step}, and --resume goes on from its last save point, {point}"
+                    "it ended after step {step}; --resume resumes from its last save point, {point}"
                 )
             }
             None => format!(
-                "it ended after step {step}, before its first save point, so --resume begins anew"
+                "it ended after step {step}, before its first save point, so --resume starts over"
             ),
         }
     }

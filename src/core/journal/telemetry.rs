@@ -1,9 +1,9 @@
-//! Writes down what a run is doing and what it takes of its machine: progress.json and
-//! system.jsonl. Also starts the [`Watchdog`], which says when nothing moves any more.
+//! Writes what a run is doing and its use of the machine: progress.json and system.jsonl. Also starts
+//! the [`Watchdog`], which reports that a run no longer moves.
 //!
-//! Both have threads of their own: replacing a file takes the disk milliseconds, and a disk that does not
-//! answer must not keep the watchdog from saying so. A file that cannot be written is told of once, and
-//! training goes on without it.
+//! Each has its own thread: replacing a file takes the disk milliseconds, and a disk that does not
+//! respond must not keep the watchdog silent. A file that cannot be written is reported once, and
+//! training continues without it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,41 +13,53 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::activity::{Activity, Moment};
-use super::journal::SharedEvents;
-use super::observe::{Observer, Phase, Teller};
 use super::watchdog::Watchdog;
-use super::workplace::Workplace;
-use crate::device::Compute;
-use moim_core::run::{
-    Card, DeviceSample, Event, EventKind, HostMeter, Progress, SystemLog, SystemSample, WriteError,
+use super::{EventSink, Journal, SharedEvents};
+use crate::run::{
+    Card, DeviceSample, HostMeter, Progress, RunDir, SystemLog, SystemSample, WriteError,
 };
 
 /// The time between two samples of the machine.
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 /// The shortest time between two writes of progress.json within a phase.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// The same where the phase has changed: phases of a small model last milliseconds.
+/// The same if the phase has changed: phases of a small model last milliseconds.
 const PROGRESS_AT_MOST_EVERY: Duration = Duration::from_millis(50);
-/// The time between two looks at the device's memory, from which peaks are taken.
+/// The time between two readings of the device's memory, from which peaks are taken.
 const DEVICE_EVERY: Duration = Duration::from_millis(100);
 
-/// An observer that passes everything on and has it written down.
-pub(super) struct Telemetry<'a> {
-    inner: &'a mut dyn Observer,
+/// Memory of a device, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// In buffers.
+    pub in_use: u64,
+    /// Taken from the device, in use or not.
+    pub reserved: u64,
+}
+
+/// The device of a run, as far as telemetry needs it.
+pub struct Device {
+    /// As in an experiment: `cpu`, `cuda:0`.
+    pub name: String,
+    /// Reads its memory; `None` on the CPU, and after the device has failed. Called on another thread.
+    pub memory: Box<dyn Fn() -> Option<DeviceMemory> + Send>,
+}
+
+/// The threads of a run that is watched.
+pub struct Telemetry {
     activity: Arc<Activity>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl<'a> Telemetry<'a> {
-    /// Begins to write; ends with this value.
-    pub(super) fn start(inner: &'a mut dyn Observer, work: &Workplace) -> Self {
-        let activity = Arc::clone(&work.activity);
-        let compute = work.policy.model.compute.clone();
-        let (progress, system) = (work.run.progress(), work.run.system());
+impl Telemetry {
+    /// Starts to watch and write. [`Telemetry::stop`] ends it.
+    pub fn start(journal: &Journal, run: &RunDir, device: Device, watchdog_minutes: f64) -> Self {
+        let activity = Arc::clone(&journal.activity);
+        let (progress, system) = (run.progress(), run.system());
         let watch = Watch {
-            dog: Watchdog::new(work.experiment.run.watchdog_minutes, Instant::now()),
-            events: work.journal.shared_events(),
-            teller: inner.teller(),
+            dog: Watchdog::new(watchdog_minutes, Instant::now()),
+            events: journal.events.clone(),
+            sink: journal.observer.event_sink(),
         };
         let (of_recorder, of_watch) = (Arc::clone(&activity), Arc::clone(&activity));
         let start = |name: &str, without: &str, work: Box<dyn FnOnce() + Send>| {
@@ -60,73 +72,49 @@ impl<'a> Telemetry<'a> {
         let recorder = start(
             "telemetry",
             "progress.json and system.jsonl are not written",
-            Box::new(move || Recorder::new(of_recorder, compute, progress, system).work()),
+            Box::new(move || Recorder::new(of_recorder, device, progress, system).work()),
         );
         let watch = start(
             "watchdog",
-            "nobody watches whether the run moves",
+            "a run that no longer moves is not reported",
             Box::new(move || watch.work(&of_watch)),
         );
         Self {
-            inner,
             activity,
             threads: recorder.into_iter().chain(watch).collect(),
         }
     }
 
-    fn pass_notices_on(&mut self) {
-        for notice in self.activity.take_notices() {
-            self.inner.notice(&notice);
-        }
-    }
-}
-
-impl Observer for Telemetry<'_> {
-    fn phase(&mut self, phase: Phase, done: usize, total: usize, detail: &str) {
-        self.activity.report(phase, done, total, detail);
-        self.inner.phase(phase, done, total, detail);
+    /// Ends the threads, and reports through `journal` what they still had to say.
+    pub fn stop(mut self, journal: &mut Journal) {
+        self.end();
+        journal.forward_notices();
     }
 
-    fn event(&mut self, event: &Event) {
-        match &event.kind {
-            EventKind::Step(step) => self.activity.set_step(step.step),
-            EventKind::Resume(resumed) => self.activity.set_step(resumed.step),
-            _ => {}
-        }
-        self.activity.take_event();
-        self.pass_notices_on();
-        self.inner.event(event);
-    }
-
-    fn notice(&mut self, message: &str) {
-        self.inner.notice(message);
-    }
-
-    fn wants_to_stop(&self) -> bool {
-        self.inner.wants_to_stop()
-    }
-}
-
-impl Drop for Telemetry<'_> {
-    fn drop(&mut self) {
+    fn end(&mut self) {
         self.activity.end();
         for thread in self.threads.drain(..) {
             // A thread that panicked has nothing more to write.
             let _ = thread.join();
         }
-        self.pass_notices_on();
     }
 }
 
-/// What is needed to notice a stall and to say so.
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Notices a stall and reports it.
 struct Watch {
     dog: Watchdog,
     events: SharedEvents,
-    teller: Option<Teller>,
+    sink: Option<EventSink>,
 }
 
 impl Watch {
-    /// A thread of its own: what the other one writes and asks may hang with what the run waits for.
+    /// The other thread's files and readings may hang together with what the run waits for.
     fn work(mut self, activity: &Activity) {
         let mut seen_phases = 0;
         loop {
@@ -135,17 +123,17 @@ impl Watch {
                 return;
             }
             seen_phases = moment.phases;
-            self.look(activity, &moment);
+            self.check(activity, &moment);
         }
     }
 
-    fn look(&mut self, activity: &Activity, moment: &Moment) {
-        let Some(event) = self.dog.look(moment, Instant::now()) else {
+    fn check(&mut self, activity: &Activity, moment: &Moment) {
+        let Some(event) = self.dog.check(moment, Instant::now()) else {
             return;
         };
-        // First, since the log may be what the run waits for.
-        if let Some(tell) = &self.teller {
-            tell(&event);
+        // Before the log, which may be what the run waits for.
+        if let Some(sink) = &self.sink {
+            sink(&event);
         }
         if let Err(error) = self.events.lock().append(&event) {
             activity.notice(error.to_string());
@@ -153,24 +141,24 @@ impl Watch {
     }
 }
 
-/// The thread's side.
+/// Writes progress.json and system.jsonl.
 struct Recorder {
     activity: Arc<Activity>,
-    compute: Compute,
+    device: Device,
     progress: PathBuf,
     /// `None` once it could not be written.
     system: Option<SystemLog>,
     host: HostMeter,
     card: Option<Card>,
-    /// What the next sample has to say.
+    /// A message for the next sample.
     note: Option<String>,
-    has_told_of_progress: bool,
+    has_reported_progress: bool,
 }
 
 impl Recorder {
-    fn new(activity: Arc<Activity>, compute: Compute, progress: PathBuf, system: PathBuf) -> Self {
+    fn new(activity: Arc<Activity>, device: Device, progress: PathBuf, system: PathBuf) -> Self {
         let mut note = None;
-        let card = Card::open(&compute.name).and_then(|card| {
+        let card = Card::open(&device.name).and_then(|card| {
             card.map_err(|error| {
                 let message = format!(
                     "no readings of the card (used memory, utilization, temperature, power): {error}"
@@ -182,24 +170,24 @@ impl Recorder {
         });
         let mut recorder = Self {
             activity,
-            compute,
+            device,
             progress,
             system: None,
             host: HostMeter::new(),
             card,
             note,
-            has_told_of_progress: false,
+            has_reported_progress: false,
         };
         match SystemLog::open(&system) {
             Ok(log) => recorder.system = Some(log),
-            Err(error) => recorder.tell(&error),
+            Err(error) => recorder.report(&error),
         }
         recorder
     }
 
-    fn tell(&self, error: &WriteError) {
+    fn report(&self, error: &WriteError) {
         self.activity
-            .notice(format!("{error}; training goes on without this file"));
+            .notice(format!("{error}; training continues without this file"));
     }
 
     fn work(mut self) {
@@ -219,12 +207,13 @@ impl Recorder {
                 break;
             }
             seen_phases = moment.phases;
-            if has_device && let Some(memory) = self.compute.memory() {
-                self.activity.see_memory(moment.phases, memory.bytes_in_use);
+            if has_device && let Some(memory) = (self.device.memory)() {
+                self.activity.see_memory(moment.phases, memory.in_use);
             }
-            let pause = match moment.phases == written_phases {
-                true => PROGRESS_EVERY,
-                false => PROGRESS_AT_MOST_EVERY,
+            let pause = if moment.phases == written_phases {
+                PROGRESS_EVERY
+            } else {
+                PROGRESS_AT_MOST_EVERY
             };
             if moment.reports != written_reports
                 && written.is_none_or(|written| written.elapsed() >= pause)
@@ -238,7 +227,7 @@ impl Recorder {
                 self.sample(&moment);
             }
         }
-        // Where there is none it was never written, or another hand removed it.
+        // If it does not exist, it was never written or was removed by another program.
         let _ = std::fs::remove_file(&self.progress);
     }
 
@@ -256,21 +245,21 @@ impl Recorder {
             since: current.since,
         };
         if let Err(error) = progress.write(&self.progress)
-            && !self.has_told_of_progress
+            && !self.has_reported_progress
         {
-            self.has_told_of_progress = true;
-            self.tell(&error);
+            self.has_reported_progress = true;
+            self.report(&error);
         }
     }
 
-    /// Appends a sample; answers whether there is a device with memory of its own.
+    /// Appends a sample. Returns whether the device has its own memory.
     fn sample(&mut self, moment: &Moment) -> bool {
-        let device = self.compute.memory().map(|memory| {
+        let device = (self.device.memory)().map(|memory| {
             let peak = moment.current.as_ref().and_then(|phase| phase.peak_in_use);
             DeviceSample {
-                in_use: memory.bytes_in_use,
-                reserved: memory.bytes_reserved,
-                peak_in_use: peak.unwrap_or_default().max(memory.bytes_in_use),
+                in_use: memory.in_use,
+                reserved: memory.reserved,
+                peak_in_use: peak.unwrap_or_default().max(memory.in_use),
             }
         });
         let has_device = device.is_some();
@@ -290,7 +279,7 @@ impl Recorder {
             note: self.note.take(),
         };
         if let Err(error) = log.append(&sample) {
-            self.tell(&error);
+            self.report(&error);
             self.system = None;
         }
         has_device

@@ -1,5 +1,5 @@
-//! Save points: the adapter as PEFT reads it, and beside it what the trainer
-//! needs to go on exactly where it was.
+//! Save points: the adapter as PEFT reads it, and the files that the trainer
+//! needs to resume exactly.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,12 +20,12 @@ use moim_core::run::publish::{publish, publish_folder};
 
 const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// What a model is asked with, of what lies beside [`STATE`].
+/// The files that inference reads.
 const ADAPTER: [&str; 2] = ["adapter_model.safetensors", "adapter_config.json"];
-/// All that lies beside it.
+/// All files besides [`STATE`].
 const FILES: [&str; 3] = [ADAPTER[0], ADAPTER[1], OPTIMIZER];
 
-/// Where a run is, apart from tensors. Draws and prompt order follow from the
+/// The progress of a run, without tensors. Draws and prompt order follow from the
 /// seed and the step, so no generator state is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
@@ -50,14 +50,14 @@ pub struct TrainerState {
 struct Stored {
     #[serde(flatten)]
     state: TrainerState,
-    /// BLAKE3 of the files beside it, by name. Save points of earlier releases have none, and their
-    /// files are taken as they are.
+    /// BLAKE3 of the other files, by name. Save points of earlier releases have none, and their
+    /// files are not checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     blake3: BTreeMap<String, String>,
 }
 
-/// What a save point is made of besides the trainer's state.
-pub struct Learned<'a> {
+/// The contents of a save point besides the trainer's state.
+pub struct SavePointContents<'a> {
     /// The policy's adapter.
     pub adapter: &'a Adapter,
     /// Its moments.
@@ -66,29 +66,29 @@ pub struct Learned<'a> {
     pub base_model: &'a str,
     /// Its shape.
     pub model: &'a LlamaConfig,
-    /// Where to read the adapter back.
+    /// The device on which the adapter is read back.
     pub compute: &'a Compute,
 }
 
 /// Writes a save point as one directory that appears whole or not at all.
 ///
-/// Once the adapter is written it is read back and compared; `state` is told the largest difference,
-/// which is 0, and answers what is to be written last.
+/// Once the adapter is written it is read back and compared; `state` receives the largest difference,
+/// which is 0, and returns the state to write last.
 ///
 /// # Errors
-/// A file cannot be written, what is read back differs, or what `state` answers.
+/// A file cannot be written, the adapter read back differs, or an error of `state`.
 pub fn save(
     directory: &Path,
-    learned: &Learned,
+    contents: &SavePointContents,
     state: impl FnOnce(f32) -> Result<TrainerState>,
 ) -> Result<()> {
     publish_folder(directory, |partial| {
-        save_adapter(partial, learned.adapter, learned.base_model)?;
-        let difference = largest_difference(partial, learned)?;
+        save_adapter(partial, contents.adapter, contents.base_model)?;
+        let difference = largest_difference(partial, contents)?;
         if difference != 0.0 {
             bail!("the adapter read back differs by up to {difference} from the one saved");
         }
-        save_optimizer(&partial.join(OPTIMIZER), learned.optimizer)?;
+        save_optimizer(&partial.join(OPTIMIZER), contents.optimizer)?;
         let mut blake3 = BTreeMap::new();
         for name in FILES {
             blake3.insert(name.to_owned(), file_fingerprint(&partial.join(name))?);
@@ -106,10 +106,10 @@ pub fn save(
     .with_context(|| format!("{}: the save point cannot be written", directory.display()))
 }
 
-/// How far the adapter in a folder is from the one that was to be written there.
-fn largest_difference(folder: &Path, learned: &Learned) -> Result<f32> {
-    let reloaded = load_adapter(folder, learned.model, learned.compute)?;
-    let pairs = learned.adapter.parameters().into_iter();
+/// The largest difference between the adapter in a folder and the one that was written there.
+fn largest_difference(folder: &Path, contents: &SavePointContents) -> Result<f32> {
+    let reloaded = load_adapter(folder, contents.model, contents.compute)?;
+    let pairs = contents.adapter.parameters().into_iter();
     let mut largest = 0.0_f32;
     for (kept, read) in pairs.zip(reloaded.parameters()) {
         for (a, b) in to_f32(kept).into_iter().zip(to_f32(read)) {
@@ -122,7 +122,7 @@ fn largest_difference(folder: &Path, learned: &Learned) -> Result<f32> {
 /// Reads a save point back.
 ///
 /// # Errors
-/// A file is absent, torn, or belongs to another adapter.
+/// A file is missing, truncated, or belongs to another adapter.
 pub fn load(
     directory: &Path,
     optimizer: &mut AdamW,
@@ -182,20 +182,20 @@ fn save_optimizer(path: &Path, optimizer: &AdamW) -> Result<()> {
     Ok(())
 }
 
-/// Where a run can go on from.
+/// The save points that a run can resume from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latest {
-    /// The whole save point with the most steps.
+    /// The complete save point with the most steps.
     pub whole: Option<PathBuf>,
-    /// Damaged ones that may be later than that, each with what is wrong with it.
+    /// Damaged ones that may be later than that, each with its problem.
     pub damaged: Vec<(PathBuf, String)>,
 }
 
-/// Looks for the save point with the most steps among `directories`. Nothing here depends on the time
-/// of a file. A folder without trainer_state.json is no save point and is passed over.
+/// Finds the save point with the most steps among `directories`. File times are not used. A folder
+/// without trainer_state.json is no save point and is ignored.
 ///
 /// # Errors
-/// A file that is there cannot be read, by name.
+/// A file that exists cannot be read, by name.
 pub fn latest(directories: &[PathBuf]) -> Result<Latest> {
     let mut latest = Latest::default();
     let mut readable = Vec::new();
@@ -208,7 +208,7 @@ pub fn latest(directories: &[PathBuf]) -> Result<Latest> {
     }
     readable.sort_by_key(|(_, stored)| stored.state.step);
     for (directory, stored) in readable.into_iter().rev() {
-        match fault(directory, &stored, &FILES)? {
+        match problem_of(directory, &stored, &FILES)? {
             None => {
                 latest.whole = Some(directory.clone());
                 break;
@@ -219,16 +219,16 @@ pub fn latest(directories: &[PathBuf]) -> Result<Latest> {
     Ok(latest)
 }
 
-/// Whether the adapter of a save point is the one that was saved, as far as it tells: one of an earlier
-/// release, or an adapter from elsewhere, tells nothing.
+/// Checks that the adapter of a save point is the one that was saved. Save points of an earlier release
+/// and adapters of other programs have nothing to check.
 ///
 /// # Errors
-/// Names the file that is not.
+/// Names the file that differs.
 pub fn verify_adapter(directory: &Path) -> Result<()> {
     let problem = match read_state(directory)? {
         Read::Absent => None,
         Read::Damaged(problem) => Some(problem),
-        Read::Whole(stored) => fault(directory, &stored, &ADAPTER)?,
+        Read::Whole(stored) => problem_of(directory, &stored, &ADAPTER)?,
     };
     match problem {
         Some(problem) => bail!(
@@ -239,7 +239,7 @@ pub fn verify_adapter(directory: &Path) -> Result<()> {
     }
 }
 
-/// What a trainer_state.json turned out to be.
+/// The state of a trainer_state.json.
 enum Read {
     Whole(Stored),
     Damaged(String),
@@ -261,8 +261,8 @@ fn read_state(directory: &Path) -> Result<Read> {
     })
 }
 
-/// What is wrong with the files of a save point; `None` where nothing is.
-fn fault(directory: &Path, stored: &Stored, names: &[&str]) -> Result<Option<String>> {
+/// The problem with the files of a save point; `None` if there is none.
+fn problem_of(directory: &Path, stored: &Stored, names: &[&str]) -> Result<Option<String>> {
     for &name in names {
         let path = directory.join(name);
         if !path.exists() {
@@ -273,7 +273,7 @@ fn fault(directory: &Path, stored: &Stored, names: &[&str]) -> Result<Option<Str
             Some(_) => Some(format!(
                 "{name} is not as it was saved (its BLAKE3 differs)"
             )),
-            // A cut shows in the header of a safetensors file, other damage does not.
+            // The header of a safetensors file shows truncation, but no other damage.
             None if name.ends_with(".safetensors") => WeightFiles::open_files(vec![path])
                 .err()
                 .map(|error| format!("{error:#}")),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_is_told_by_its_steps_and_damaged_ones_by_their_file() {
+    fn the_latest_has_the_most_steps_and_damaged_ones_are_reported_with_their_file() {
         let folder = tempfile::tempdir().unwrap();
         let of = |name: &str, step| save_point(folder.path(), name, step, true);
         let all = [of("epoch_1", 2), of("epoch_2", 4), of("step_5", 5)];
@@ -333,7 +333,7 @@ mod tests {
 
         std::fs::write(all[2].join(FILES[0]), "\0\0\0").unwrap();
         std::fs::write(all[1].join(STATE), "{\"step\": 4, ").unwrap();
-        // Of no interest: it is before the one that is whole.
+        // Ignored: it is before the complete one.
         let first = of("step_1", 1);
         std::fs::write(first.join(OPTIMIZER), "").unwrap();
         let mut known = all.to_vec();

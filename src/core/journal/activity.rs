@@ -1,49 +1,51 @@
-//! What the trainer is doing, kept for the thread that writes it down.
+//! The trainer's current phase and progress, shared with the threads that write them to files.
 //!
-//! The trainer only notes it here, which takes less than a microsecond; files are the business of
-//! [`telemetry`](super::telemetry).
+//! The trainer only records them here, which takes less than a microsecond; [`Telemetry`](super::Telemetry)
+//! writes the files.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::observe::Phase;
+use super::Phase;
 
-/// The most device memory that was seen in use in phases of one step, in bytes.
+/// The highest device memory use seen in the phases of one step, in bytes. `None` where none was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct DevicePeaks {
-    pub(super) rollout: Option<u64>,
-    pub(super) backward: Option<u64>,
+pub struct DevicePeaks {
+    /// While completions were sampled.
+    pub rollout: Option<u64>,
+    /// In the forward and backward passes and the update.
+    pub backward: Option<u64>,
 }
 
-/// A phase under way.
+/// The running phase.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Current {
     pub(super) phase: Phase,
     pub(super) done: usize,
     pub(super) total: usize,
     pub(super) detail: String,
-    /// When the trainer last told of it.
+    /// When the trainer last reported it.
     pub(super) time: Timestamp,
-    /// When it began.
+    /// When it started.
     pub(super) since: Timestamp,
-    /// The most device memory that was seen in use since then, in bytes.
+    /// The highest device memory use seen since then, in bytes.
     pub(super) peak_in_use: Option<u64>,
 }
 
-/// What is known at one moment.
+/// A snapshot of the trainer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moment {
     /// Optimizer steps taken.
     pub(super) step: usize,
-    /// The phase under way, once there was one.
+    /// The running phase; `None` before the first.
     pub(super) current: Option<Current>,
-    /// How often the trainer told of a phase.
+    /// Reports of a phase so far.
     pub(super) reports: u64,
-    /// How often a phase began.
+    /// Phases started so far.
     pub(super) phases: u64,
-    /// How often there was any sign of progress: reports, and events.
+    /// Signs of progress so far: reports and events.
     pub(super) moves: u64,
     /// The run has ended.
     pub(super) is_over: bool,
@@ -56,7 +58,7 @@ struct State {
     notices: Vec<String>,
 }
 
-/// The trainer's doings, shared between threads.
+/// The trainer's phase and progress, shared between threads.
 #[derive(Debug, Default)]
 pub struct Activity {
     state: Mutex<State>,
@@ -65,7 +67,7 @@ pub struct Activity {
 
 impl Activity {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked with the lock left values behind, not half a change.
+        // A thread that panicked with the lock held left complete values.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,11 +102,11 @@ impl Activity {
     }
 
     /// The trainer appended an event.
-    pub(super) fn take_event(&self) {
+    pub(super) fn count_event(&self) {
         self.state().moment.moves += 1;
     }
 
-    /// So many optimizer steps are taken.
+    /// Sets the number of optimizer steps taken.
     pub(super) fn set_step(&self, step: usize) {
         self.state().moment.step = step;
     }
@@ -115,8 +117,8 @@ impl Activity {
         self.changed.notify_all();
     }
 
-    /// What goes on. Waits until more than `phases` phases have begun or the run has ended, at most
-    /// for `patience`.
+    /// A snapshot, once more than `phases` phases have started or the run has ended, at the latest
+    /// after `patience`.
     pub(super) fn wait(&self, phases: u64, patience: Duration) -> Moment {
         let (state, _) = self
             .changed
@@ -127,8 +129,8 @@ impl Activity {
         state.moment.clone()
     }
 
-    /// So much device memory was seen in use when `phases` phases had begun; too late where another
-    /// one has since.
+    /// Records device memory in use, seen after `phases` phases had started. Ignored if another phase
+    /// has started since.
     pub(super) fn see_memory(&self, phases: u64, in_use: u64) {
         let mut state = self.state();
         if state.moment.phases != phases {
@@ -146,17 +148,17 @@ impl Activity {
         }
     }
 
-    /// The peaks since the last call.
+    /// Returns the peaks since the last call.
     pub(super) fn take_peaks(&self) -> DevicePeaks {
         std::mem::take(&mut self.state().peaks)
     }
 
-    /// Something to say, for whoever watches.
+    /// Queues a message for the observer.
     pub(super) fn notice(&self, message: String) {
         self.state().notices.push(message);
     }
 
-    /// What was to be said since the last call.
+    /// Returns the messages queued since the last call.
     pub(super) fn take_notices(&self) -> Vec<String> {
         std::mem::take(&mut self.state().notices)
     }
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phase_begins_with_another_name_or_from_its_start() {
+    fn a_phase_starts_with_another_name_or_when_its_count_goes_back() {
         let activity = Activity::default();
         let phases = |phase, done| {
             activity.report(phase, done, 8, "");
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_by_the_end() {
+    fn a_waiting_thread_is_woken_by_the_end() {
         let activity = Activity::default();
         std::thread::scope(|threads| {
             let waiting = threads.spawn(|| activity.wait(0, Duration::from_secs(3600)));

@@ -1,4 +1,4 @@
-//! What an experiment names, loaded and checked before a run has a directory.
+//! The files that an experiment names, loaded and checked before a run has a directory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use moim_core::run::{Card, RunDir, file_fingerprint, model_fingerprint};
 use moim_core::score::Labels;
 
 /// Everything an experiment names, loaded; nothing is written yet.
-pub struct Prepared {
+pub struct Ready {
     /// The experiment.
     pub experiment: Experiment,
     /// The model with its text side.
@@ -29,39 +29,38 @@ pub struct Prepared {
     pub(super) labels: Labels,
     /// Rewards, with the metrics that also score the evaluation set.
     pub rewards: RewardSet,
-    /// How much goes through the model at a time, to keep to `memory.budget_gib`.
+    /// How much goes through the model at a time, to stay within `memory.budget_gib`.
     pub sizes: Sizes,
-    /// The same for people; `None` where nothing had to become smaller.
-    pub sizes_in_words: Option<String>,
-    /// The predicted peak of memory, in bytes; `None` where it cannot be predicted.
+    /// The same as text; `None` if nothing had to become smaller.
+    pub sizes_text: Option<String>,
+    /// The predicted peak of memory, in bytes; `None` if it cannot be predicted.
     pub(super) predicted_bytes: Option<u64>,
-    /// What was checked before the first step; `None` where it was not.
+    /// The report of the checks before the first step; `None` if they were not run.
     pub(super) preflight: Option<Report>,
-    /// Things a person should know that are no error.
+    /// Problems that are no errors, for the user.
     pub warnings: Vec<String>,
 }
 
-/// Everything an experiment names but for the weights of its model; nothing is written yet.
-pub struct Groundwork {
+/// Everything an experiment names except the weights of its model; nothing is written yet.
+pub struct Loaded {
     /// Data, prompts and the text side of the model.
     pub texts: Texts,
     /// Rewards, with the metrics that also score the evaluation set.
     pub rewards: RewardSet,
-    /// What was checked before the first step, to be written down with the run.
+    /// The report of the checks before the first step, for the run's log.
     pub preflight: Option<Report>,
     devices: Vec<Compute>,
 }
 
-impl Groundwork {
-    /// Reads and checks everything that an experiment names, but for the weights of its model.
+impl Loaded {
+    /// Reads and checks everything that an experiment names except the weights of its model.
     ///
     /// # Errors
-    /// The first thing that cannot be used, by key and file; files that are
-    /// absent are listed together.
+    /// The first problem, by key and file; missing files are listed together.
     pub fn load(experiment: &Experiment) -> Result<Self> {
-        let absent = experiment.check_files();
-        if !absent.is_empty() {
-            let lines: Vec<String> = absent.iter().map(ToString::to_string).collect();
+        let missing = experiment.check_files();
+        if !missing.is_empty() {
+            let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
             bail!("{}", lines.join("\n"));
         }
         let devices = setup::devices(experiment)?;
@@ -75,11 +74,11 @@ impl Groundwork {
         })
     }
 
-    /// Checks the whole before the first step, and keeps the report for the run's log. A program that
-    /// failed is started again, for a run that goes on all the same.
+    /// Runs the checks before the first step, and keeps the report for the run's log. A reward program
+    /// that failed is restarted, for a run that continues anyway.
     ///
     /// # Errors
-    /// A program that ran cannot be started again.
+    /// A program cannot be restarted.
     pub fn check(&mut self) -> Result<&Report> {
         let machine = Machine::of(&self.texts.experiment);
         let report = preflight::check(&self.texts, Ok(&mut self.rewards), &machine);
@@ -92,10 +91,10 @@ impl Groundwork {
         Ok(self.preflight.insert(report))
     }
 
-    /// Checks what may differ for `run`, which goes on from a save point. Nothing is kept: its log has
-    /// the report from when it began.
+    /// Checks what may have changed for `run`, which resumes from a save point. Nothing is kept: its log
+    /// has the report from its start.
     pub fn check_again(&self, run: &RunDir) -> Report {
-        // A run may have been moved: what it writes goes to where it lies.
+        // A run may have been moved: it writes to its current folder.
         let machine = Machine::of(&self.texts.experiment).with_output(run.path());
         preflight::check_again(&self.texts, &machine, size_of(run.path()))
     }
@@ -103,12 +102,12 @@ impl Groundwork {
     /// Loads the weights.
     ///
     /// # Errors
-    /// They cannot be used, the budget of memory is too small for the smallest sizes, or what `progress`
-    /// answers.
+    /// They cannot be used, the memory budget is too small for the smallest sizes, or an error of
+    /// `progress`.
     pub fn with_weights(
         self,
         progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
-    ) -> Result<Prepared> {
+    ) -> Result<Ready> {
         let Self {
             texts,
             rewards,
@@ -127,7 +126,7 @@ impl Groundwork {
             &devices,
             setup::weight_format(experiment),
             &experiment.rollout.stop_token_ids,
-            &mut |told| match told {
+            &mut |message| match message {
                 LoadProgress::Warning(warning) => {
                     warnings.push(warning);
                     Ok(())
@@ -135,7 +134,7 @@ impl Groundwork {
                 other => progress(other),
             },
         )?;
-        Ok(Prepared {
+        Ok(Ready {
             experiment: texts.experiment,
             policy: Arc::new(policy),
             train: texts.train,
@@ -143,7 +142,7 @@ impl Groundwork {
             labels: texts.labels,
             rewards,
             sizes: planned.sizes,
-            sizes_in_words: planned.sizes_in_words,
+            sizes_text: planned.sizes_text,
             predicted_bytes: planned.predicted_bytes,
             preflight,
             warnings,
@@ -151,7 +150,7 @@ impl Groundwork {
     }
 }
 
-/// Bytes of all files in a folder; what cannot be read counts nothing.
+/// Bytes of all files in a folder; those that cannot be read do not count.
 fn size_of(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -163,16 +162,16 @@ fn size_of(folder: &Path) -> u64 {
         .sum()
 }
 
-impl Prepared {
+impl Ready {
     /// Loads everything an experiment names, without the checks before the first step.
     ///
     /// # Errors
-    /// Those of [`Groundwork::load`] and [`Groundwork::with_weights`].
+    /// Those of [`Loaded::load`] and [`Loaded::with_weights`].
     pub fn load(
         experiment: &Experiment,
         progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Self> {
-        Groundwork::load(experiment)?.with_weights(progress)
+        Loaded::load(experiment)?.with_weights(progress)
     }
 
     /// BLAKE3 of every input, by its key in the experiment.
@@ -213,10 +212,10 @@ impl Prepared {
     }
 }
 
-/// What the plan of memory comes to, held against `memory.budget_gib`, else what is free on the card.
+/// The memory plan, checked against `memory.budget_gib`, else against the card's free memory.
 struct Planned {
     sizes: Sizes,
-    sizes_in_words: Option<String>,
+    sizes_text: Option<String>,
     predicted_bytes: Option<u64>,
     page_bytes: u64,
 }
@@ -230,14 +229,14 @@ impl Planned {
         let Some(inputs) = Inputs::of(experiment, &shapes) else {
             return Ok(Self {
                 sizes: Sizes::unbounded(experiment.inference.batch_size),
-                sizes_in_words: None,
+                sizes_text: None,
                 predicted_bytes: None,
                 page_bytes: 0,
             });
         };
         let capacity = memory::capacity(experiment, None, free_on_card(compute));
         let plan = memory::plan(&inputs, capacity.map(|capacity| capacity.0));
-        // Without a budget a plan that is a little too careful must not stop a run that would fit.
+        // Without a budget, a plan that is slightly too high must not stop a run that would fit.
         if let (Some(_), Verdict::TooLarge { missing, phase }) =
             (experiment.memory.budget_gib, plan.verdict())
         {
@@ -251,7 +250,7 @@ impl Planned {
         }
         Ok(Self {
             sizes: plan.sizes,
-            sizes_in_words: plan.sizes_in_words(&inputs),
+            sizes_text: plan.sizes_in_words(&inputs),
             predicted_bytes: Some(plan.fullest().1),
             page_bytes: memory::page_bytes(&Inputs {
                 sizes: plan.sizes,
@@ -261,7 +260,7 @@ impl Planned {
     }
 }
 
-/// Memory of a CUDA device that nobody uses, where its driver tells.
+/// The free memory of a CUDA device, if its driver reports it.
 fn free_on_card(compute: &Compute) -> Option<Bytes> {
     let card = Card::open(&compute.name)?.ok()?.sample()?;
     Some(Bytes(card.total?.checked_sub(card.used?)?))
