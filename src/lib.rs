@@ -66,8 +66,8 @@ pub use moim_core;
 pub use moim_engine;
 
 pub use moim_core::{
-    architecture, dataset, experiment, health, journal, memory, metric, panics, regular_file,
-    report, reward, run, score, text, watch,
+    architecture, dataset, experiment, findings, health, journal, memory, metric, panics,
+    regular_file, report, reward, run, score, text, watch,
 };
 pub use moim_engine::{
     check, device, encoder, execution, grpo, inference, kernel, model, nf4, optimizer, preflight,

@@ -4,6 +4,7 @@
 pub mod architecture;
 pub mod dataset;
 pub mod experiment;
+pub mod findings;
 pub mod health;
 pub mod journal;
 pub mod memory;

@@ -5,6 +5,7 @@
 //! ([`crate::kernel`]).
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,34 @@ impl Checked {
     pub fn passes(&self) -> bool {
         // A NaN is not within anything.
         self.fault.is_none() && self.error.is_none_or(|error| error <= self.tolerance)
+    }
+}
+
+/// One line of the table of `moim doctor --kernels`.
+impl fmt::Display for Checked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match (self.passes(), self.error) {
+            (false, _) => "FAILED",
+            (true, Some(_)) => "ok",
+            (true, None) => "-",
+        };
+        let error = self
+            .error
+            .map_or_else(|| "-".to_owned(), |error| format!("{error:.1e}"));
+        let mut line = format!(
+            "{:<22} {:<46} {error:>8} {:>8.0e}  {verdict:<6}",
+            self.kernel, self.shape, self.tolerance
+        );
+        if let Some(time) = self.time {
+            line.push_str(&format!(
+                " {:>10.4} {:>7.0}",
+                time.milliseconds, time.gigabytes_per_second
+            ));
+        }
+        if let Some(fault) = &self.fault {
+            line.push_str(&format!(" {fault}"));
+        }
+        formatter.write_str(line.trim_end())
     }
 }
 
@@ -224,5 +253,34 @@ mod tests {
                 assert!(output.values().iter().all(|value| value.is_finite()));
             }
         }
+    }
+
+    #[test]
+    fn a_line_says_what_failed() {
+        let mut checked = Checked {
+            kernel: "swiglu",
+            shape: "3×33".into(),
+            error: Some(2e-7),
+            tolerance: 1e-5,
+            fault: None,
+            time: None,
+        };
+        let passed = checked.to_string();
+        assert!(passed.contains("2.0e-7     1e-5  ok"), "{passed}");
+        checked.time = Some(Time {
+            milliseconds: 0.0125,
+            gigabytes_per_second: 2345.6,
+        });
+        assert!(
+            checked.to_string().ends_with("0.0125    2346"),
+            "{}",
+            checked.to_string()
+        );
+        checked.fault = Some("no such kernel".into());
+        let failed = checked.to_string();
+        assert!(
+            failed.contains("FAILED") && failed.ends_with("no such kernel"),
+            "{failed}"
+        );
     }
 }

@@ -4,7 +4,7 @@
 //! Only the experiment file needs to exist: a missing file becomes a note, and numbers that depend on it
 //! stay unknown. The batch of an experiment with faults is still computed if possible.
 
-mod memory;
+mod probe;
 
 use std::path::Path;
 
@@ -17,10 +17,13 @@ use moim_engine::setup::{self, Questions, questions};
 use serde_json::{Value, json};
 
 use crate::preflight;
-use memory::MemoryPanel;
+use moim_engine::device::cuda_device_count;
 use moim_ui::cli::PlanArguments;
 use moim_ui::console::{json_to_stdout, to_stderr, to_stdout};
 use moim_ui::failure::{Failure, Outcome, exit, usage};
+use moim_ui::findings;
+use moim_ui::memory_panel::MemoryPanel;
+use probe::Probed;
 
 /// Runs the command.
 pub fn run(arguments: &PlanArguments) -> Outcome {
@@ -49,9 +52,18 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         notes
             .push("the number of training prompts is unknown, so steps are not counted".to_owned());
     }
-    let planned = MemoryPanel::of(experiment, arguments.gpu_memory, &mut notes);
+    let planned = MemoryPanel::of(
+        experiment,
+        arguments.gpu_memory,
+        cuda_device_count() > 0,
+        &mut notes,
+    );
     let probed = match (&planned, arguments.probe) {
-        (Some(panel), true) => Some(panel.probe(experiment, arguments.probe_steps)?),
+        (Some(panel), true) => Some(Probed::run(
+            &panel.inputs,
+            experiment,
+            arguments.probe_steps,
+        )?),
         (None, true) => {
             return Err(usage(
                 "--probe runs the model: model.path needs a valid config.json",
@@ -86,7 +98,7 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         text.push_str(&format!("note: {note}\n"));
     }
     if let Some((report, _)) = &checked {
-        text.push_str(&preflight::text(
+        text.push_str(&findings::text(
             report,
             &arguments.experiment,
             preflight::terminal_columns(),

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::report::{Check, first_few};
 use crate::setup::Texts;
 use moim_core::dataset::{Record, question_type_warnings};
+use moim_core::findings::{Check, first_few};
 use moim_core::text::answer::{normalize, split_label};
 
 /// Question types, answers, duplicates, leaks.
@@ -220,10 +220,10 @@ fn few_shot(texts: &Texts) -> Option<Check> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::{Folder, record};
     use super::*;
     use moim_core::dataset::QuestionType;
+    use moim_core::findings::Severity;
 
     fn by_name(checks: &[Check], name: &str) -> Check {
         checks

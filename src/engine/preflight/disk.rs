@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::machine::{Disk, Machine};
-use super::report::Check;
 use crate::nf4::{BLOCK, CachePlan, NESTED_BLOCK};
 use crate::setup::{Texts, lora_config};
 use moim_core::architecture::Projection;
 use moim_core::dataset::Record;
 use moim_core::experiment::SaveStrategy;
+use moim_core::findings::Check;
 use moim_core::memory::Bytes;
 use moim_core::run::model_fingerprint;
 
@@ -252,10 +252,10 @@ fn cache_bytes(texts: &Texts, machine: &Machine) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
     use moim_core::experiment::Experiment;
+    use moim_core::findings::Severity;
 
     fn disk(free: u64, id: u64) -> Disk {
         Disk {

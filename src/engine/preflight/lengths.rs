@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::report::{Check, first_few};
 use crate::setup::{Questions, Texts};
 use moim_core::experiment::Experiment;
+use moim_core::findings::{Check, first_few};
 use moim_core::text::answer::split_label;
 
 /// Prompts, answers, and both together.
@@ -291,10 +291,10 @@ fn positions(texts: &Texts) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
     use moim_core::experiment::LongPrompts;
+    use moim_core::findings::Severity;
 
     fn checked(change: impl FnOnce(&mut Experiment)) -> [Check; 3] {
         checks(&Folder::new().texts(change))

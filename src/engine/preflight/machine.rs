@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::device::{cache_folder, cuda_device_count};
 use moim_core::experiment::{DeviceChoice, Experiment};
-use moim_core::memory::Bytes;
-use moim_core::run::{Card, HostMeter};
+use moim_core::memory::{Bytes, device_memory};
 
 /// A file system, as seen from a folder on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,19 +76,6 @@ impl Machine {
             ..self
         }
     }
-}
-
-/// The total memory of the device that the experiment runs on, if known.
-pub fn device_memory(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
-    if is_cpu {
-        return HostMeter::new().sample().total.map(Bytes);
-    }
-    let index = match experiment.model.device {
-        DeviceChoice::Cuda(Some(index)) => index,
-        _ => 0,
-    };
-    let card = Card::open(&format!("cuda:{index}"))?.ok()?;
-    card.sample()?.total.map(Bytes)
 }
 
 #[cfg(test)]

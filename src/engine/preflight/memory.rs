@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::machine::Machine;
-use super::report::Check;
 use moim_core::experiment::Experiment;
+use moim_core::findings::Check;
 use moim_core::memory::{self, Bytes, Inputs, Shapes, Verdict};
 
 /// The verdict of `moim plan` on one line; `None` if the model's shape is not known.
@@ -68,9 +68,9 @@ pub fn memory(experiment: &Experiment, machine: &Machine) -> Option<Check> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample;
     use super::*;
+    use moim_core::findings::Severity;
 
     #[test]
     fn a_budget_that_nothing_fits_into_is_an_error_and_a_small_machine_a_warning() {

@@ -15,14 +15,13 @@ mod lengths;
 mod machine;
 mod memory;
 mod prompt;
-mod report;
 mod rewards;
 mod settings;
 
 use std::time::Instant;
 
-pub use machine::{Disk, Machine, device_memory};
-pub use report::{Check, Report, Severity};
+pub use machine::{Disk, Machine};
+pub use moim_core::findings::{Check, Report, Severity};
 
 use crate::setup::Texts;
 use moim_core::experiment::Experiment;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::report::Check;
 use crate::setup::{Question, Texts};
+use moim_core::findings::Check;
 use moim_core::text::{Message, RenderOptions, Role};
 
 /// Characters of the prompt that the message shows, from its start and from its end.
@@ -154,9 +154,9 @@ fn end_of_turn(texts: &Texts, question: &Question) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
+    use moim_core::findings::Severity;
 
     #[test]
     fn the_prompt_is_shown_with_its_tokens_and_the_end_of_a_turn_is_an_end_token() {

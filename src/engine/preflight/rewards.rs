@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::report::Check;
 use crate::setup::{Question, Texts};
+use moim_core::findings::Check;
 use moim_core::reward::{BAD_ANSWER, RewardCheck, RewardSample, RewardSet, TOTAL};
 use moim_core::text::answer::split_label;
 
@@ -211,10 +211,10 @@ fn details(samples: &[RewardSample<'_>], checks: &[RewardCheck]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
     use moim_core::experiment::{Experiment, RewardCommand};
+    use moim_core::findings::Severity;
     use moim_core::metric::{MetricSettings, Metrics};
 
     /// The check of an experiment without an encoder.

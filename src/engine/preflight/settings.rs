@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::report::Check;
 use moim_core::experiment::{Experiment, LrSchedulerType};
+use moim_core::findings::Check;
 
 /// Checks only the settings; `prompts` is the number of training prompts, 0 if not known.
 pub fn settings(experiment: &Experiment, prompts: usize) -> Check {
@@ -76,9 +76,9 @@ fn same_completions(setting: &str, instead: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample;
     use super::*;
+    use moim_core::findings::Severity;
 
     fn checked(change: impl FnOnce(&mut Experiment)) -> (Severity, String) {
         let mut experiment = sample::experiment();

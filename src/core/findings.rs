@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use moim_core::run::{Finding, Preflight};
+use crate::run::{Finding, Preflight};
 
 /// The severity of a check's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -128,7 +128,7 @@ impl Report {
 }
 
 /// The first few ids, for a message: `1, 2, 3, …`.
-pub(super) fn first_few<S: AsRef<str>>(ids: &[S]) -> String {
+pub fn first_few<S: AsRef<str>>(ids: &[S]) -> String {
     const SHOWN: usize = 5;
     let mut text = ids
         .iter()

@@ -1,38 +1,33 @@
-//! The memory of `moim plan`, as text and as JSON, and the probe that measures it.
-
-use std::num::NonZeroUsize;
+//! The memory of `moim plan`, as text and as JSON.
 
 use moim_core::experiment::Experiment;
 use moim_core::memory::{self, Bytes, Component, Inputs, MemoryPlan, Peak, Phase, Shapes, Verdict};
-use moim_engine::device::cuda_device_count;
-use moim_engine::preflight::device_memory;
-use moim_engine::probe::{self, Measured};
 use serde_json::{Map, Value, json};
-
-use moim_ui::console::Console;
-use moim_ui::failure::{Failure, of_work};
 
 /// Cells of the bar that shows how much memory a phase needs.
 const BAR: usize = 40;
 
 /// The plan of an experiment whose model's shape is known.
 pub struct MemoryPanel {
-    inputs: Inputs,
+    /// The inputs of the plan.
+    pub inputs: Inputs,
     plan: MemoryPlan,
     /// The memory that the plan is compared with: `24.0 GiB (--gpu-memory)`.
     against: Option<String>,
 }
 
 impl MemoryPanel {
-    /// Plans the memory; unknown values become notes.
+    /// Plans the memory; unknown values become notes. `given` is the size of a card to plan for, and
+    /// `has_cuda` whether this machine has one.
     pub fn of(
         experiment: &Experiment,
         given: Option<Bytes>,
+        has_cuda: bool,
         notes: &mut Vec<String>,
     ) -> Option<Self> {
         let mut shapes = Shapes::read(experiment);
         // A given size of a card means that the experiment will run on a card.
-        shapes.has_cuda = cuda_device_count() > 0 || given.is_some();
+        shapes.has_cuda = has_cuda || given.is_some();
         if let Err(why) = &shapes.decoder {
             notes.push(format!("memory is not planned: {why}"));
         }
@@ -40,7 +35,7 @@ impl MemoryPanel {
         if let Some(Err(why)) = &shapes.encoder {
             notes.push(format!("memory is planned without the encoder: {why}"));
         }
-        let device = device_memory(experiment, inputs.is_cpu);
+        let device = memory::device_memory(experiment, inputs.is_cpu);
         let capacity = memory::capacity(experiment, given, device);
         let source = match (given, experiment.memory.budget_gib) {
             (Some(_), _) => "--gpu-memory",
@@ -158,154 +153,6 @@ impl MemoryPanel {
         );
         Value::Object(object)
     }
-
-    /// Runs the worst case and compares the plan with it.
-    ///
-    /// # Errors
-    /// Those of [`probe::probe`].
-    pub fn probe(&self, experiment: &Experiment, steps: NonZeroUsize) -> Result<Probed, Failure> {
-        let console = Console::new(false);
-        let bar = console.bar("probe", 0);
-        let measured = probe::probe(experiment, steps, &mut |doing| {
-            bar.set_message(doing.to_owned());
-            Ok(())
-        });
-        console.clear_bars();
-        // The probe has no encoder, and the reserve is not in the pools.
-        let predicted = |peak: &Peak| {
-            let left_out = peak.of(Component::Reserve) + peak.of(Component::Encoder);
-            peak.total() - left_out
-        };
-        let without_encoder = memory::plan(
-            &Inputs {
-                encoder: None,
-                ..self.inputs.clone()
-            },
-            None,
-        );
-        Ok(Probed {
-            rollout: predicted(&without_encoder.rollout),
-            training: predicted(&without_encoder.training),
-            measured: measured.map_err(of_work)?,
-        })
-    }
-}
-
-/// Predicted bytes, without encoder and reserve, and the measured values.
-pub struct Probed {
-    rollout: u64,
-    training: u64,
-    measured: Measured,
-}
-
-impl Probed {
-    fn rows(&self) -> [(Phase, u64, probe::Phase); 2] {
-        let taken = &self.measured.median;
-        [
-            (Phase::Rollout, self.rollout, taken.rollout),
-            (Phase::Training, self.training, taken.training),
-        ]
-    }
-
-    /// Predicted and measured memory with their ratio, seconds and tokens, one line per phase.
-    pub fn text(&self) -> String {
-        let measured = &self.measured;
-        let loaded = if measured.is_drawn {
-            "random weights"
-        } else {
-            "model loaded"
-        };
-        let steps = match (&measured.warm_up, measured.steps.len()) {
-            (None, _) => "one step, the first".to_owned(),
-            (Some(_), 1) => "one step after the first".to_owned(),
-            (Some(_), steps) => format!("medians of {steps} steps after the first"),
-        };
-        let mut text = format!(
-            "probe on {}: {loaded} in {:.1} s, {steps}\n",
-            measured.device, measured.load_seconds
-        );
-        let names = [
-            "predicted",
-            "measured",
-            "ratio",
-            "seconds",
-            "tokens",
-            "tokens/s",
-        ];
-        let header: String = names.iter().map(|name| format!("{name:>12}")).collect();
-        text.push_str(&format!("  {:12}{header}\n", ""));
-        for (phase, predicted, taken) in self.rows() {
-            text.push_str(&format!(
-                "  {:12}{:>12}{:>12}{:>12.3}{:>12.3}{:>12}{:>12.1}\n",
-                phase.name(),
-                Bytes(predicted),
-                Bytes(taken.memory),
-                predicted as f64 / taken.memory as f64,
-                taken.seconds,
-                taken.tokens,
-                taken.tokens_per_second(),
-            ));
-        }
-        if let Some(message) = &measured.out_of_memory {
-            text.push_str(&format!(
-                "  ran out of memory; retried with smaller parts: {message}\n"
-            ));
-        }
-        if !measured.is_finite {
-            text.push_str("  loss or gradients were not finite: the training skipped its update\n");
-        }
-        if let Some(first) = &measured.warm_up {
-            text.push_str(&format!(
-                "  the first step: rollout {:.3} s and {}, training {:.3} s and {}\n",
-                first.rollout.seconds,
-                Bytes(first.rollout.memory),
-                first.training.seconds,
-                Bytes(first.training.memory),
-            ));
-        }
-        text
-    }
-
-    /// The same as an object: bytes as integers, times in seconds.
-    pub fn json(&self) -> Value {
-        let measured = &self.measured;
-        let mut object = Map::new();
-        for (phase, predicted, taken) in self.rows() {
-            let mut row = phase_json(&taken);
-            row["predicted"] = json!(predicted);
-            row["ratio"] = json!(predicted as f64 / taken.memory as f64);
-            object.insert(phase.name().to_owned(), row);
-        }
-        object.insert("device".into(), json!(measured.device));
-        object.insert("memory_before".into(), json!(measured.memory_before));
-        object.insert("load_seconds".into(), json!(measured.load_seconds));
-        object.insert("out_of_memory".into(), json!(measured.out_of_memory));
-        object.insert("is_finite".into(), json!(measured.is_finite));
-        object.insert("weights_drawn".into(), json!(measured.is_drawn));
-        object.insert(
-            "warm_up".into(),
-            measured.warm_up.as_ref().map_or(Value::Null, step_json),
-        );
-        let steps: Vec<Value> = measured.steps.iter().map(step_json).collect();
-        object.insert("steps".into(), json!(steps));
-        Value::Object(object)
-    }
-}
-
-fn step_json(step: &probe::Step) -> Value {
-    json!({
-        "rollout": phase_json(&step.rollout),
-        "training": phase_json(&step.training),
-    })
-}
-
-fn phase_json(phase: &probe::Phase) -> Value {
-    json!({
-        "measured": phase.memory,
-        "seconds": phase.seconds,
-        "tokens": phase.tokens,
-        "tokens_per_second": phase.tokens_per_second(),
-    })
 }
 
 fn peak_json(peak: &Peak) -> Value {
@@ -342,11 +189,11 @@ mod tests {
     #[test]
     fn the_panel_shows_what_does_not_fit_and_what_would() {
         let mut experiment = Experiment::default();
-        experiment.model.path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo/model").into();
+        experiment.model.path = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/demo/model").into();
         experiment.model.device = DeviceChoice::Cpu;
         let mut notes = Vec::new();
         let mut panel =
-            |bytes| MemoryPanel::of(&experiment, Some(Bytes(bytes)), &mut notes).unwrap();
+            |bytes| MemoryPanel::of(&experiment, Some(Bytes(bytes)), false, &mut notes).unwrap();
         let bounded = panel(320 << 20);
         let answers = bounded.json()["sizes"]["answered_together"].clone();
         let text = bounded.text();
@@ -374,7 +221,7 @@ mod tests {
     fn a_missing_model_is_a_note() {
         let mut notes = Vec::new();
         let experiment = Experiment::default();
-        assert!(MemoryPanel::of(&experiment, None, &mut notes).is_none());
+        assert!(MemoryPanel::of(&experiment, None, false, &mut notes).is_none());
         assert!(notes[0].starts_with("memory is not planned: "), "{notes:?}");
     }
 }
