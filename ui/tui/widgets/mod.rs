@@ -9,8 +9,12 @@
 pub mod chart;
 pub mod diff;
 pub mod field;
+pub mod focus;
 pub mod gauge;
 pub mod hints;
+pub mod list;
+pub mod old_table;
+pub mod pane;
 pub mod panel;
 pub mod popup;
 pub mod scroll;

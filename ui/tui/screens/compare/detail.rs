@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::list::{sign, verdict_style, verdict_words};
 use super::model::{self, Metric, letter, type_name};
-use crate::tui::screens::ranking::columns::number;
+use crate::tui::screens::ranking::words::number;
 use crate::tui::screens::words::without_ending;
 use crate::tui::text;
 use crate::tui::theme::Look;

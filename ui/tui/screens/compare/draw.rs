@@ -10,9 +10,9 @@ use super::list::{LEGEND, List};
 use super::model::{Order, letter, type_name};
 use super::{Compare, Focus, detail, header};
 use crate::tui::state::Context;
+use crate::tui::widgets::old_table::{self as table, Table};
 use crate::tui::widgets::panel::{Panel, explain};
 use crate::tui::widgets::scroll::{ScrollText, position, text_width, visible};
-use crate::tui::widgets::table::{self, Table};
 
 /// Where the parts of the screen lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::model::{letter, type_name};
-use crate::tui::screens::ranking::columns::{excludes_zero, number, probability};
 use crate::tui::screens::ranking::words::signed_interval;
+use crate::tui::screens::ranking::words::{excludes_zero, number, probability};
 use crate::tui::screens::words::without_ending;
 use crate::tui::text::{self, Align};
 use crate::tui::theme::Look;

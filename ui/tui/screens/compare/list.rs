@@ -7,7 +7,7 @@ use ratatui::style::Style;
 use super::model::{self, Metric, Order, letter};
 use crate::tui::text;
 use crate::tui::theme::{Glyphs, Look, Theme};
-use crate::tui::widgets::table::{Cell, Column, Row};
+use crate::tui::widgets::old_table::{Cell, Column, Row};
 
 /// What the signs of the list mean.
 pub(super) const LEGEND: &str = "+ fixed  - broken  = same answer  ~ other answer";

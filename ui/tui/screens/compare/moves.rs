@@ -8,8 +8,8 @@ use super::model::{self, letter};
 use super::{Compare, Focus};
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Notice};
-use crate::tui::screens::ranking::moved;
 use crate::tui::state::Context;
+use crate::tui::widgets::list::moved;
 use crate::tui::widgets::scroll::visible;
 
 impl Compare {
@@ -18,7 +18,7 @@ impl Compare {
         let areas = self.areas(comparison, context, context.body);
         if self.focus == Focus::List {
             let page = usize::from(Areas::inside(areas.list).height.saturating_sub(1));
-            let place = moved(action, self.place(), self.shown.len(), page);
+            let place = moved(action, self.place(), self.shown.len(), page).unwrap_or(0);
             self.select(place, comparison);
             return;
         }
@@ -28,7 +28,7 @@ impl Compare {
         let inside = Areas::inside(areas.detail);
         let lines = draw::detail_lines(self, item, comparison, context, inside).len();
         let height = usize::from(inside.height);
-        let wanted = moved(action, self.detail_scroll, lines, height);
+        let wanted = moved(action, self.detail_scroll, lines, height).unwrap_or(0);
         self.detail_scroll = visible(wanted, lines, height).start;
     }
 

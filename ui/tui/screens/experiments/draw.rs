@@ -9,9 +9,9 @@ use super::rows::{SORTS, file_columns, file_row, run_columns, run_row, sorted};
 use super::{Experiments, Pane};
 use crate::tui::screens::words::name;
 use crate::tui::state::Context;
+use crate::tui::widgets::old_table::{Row, Table};
 use crate::tui::widgets::panel::Panel;
 use crate::tui::widgets::scroll::{ScrollText, text_width, wrapped};
-use crate::tui::widgets::table::{Row, Table};
 
 /// The parts of the screen, each with its box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::tui::screens::words::{count, point_of};
 use crate::tui::state::Context;
 use crate::tui::text::{age, compact};
 use crate::tui::theme::Look;
-use crate::tui::widgets::table::{Cell, Column, Order, Row};
+use crate::tui::widgets::old_table::{Cell, Column, Order, Row};
 
 /// Cells of the small bar of a run's progress.
 const BAR: usize = 6;

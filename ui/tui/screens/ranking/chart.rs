@@ -3,7 +3,7 @@
 use moim_core::score::Leaderboard;
 use ratatui::text::{Line, Span};
 
-use super::columns::number;
+use super::words::number;
 use crate::tui::text::{self, Align};
 use crate::tui::theme::Look;
 use crate::tui::widgets::spark::sparkline;

@@ -5,8 +5,11 @@ use moim_core::score::{Averaging, Delta, Difference, FileState, Leaderboard, Row
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::columns::{Reference, excludes_zero, interval, number, probability};
-use super::words::{percent, provenance, signed_interval};
+use super::table::Reference;
+use super::words::{
+    excludes_zero, interval, marked_difference, number, percent, probability, provenance,
+    signed_interval,
+};
 use crate::tui::text::{self, Align};
 use crate::tui::theme::{Look, Theme};
 use crate::tui::widgets::scroll::wrapped;
@@ -153,13 +156,8 @@ impl Page {
             ("EM", &difference.em),
         ];
         for (name, delta) in rows {
-            let mark = if excludes_zero(delta.interval) {
-                "*"
-            } else {
-                " "
-            };
             let columns = [
-                (format!("{}{mark}", text::delta(delta.difference, 4)), 8),
+                (marked_difference(delta), 8),
                 (signed_interval(delta.interval), 18),
                 (probability(delta.p_holm), 7),
             ];

@@ -3,7 +3,8 @@
 use moim_core::score::render::{self, state_in_words};
 use moim_core::score::{Leaderboard, Row};
 
-use super::columns::{Reference, interval, number, probability};
+use super::table::Reference;
+use super::words::{interval, number, probability};
 use crate::tui::message::Command;
 use crate::tui::screens::export::{Form, ask};
 use crate::tui::text;

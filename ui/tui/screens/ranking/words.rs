@@ -1,10 +1,9 @@
-//! What the table comes to, in sentences.
+//! The table in sentences, and its numbers as they are written.
 
 use moim_core::score::statistics::Interval;
-use moim_core::score::{Leaderboard, Row};
+use moim_core::score::{Delta, Leaderboard, Row};
 use moim_core::watch::{DirectoryCondition, WatchMode};
 
-use super::columns::{excludes_zero, number};
 use crate::tui::data::World;
 use crate::tui::data::ranking::Ranking as Files;
 use crate::tui::screens::NO_RUN;
@@ -160,4 +159,58 @@ pub(super) fn nothing_yet(world: &World) -> Vec<String> {
     );
     lines.push(watching(files));
     lines
+}
+
+/// Whether a difference is more than these items leave to chance, by its interval.
+pub(in crate::tui::screens) fn excludes_zero(interval: Interval) -> bool {
+    interval.low > 0.0 || interval.high < 0.0
+}
+
+/// A difference with its sign; a star where its interval excludes 0.
+pub(super) fn marked_difference(delta: &Delta) -> String {
+    let mark = if excludes_zero(delta.interval) {
+        "*"
+    } else {
+        " "
+    };
+    format!("{}{mark}", text::delta(delta.difference, 4))
+}
+
+/// A mean with four decimals; `-` where it could not be computed.
+pub(in crate::tui::screens) fn number(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.4}")
+    } else {
+        "-".to_owned()
+    }
+}
+
+/// Both ends of an interval.
+pub(super) fn interval(interval: Interval) -> String {
+    if interval.low.is_finite() && interval.high.is_finite() {
+        format!("{:.4}-{:.4}", interval.low, interval.high)
+    } else {
+        "-".to_owned()
+    }
+}
+
+/// A p-value; of a probability zero is never claimed.
+pub(in crate::tui::screens) fn probability(p: f64) -> String {
+    match p {
+        p if !p.is_finite() => "-".to_owned(),
+        p if p < 0.00005 => "<.0001".to_owned(),
+        p => format!("{p:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_probability_is_called_zero() {
+        assert_eq!(probability(0.0), "<.0001");
+        assert_eq!(probability(0.04996), "0.0500");
+        assert_eq!(probability(f64::NAN), "-");
+    }
 }
