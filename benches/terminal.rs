@@ -6,7 +6,7 @@
 
 // The tests' harness, of which this needs a part.
 #[allow(dead_code)]
-#[path = "../tests/terminal/pty.rs"]
+#[path = "../tests/program/terminal/pty.rs"]
 mod pty;
 
 use std::fmt::Write as _;

@@ -23,7 +23,7 @@ pub struct WriteError {
 }
 
 impl WriteError {
-    pub(crate) fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self {
             path: path.to_owned(),
             action,
@@ -32,7 +32,7 @@ impl WriteError {
     }
 
     /// For `map_err`: the error of an action on a path.
-    pub(crate) fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::new(action, path, source)
     }
 }

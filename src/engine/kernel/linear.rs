@@ -7,6 +7,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use moim_core::memory::limits::FEW_ROWS;
 use rayon::prelude::*;
 
 use super::nf4::simd;

@@ -17,6 +17,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+use moim_core::memory::limits::GPU_FUSED_ROWS;
 
 use super::tensor_cores::{Added, Terms, is_for_tensor_cores};
 use crate::device::resident;

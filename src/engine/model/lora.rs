@@ -1,9 +1,10 @@
 //! Low-rank adapters: `y = x·Wᵀ + (alpha/r)·dropout(x)·Aᵀ·Bᵀ`, kept apart from
 //! the frozen weights so that the reference policy is the same model without them.
 
+use moim_core::architecture::Projection;
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

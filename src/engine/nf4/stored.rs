@@ -12,13 +12,13 @@
 //! | `X.nested_quant_map` | f32 `[256]` |
 //! | `X.quant_state.bitsandbytes__nf4` | u8: JSON with `quant_type`, `blocksize`, `dtype`, `shape`, `nested_…` |
 
+use moim_core::architecture::NF4_WAY_OUT;
 use std::borrow::Cow;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, View};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::codebook::{CODEBOOK, dynamic_map};
 use super::matrix::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};

@@ -1,7 +1,5 @@
 use std::collections::BTreeMap;
 
-use serde_json::json;
-
 use super::*;
 
 type File = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
