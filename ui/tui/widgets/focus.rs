@@ -1,5 +1,7 @@
 //! The parts of a screen: where they are and which one has the keyboard.
 
+use std::cell::RefCell;
+
 use ratatui::layout::{Margin, Position, Rect};
 
 /// Where the parts of a screen are. A part that is not shown has no cells.
@@ -46,35 +48,67 @@ pub trait Part: Copy + PartialEq + Default + 'static {
     const RING: &'static [Self];
 }
 
-/// Which part of a screen has the keyboard; the default part at first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Focus<P>(P);
+/// Which part of a screen has the keyboard, the default part at first, and where the parts were
+/// drawn.
+#[derive(Clone, Debug)]
+pub struct Focus<P> {
+    now: P,
+    drawn: RefCell<Areas<P>>,
+}
+
+impl<P: Part> Default for Focus<P> {
+    fn default() -> Self {
+        Self {
+            now: P::default(),
+            drawn: RefCell::new(Areas::new([])),
+        }
+    }
+}
 
 impl<P: Part> Focus<P> {
     /// The part that has the keyboard.
-    pub fn now(self) -> P {
-        self.0
+    pub fn now(&self) -> P {
+        self.now
     }
 
     /// Whether this part has the keyboard.
-    pub fn is(self, part: P) -> bool {
-        self.0 == part
+    pub fn is(&self, part: P) -> bool {
+        self.now == part
     }
 
     /// Gives the keyboard to a part, if the part can have it.
     pub fn set(&mut self, part: P) {
         if P::RING.contains(&part) {
-            self.0 = part;
+            self.now = part;
         }
     }
 
     /// Gives the keyboard to the next part (`1`) or the previous one (`-1`), round and round.
     pub fn step(&mut self, by: isize) {
-        let index = P::RING.iter().position(|part| *part == self.0);
-        let len = P::RING.len();
-        let next = (index.unwrap_or(0) + len).saturating_add_signed(by) % len.max(1);
-        self.0 = P::RING.get(next).copied().unwrap_or(self.0);
+        self.now = after(P::RING, self.now, by);
     }
+
+    /// Remembers where the parts are drawn, for clicks.
+    pub fn drawn(&self, areas: &Areas<P>) {
+        self.drawn.replace(areas.clone());
+    }
+
+    /// The part that was drawn at a cell gets the keyboard, if it can have it. Returns the part.
+    pub fn click(&mut self, at: Position) -> Option<P> {
+        let part = self.drawn.borrow().at(at)?;
+        self.set(part);
+        Some(part)
+    }
+}
+
+/// What comes `by` places after `now` in a ring; the first one if `now` is not in it.
+pub fn after<T: Copy + PartialEq>(ring: &[T], now: T, by: isize) -> T {
+    let index = ring.iter().position(|it| *it == now);
+    let next = match index {
+        Some(index) => (index + ring.len()).saturating_add_signed(by) % ring.len().max(1),
+        None => 0,
+    };
+    ring.get(next).copied().unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -96,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_ring_has_no_end_and_clicks_find_what_is_shown() {
-        let mut focus = Focus::default();
+        let mut focus = Focus::<Letter>::default();
         focus.step(-1);
         assert!(focus.is(Letter::C));
         focus.step(1);

@@ -90,6 +90,7 @@ pub(super) fn draw(screen: &Ranking, context: &Context<'_>, frame: &mut Frame<'_
         );
     };
     let areas = areas(area, view.lines.len(), screen.details);
+    screen.focus.drawn(&areas);
     draw_table(screen, &view, context, frame, areas.of(Part::Table));
     draw_words(screen, &view, context, frame, &areas);
     if areas.shows(Part::Chart) {

@@ -157,18 +157,12 @@ impl ScreenState for Ranking {
         let Some(view) = View::of(self, context.world) else {
             return Vec::new();
         };
-        let areas = draw::areas(context.body, view.lines.len(), self.details);
-        match areas.at(at) {
-            Some(Part::Details) => self.focus.set(Part::Details),
-            Some(Part::Table) => {
-                if self.table.list.click(at, &view.lines) {
-                    self.focus.set(Part::Table);
-                    self.reading.reset();
-                } else if let Some(column) = self.table.column_at(at) {
-                    self.sort.choose(column, &view.columns);
-                }
+        if self.focus.click(at) == Some(Part::Table) {
+            if self.table.list.click(at, &view.lines) {
+                self.reading.reset();
+            } else if let Some(column) = self.table.column_at(at) {
+                self.sort.choose(column, &view.columns);
             }
-            _ => {}
         }
         Vec::new()
     }

@@ -98,7 +98,8 @@ impl<'a> Line<'a> {
     pub(super) fn style(&self, look: &Look) -> Style {
         match self {
             Self::File(row) if row.rank.is_some() => look.theme.text,
-            _ => look.theme.dim,
+            Self::File(_) | Self::Type(_) => look.theme.dim,
+            Self::Apart => Style::new(),
         }
     }
 }
@@ -123,7 +124,9 @@ fn columns<'a>(
     let holm_p = |row: &'a Row| row.against_best.as_ref().map(|all| all.final_mean.p_holm);
     let mut columns = vec![
         Column::number("#", 3, move |line: &Line<'a>, look| {
-            Cell::styled(rank(line, board, look), look.theme.accent)
+            let row = line.file();
+            row.map(|row| Cell::styled(rank(row, board, look), look.theme.accent))
+                .unwrap_or_default()
         })
         .sorts("rank", Order::Ascending, |line| {
             Key::number(line.file().and_then(|row| Some(row.rank? as f64)))
@@ -131,7 +134,10 @@ fn columns<'a>(
         Column::text(
             "File (.json)",
             longest.clamp(12, 40),
-            |line: &Line<'a>, _| line.name(),
+            |line: &Line<'a>, look| match line {
+                Line::Apart => Cell::styled(line.name(), look.theme.dim),
+                line => line.name().into(),
+            },
         )
         .minimum(longest.clamp(12, 24))
         .sorts("file name", Order::Ascending, |line| match line.file() {
@@ -208,8 +214,8 @@ fn mean<'a>(heading: &'a str, name: &'a str, of: fn(&Means) -> f64) -> Column<'a
 }
 
 /// The rank with the mark of the best, and `=` for a tie.
-fn rank(line: &Line<'_>, board: &Leaderboard, look: &Look) -> String {
-    let Some((row, rank)) = line.file().and_then(|row| Some((row, row.rank?))) else {
+fn rank(row: &Row, board: &Leaderboard, look: &Look) -> String {
+    let Some(rank) = row.rank else {
         return String::new();
     };
     let is_best = board.best().is_some_and(|best| std::ptr::eq(best, row));

@@ -1,5 +1,5 @@
-//! What a person has to know of a comparison beside its numbers: whether it is being made, failed
-//! or is out of date, and how to come by one.
+//! What the user must know of a comparison besides its numbers: whether it is being made, failed
+//! or is out of date, and how to get one.
 
 use moim_core::score::FileState;
 use ratatui::text::Line;
@@ -12,7 +12,7 @@ use crate::tui::widgets::scroll::wrapped;
 
 impl Compare {
     /// What has happened since the comparison was made.
-    pub(super) fn news(&self, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
+    pub(super) fn warnings(&self, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
         let (theme, world) = (context.theme(), context.world);
         let warn = context.glyphs().warn;
         let mut lines = Vec::new();
@@ -32,19 +32,19 @@ impl Compare {
             .iter()
             .zip(&self.revisions)
             .filter_map(|(file, known)| match state_of(world, file) {
-                Some(FileState::Gone) => Some(format!("{file} is gone")),
+                Some(FileState::Gone) => Some(format!("{file} was deleted")),
                 _ if revision(world, file) > *known => Some(format!("{file} has changed")),
                 _ => None,
             })
             .collect();
         if !changed.is_empty() {
-            let words = format!("{warn} {} since; r compares anew", changed.join(", "));
+            let words = format!("{warn} {} since; r compares again", changed.join(", "));
             lines.extend(wrapped(&words, cells, theme.warn));
         }
         lines
     }
 
-    /// What is said where nothing is compared.
+    /// Said when nothing is compared.
     pub(super) fn nothing_yet(&self, context: &Context<'_>) -> Vec<String> {
         let world = context.world;
         if world.open.is_none() {
