@@ -162,6 +162,10 @@ pub enum Command {
     Enqueue(PathBuf),
     /// Empty the queue.
     ClearQueue,
+    /// Quit, whatever is not saved.
+    Leave,
+    /// Quit as soon as every edit has been written.
+    LeaveWhenSaved,
 }
 
 impl From<Effect> for Command {

@@ -126,6 +126,8 @@ pub struct State {
     pub is_starting: bool,
     /// A run to be shown as soon as it is found, with the log of its start.
     pub launching: Option<Launch>,
+    /// The program quits as soon as every edit has been written.
+    pub leaves_when_saved: bool,
     /// The screen has to be drawn again.
     pub is_dirty: bool,
 }
@@ -159,6 +161,7 @@ impl State {
             notice: None,
             is_starting: false,
             launching: None,
+            leaves_when_saved: false,
             is_dirty: true,
         }
     }

@@ -190,8 +190,32 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     }
 }
 
-/// Leaving is only asked about while something of ours would go on or be left undone.
+/// Edits on the Plan screen exist only here, so they are asked about first.
 fn quit(state: &mut State) -> Vec<Effect> {
+    let plan = &mut state.screens.plan;
+    let unsaved = plan.unsaved();
+    if unsaved.is_empty() {
+        return leave(state);
+    }
+    let mut save: Vec<Command> = plan.save_all().into_iter().map(Command::Effect).collect();
+    save.push(Command::LeaveWhenSaved);
+    let files = unsaved.iter().map(|path| path.display().to_string());
+    state.ask(Dialog {
+        title: "Quit".to_owned(),
+        lines: vec![format!(
+            "Edits are not saved: {}.",
+            files.collect::<Vec<_>>().join(", ")
+        )],
+        choices: vec![
+            Choice::new('s', "save them, then quit", save),
+            Choice::new('d', "discard them and quit", vec![Command::Leave]),
+        ],
+    });
+    Vec::new()
+}
+
+/// Leaving is only asked about while something of ours would go on or be left undone.
+fn leave(state: &mut State) -> Vec<Effect> {
     let Some(open) = &state.world.open else {
         return quit_with_queue(state);
     };
@@ -364,6 +388,8 @@ pub fn carry_out(state: &mut State, commands: Vec<Command>) -> Vec<Effect> {
                 effects.push(Effect::KeepQueue(Vec::new()));
                 state.tell("the queue is empty", false);
             }
+            Command::Leave => effects.extend(leave(state)),
+            Command::LeaveWhenSaved => state.leaves_when_saved = true,
         }
     }
     effects
@@ -412,10 +438,17 @@ fn start_next(state: &mut State) -> Vec<Effect> {
 fn on_outcome(state: &mut State, outcome: Outcome) -> Vec<Effect> {
     match outcome {
         Outcome::Told(text) => state.tell(text, false),
-        Outcome::Failed(text) => state.tell(text, true),
+        Outcome::Failed(text) => {
+            state.leaves_when_saved = false;
+            state.tell(text, true);
+        }
         Outcome::Written { path } => {
             state.tell(format!("written: {}", path.display()), false);
             state.screens.plan.written(&path);
+            let is_saved = state.screens.plan.unsaved().is_empty();
+            if is_saved && std::mem::take(&mut state.leaves_when_saved) {
+                return leave(state);
+            }
             return vec![Effect::Rescan];
         }
         Outcome::Deleted { path } => {

@@ -69,7 +69,7 @@ pub struct GroupLine {
 }
 
 /// The answer to an [`AnswersQuery`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AnswersPage {
     pub run: PathBuf,
     pub number: u64,

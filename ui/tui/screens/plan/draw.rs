@@ -2,7 +2,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Constraint::{Fill, Length};
-use ratatui::layout::{Layout, Margin, Position, Rect};
+use ratatui::layout::{Layout, Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget};
 
@@ -13,9 +13,7 @@ use super::panels::{draw_batch, draw_help, draw_memory};
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::Context;
 use crate::tui::text::{Align, aligned, single_line, truncate, width};
-use crate::tui::widgets::old_table::window;
 use crate::tui::widgets::panel::{Panel, explain};
-use crate::tui::widgets::scroll::scrollbar;
 
 /// Cells across in which the memory's legend has a column for every phase.
 const MEMORY: u16 = 51;
@@ -39,17 +37,6 @@ fn areas(body: Rect) -> [Rect; 4] {
     } else {
         Layout::vertical([Fill(1), Length(2), Length(6), Length(5)]).areas(body)
     }
-}
-
-/// The lines of the form.
-fn form_area(body: Rect) -> Rect {
-    let [form, ..] = areas(body);
-    form.inner(Margin::new(1, 1))
-}
-
-/// Lines of the form, for the length of a page.
-pub fn page(context: &Context<'_>) -> usize {
-    form_area(context.body).height.into()
 }
 
 /// Draws the screen; returns the caret's cell while a value is typed.
@@ -76,7 +63,9 @@ pub fn draw(
     let [form_area, help, batch, memory] = areas(area);
     draw_help(screen, form, context, buf, help);
     draw_batch(form, context, buf, batch);
-    draw_memory(&screen.memory, context, buf, memory);
+    if let Some(known) = &screen.memory {
+        draw_memory(known, context, buf, memory);
+    }
     draw_form(screen, form, context, buf, form_area)
 }
 
@@ -110,22 +99,8 @@ fn draw_form(
         Paragraph::new(words).style(theme.dim).render(area, buf);
         return None;
     }
-    let selected = screen.line();
-    let cursor = lines.iter().position(|line| Some(*line) == selected);
-    let shown = window(cursor.unwrap_or_default(), lines.len(), area.height.into());
     let mut caret = None;
-    for (line, y) in lines
-        .iter()
-        .skip(shown.start)
-        .zip(area.top()..area.bottom())
-    {
-        let row = Rect {
-            y,
-            width: area.width.saturating_sub(1),
-            height: 1,
-            ..area
-        };
-        let is_selected = Some(*line) == selected;
+    let draw_row = |line: &FormLine, is_selected: bool, row: Rect, buf: &mut Buffer| {
         let entry = screen.entry.as_ref().filter(|_| is_selected);
         let cursor = if is_selected { look.glyphs.cursor } else { " " };
         let mut spans = vec![Span::styled(cursor, theme.accent)];
@@ -167,10 +142,8 @@ fn draw_form(
         } else if is_selected {
             buf.set_style(row, theme.selection);
         }
-    }
-    if shown.len() < lines.len() {
-        scrollbar(area, buf, &shown, lines.len(), look);
-    }
+    };
+    screen.list.draw(&lines, area, buf, look, draw_row);
     caret
 }
 
@@ -215,17 +188,3 @@ fn value_spans(field: &Field, room: usize, context: &Context<'_>) -> Vec<Span<'s
 
 /// The default of a key that must be set: an empty path.
 pub const REQUIRED: &str = "\"\"";
-
-/// The line of the form at a cell.
-pub fn line_at(screen: &Plan, at: Position, context: &Context<'_>) -> Option<FormLine> {
-    let area = form_area(context.body);
-    if !area.contains(at) {
-        return None;
-    }
-    let lines = screen.form.as_ref()?.lines(&screen.filter);
-    let selected = screen.line();
-    let cursor = lines.iter().position(|line| Some(*line) == selected);
-    let shown = window(cursor.unwrap_or_default(), lines.len(), area.height.into());
-    let line = lines.get(shown.start + usize::from(at.y - area.y)).copied();
-    line.filter(|line| !matches!(line, FormLine::Section(_)))
-}

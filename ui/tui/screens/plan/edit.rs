@@ -5,6 +5,7 @@ use moim_core::experiment::{Document, Key};
 
 use super::Plan;
 use super::form::{Field, Form, FormLine};
+use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Notice};
 use crate::tui::widgets::field::TextField;
 
@@ -78,11 +79,11 @@ impl Plan {
         let Some(entry) = &mut self.entry else {
             return;
         };
-        let lines = match (key.code, &mut entry.content) {
+        let movement = match (key.code, &mut entry.content) {
             (KeyCode::Esc, _) => return self.cancel_entry(),
-            (KeyCode::Enter, _) => 0,
-            (KeyCode::Tab, _) | (KeyCode::Down, Content::Line(_)) => 1,
-            (KeyCode::BackTab, _) | (KeyCode::Up, Content::Line(_)) => -1,
+            (KeyCode::Enter, _) => None,
+            (KeyCode::Tab, _) | (KeyCode::Down, Content::Line(_)) => Some(Action::Down),
+            (KeyCode::BackTab, _) | (KeyCode::Up, Content::Line(_)) => Some(Action::Up),
             (_, Content::Line(field)) => {
                 field.handle(key);
                 return self.preview();
@@ -99,7 +100,9 @@ impl Plan {
             }
         };
         self.finish_entry();
-        self.move_to(self.cursor.saturating_add_signed(lines));
+        if let Some(movement) = movement {
+            self.list.act(movement, &self.lines());
+        }
     }
 
     /// Inserts pasted text into the value that is being edited.

@@ -7,6 +7,7 @@ use moim_core::experiment::{Document, EditError, Experiment, Fault, Key};
 
 use crate::tui::filter::Filter;
 use crate::tui::message::Effect;
+use crate::tui::widgets::list::Item;
 
 /// Changes that can be undone; the oldest is dropped when there are more.
 const REMEMBERED: usize = 500;
@@ -65,6 +66,14 @@ pub enum FormLine {
     Key(usize),
     /// A fault of no key, as an index of [`Form::loose`].
     Loose(usize),
+}
+
+impl Item for FormLine {
+    type Id = Self;
+
+    fn id(&self) -> Option<&Self> {
+        (!matches!(self, Self::Section(_))).then_some(self)
+    }
 }
 
 /// How the file on the disk relates to the one that is open.
@@ -128,13 +137,6 @@ impl Form {
             }
             lines.push(FormLine::Key(index));
         }
-        lines
-    }
-
-    /// The lines that the cursor can be on.
-    pub fn stops(&self, filter: &Filter) -> Vec<FormLine> {
-        let mut lines = self.lines(filter);
-        lines.retain(|line| !matches!(line, FormLine::Section(_)));
         lines
     }
 

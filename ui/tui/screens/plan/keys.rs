@@ -8,6 +8,7 @@ use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect, Input, InputPurpose, Notice};
 use crate::tui::screens::words::name;
 use crate::tui::state::Context;
+use crate::tui::widgets::list::Search;
 
 impl Plan {
     /// Executes an action of the key table.
@@ -29,14 +30,16 @@ impl Plan {
             );
             return needs_form.then(nothing_open).into_iter().collect();
         }
-        let page = super::draw::page(context).max(1);
+        let action = match action {
+            // With a filter every line is a match.
+            Action::NextMatch => Action::Down,
+            Action::PreviousMatch => Action::Up,
+            action => action,
+        };
+        if self.list.act(action, &self.lines()) {
+            return Vec::new();
+        }
         match action {
-            Action::Up | Action::PreviousMatch => self.move_to(self.cursor.saturating_sub(1)),
-            Action::Down | Action::NextMatch => self.move_to(self.cursor + 1),
-            Action::PageUp => self.move_to(self.cursor.saturating_sub(page)),
-            Action::PageDown => self.move_to(self.cursor + page),
-            Action::Top => self.move_to(0),
-            Action::Bottom => self.move_to(usize::MAX),
             Action::NextPane => self.next_section(true),
             Action::PreviousPane => self.next_section(false),
             Action::Left => return self.cycle(-1),
@@ -63,30 +66,19 @@ impl Plan {
         Vec::new()
     }
 
-    pub(super) fn move_to(&mut self, stop: usize) {
-        self.cursor = stop;
-        self.go_to(None);
-    }
-
     /// The first line of the next section, or of this or the previous one.
     fn next_section(&mut self, is_forward: bool) {
-        let Some(form) = &self.form else {
-            return;
-        };
-        let stops = form.stops(&self.filter);
-        let section = |index: usize| {
-            let field = form.field(*stops.get(index)?);
-            Some(field.map(|field| field.key.section))
-        };
-        let is_first = |index: &usize| *index == 0 || section(*index) != section(index - 1);
-        let here = section(self.cursor);
-        self.cursor = if is_forward {
-            let found = (self.cursor..stops.len()).find(|index| section(*index) != here);
-            found.unwrap_or(0)
+        let lines = self.lines();
+        let cursor = self.list.cursor(&lines);
+        let heads = lines.iter().enumerate();
+        let heads = heads.filter(|(_, line)| matches!(line, FormLine::Section(_)));
+        let mut heads = heads.map(|(index, _)| index);
+        let head = if is_forward {
+            heads.find(|head| *head > cursor)
         } else {
-            let found = (0..self.cursor).rev().find(is_first);
-            found.unwrap_or(self.cursor)
+            heads.filter(|head| head + 1 < cursor).last()
         };
+        self.list.select(head.unwrap_or(0), &lines);
     }
 
     /// Goes to the next line with a fault, cyclically.
@@ -97,21 +89,18 @@ impl Plan {
         if form.fault_count() == 0 {
             return vec![Notice::info("there is no fault")];
         }
-        let has_fault = |line: &FormLine| {
-            let field = form.field(*line);
-            field.is_none_or(|field| !field.faults.is_empty())
+        let has_fault = |line: &FormLine| match (line, form.field(*line)) {
+            (_, Some(field)) => !field.faults.is_empty(),
+            (line, None) => matches!(line, FormLine::Loose(_)),
         };
-        let stops = form.stops(&self.filter);
-        let mut after = stops.iter().enumerate().cycle().skip(self.cursor + 1);
-        let in_one_round = after.by_ref().take(stops.len());
-        if let Some((index, _)) = in_one_round.into_iter().find(|(_, line)| has_fault(line)) {
-            self.cursor = index;
-            return Vec::new();
+        let lines = form.lines(&self.filter);
+        if self.list.search(true, &lines, has_fault) == Search::Nothing {
+            // The filter hides it.
+            self.filter = Filter::default();
+            let lines = form.lines(&self.filter);
+            let found = lines.iter().position(has_fault);
+            self.list.select(found.unwrap_or_default(), &lines);
         }
-        // The filter hides it.
-        self.filter = Filter::default();
-        let found = form.stops(&self.filter).iter().position(has_fault);
-        self.cursor = found.unwrap_or_default();
         Vec::new()
     }
 

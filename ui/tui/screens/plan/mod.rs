@@ -28,12 +28,13 @@ use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect};
 use crate::tui::state::Context;
+use crate::tui::widgets::list::List;
 use edit::Entry;
 use form::{Form, FormLine};
 use save::Next;
 
 /// The state of the Plan screen.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// A file to be opened as soon as it has been read.
     wanted: Option<PathBuf>,
@@ -42,8 +43,7 @@ pub struct Plan {
     parked: HashMap<PathBuf, Form>,
     /// The edit in progress.
     entry: Option<Entry>,
-    /// An index of [`Form::stops`].
-    cursor: usize,
+    list: List<FormLine>,
     filter: Filter,
     launch: Launch,
     /// What follows when the file is written.
@@ -54,11 +54,12 @@ pub struct Plan {
     is_reload_offered: bool,
     /// The values that facts were asked for.
     asked: Option<(FactsKey, DeviceChoice)>,
-    memory: Result<Memory, String>,
+    /// The predicted memory, or why it is not known yet; `None` without a form.
+    memory: Option<Result<Memory, String>>,
 }
 
 /// The predicted memory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Memory {
     plan: MemoryPlan,
     /// Texts about it, which take a search each: the largest values that still fit, empty if
@@ -68,47 +69,23 @@ pub struct Memory {
     suggestion: Option<String>,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            wanted: None,
-            form: None,
-            parked: HashMap::new(),
-            entry: None,
-            cursor: 0,
-            filter: Filter::default(),
-            launch: Launch::default(),
-            after_save: None,
-            after_reading: None,
-            is_reload_offered: false,
-            asked: None,
-            memory: Err(String::new()),
-        }
-    }
-}
-
 impl Plan {
+    /// The lines that pass the filter.
+    fn lines(&self) -> Vec<FormLine> {
+        let form = self.form.as_ref();
+        form.map(|form| form.lines(&self.filter))
+            .unwrap_or_default()
+    }
+
     /// The line under the cursor.
     fn line(&self) -> Option<FormLine> {
-        let stops = self.form.as_ref()?.stops(&self.filter);
-        stops.get(self.cursor).copied()
-    }
-
-    /// Moves the cursor to a line of the form, or keeps it within the lines there are.
-    fn go_to(&mut self, line: Option<FormLine>) {
-        if let Some(form) = &self.form {
-            let stops = form.stops(&self.filter);
-            let found = stops.iter().position(|stop| Some(*stop) == line);
-            let last = stops.len().saturating_sub(1);
-            self.cursor = found.unwrap_or(self.cursor).min(last);
-        }
+        self.list.selected(&self.lines()).copied()
     }
 
     /// Changes the filter; the cursor stays on its line.
     fn show_only(&mut self, filter: Filter) {
-        let line = self.line();
         self.filter = filter;
-        self.go_to(line);
+        self.list.follow(&self.lines());
     }
 
     /// Asks for facts if they are for other values than the present ones. Not while a value is
@@ -128,10 +105,7 @@ impl Plan {
 
     /// Predicts the memory again.
     fn predict_memory(&mut self, context: &Context<'_>) {
-        self.memory = match &self.form {
-            Some(form) => memory(form, context),
-            None => Err(String::new()),
-        };
+        self.memory = self.form.as_ref().map(|form| memory(form, context));
     }
 }
 
@@ -223,9 +197,8 @@ impl ScreenState for Plan {
     }
 
     fn click(&mut self, at: Position, context: &Context<'_>) -> Vec<Command> {
-        if let Some(line) = draw::line_at(self, at, context) {
+        if self.list.click(at, &self.lines()) {
             self.finish_entry();
-            self.go_to(Some(line));
         }
         self.ask_for_facts()
     }
@@ -234,7 +207,7 @@ impl ScreenState for Plan {
         let mut commands = self.compare_with_disk(context);
         commands.extend(self.launch.refresh(context));
         commands.extend(self.ask_for_facts());
-        self.go_to(None);
+        self.list.follow(&self.lines());
         self.predict_memory(context);
         commands
     }

@@ -8,6 +8,7 @@ use crate::tui::message::{Choice, Command, Dialog, Effect, Notice};
 use crate::tui::screens::experiments::launch::file;
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::Context;
+use crate::tui::widgets::list::List;
 
 /// What is done with the experiment once it is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Plan {
         }
         self.form = self.parked.remove(path);
         self.wanted = Some(path.to_owned());
-        self.cursor = 0;
+        self.list = List::default();
         self.asked = None;
         self.after_save = None;
         self.after_reading = None;

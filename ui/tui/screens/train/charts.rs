@@ -42,8 +42,8 @@ const COUNTERS: [&str; 5] = [
     "elapsed_seconds",
 ];
 
-/// Steps that a window shows, the shortest first. Longer than the last is everything.
-pub(super) const WINDOWS: [f64; 5] = [20.0, 50.0, 200.0, 1000.0, 5000.0];
+/// Steps that a window shows, the longest first; infinite for all.
+pub(super) const WINDOWS: [f64; 6] = [f64::INFINITY, 5000.0, 1000.0, 200.0, 50.0, 20.0];
 
 /// Weights of the past in a smoothed line.
 pub(super) const SMOOTHINGS: [f64; 6] = [0.0, 0.5, 0.7, 0.9, 0.95, 0.99];
@@ -88,7 +88,8 @@ pub(super) fn whole_range(history: &History) -> Option<(f64, f64)> {
 
 /// First and last step to draw; `None` for everything.
 pub(super) fn window(train: &Train, history: &History) -> Option<(f64, f64)> {
-    let Some(steps) = WINDOWS.get(train.window) else {
+    let steps = WINDOWS.get(train.window).filter(|steps| steps.is_finite());
+    let Some(steps) = steps else {
         return train.frozen;
     };
     let (_, end) = train.frozen.or_else(|| whole_range(history))?;
@@ -210,15 +211,15 @@ mod tests {
         let mut history = history();
         let mut train = Train::default();
         assert_eq!(window(&train, &history), None);
-        train.window = 2;
+        train.window = 3;
         assert_eq!(window(&train, &history), Some((101.0, 300.0)));
         train.frozen = whole_range(&history);
         history.push("loss", 400.0, 0.5);
         assert_eq!(window(&train, &history), Some((101.0, 300.0)));
-        train.window = WINDOWS.len();
+        train.window = 0;
         assert_eq!(window(&train, &history), Some((1.0, 300.0)));
         train.frozen = None;
-        train.window = 0;
+        train.window = 5;
         assert_eq!(window(&train, &history), Some((381.0, 400.0)));
     }
 }

@@ -95,8 +95,8 @@ fn draw_charts(
 fn bar(train: &Train, context: &Context<'_>, place: &str) -> String {
     let mut words = vec![format!("Charts {place}")];
     words.push(match charts::WINDOWS.get(train.window) {
-        Some(steps) => format!("last {steps} steps"),
-        None => "all steps".to_owned(),
+        Some(steps) if steps.is_finite() => format!("last {steps} steps"),
+        _ => "all steps".to_owned(),
     });
     let smoothing = charts::SMOOTHINGS.get(train.smoothing);
     if let Some(weight) = smoothing.filter(|weight| **weight > 0.0) {

@@ -68,8 +68,10 @@ impl Train {
                 self.smoothing = (self.smoothing + 1).min(charts::SMOOTHINGS.len() - 1);
             }
             Action::LessSmoothing => self.smoothing = self.smoothing.saturating_sub(1),
-            Action::ShorterWindow => self.window = self.window.saturating_sub(1),
-            Action::LongerWindow => self.window = (self.window + 1).min(charts::WINDOWS.len()),
+            Action::ShorterWindow => {
+                self.window = (self.window + 1).min(charts::WINDOWS.len() - 1);
+            }
+            Action::LongerWindow => self.window = self.window.saturating_sub(1),
             Action::NextMatch => self.select_moved(Action::Down, 1, open),
             Action::PreviousMatch => self.select_moved(Action::Up, 1, open),
             _ if !self.focus.is(Part::Charts) => {

@@ -28,7 +28,7 @@ use crate::tui::widgets::focus::{self, Focus};
 use crate::tui::widgets::pane::Pane;
 
 /// The state of the Train screen.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Train {
     /// The run that the rest is about.
     run: PathBuf,
@@ -43,7 +43,7 @@ pub struct Train {
     filter: Filter,
     /// Index in [`charts::SMOOTHINGS`].
     smoothing: usize,
-    /// Index in [`charts::WINDOWS`]; beyond its end everything is shown.
+    /// Index in [`charts::WINDOWS`].
     window: usize,
     /// Metrics on a logarithmic scale.
     log_scales: BTreeSet<String>,
@@ -53,25 +53,6 @@ pub struct Train {
     crosshair: Option<f64>,
     /// The text of the part with the keyboard.
     reading: Pane,
-}
-
-impl Default for Train {
-    fn default() -> Self {
-        Self {
-            run: PathBuf::new(),
-            focus: Focus::default(),
-            recent: None,
-            is_expanded: false,
-            selected: None,
-            filter: Filter::default(),
-            smoothing: 0,
-            window: charts::WINDOWS.len(),
-            log_scales: BTreeSet::new(),
-            frozen: None,
-            crosshair: None,
-            reading: Pane::default(),
-        }
-    }
 }
 
 /// The parts of the screen below its header.

@@ -21,9 +21,10 @@ fn key(code: KeyCode) -> KeyEvent {
 /// Puts the cursor on a key.
 fn go_to(plan: &mut Plan, path: &str) {
     let form = plan.form.as_ref().unwrap();
-    let place = form.fields.iter().position(|field| field.path == path);
-    plan.go_to(place.map(FormLine::Key));
-    assert_eq!(plan.line(), place.map(FormLine::Key), "{path}");
+    let key = form.fields.iter().position(|field| field.path == path);
+    let line = FormLine::Key(key.unwrap());
+    plan.list.select_id(line);
+    assert_eq!(plan.line(), Some(line), "{path}");
 }
 
 /// Types a value for a key without ending the edit.
@@ -138,7 +139,16 @@ fn the_arithmetic_follows_every_key() {
 fn the_memory_follows_every_key() {
     let scene = scene();
     let mut plan = plan(&scene);
-    let total = |plan: &Plan| plan.memory.as_ref().unwrap().plan.fullest().1;
+    let total = |plan: &Plan| {
+        plan.memory
+            .as_ref()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .plan
+            .fullest()
+            .1
+    };
     let before = total(&plan);
     typing(&mut plan, &scene, "rollout.max_completion_length", "2048");
     assert!(total(&plan) > before);
@@ -147,7 +157,7 @@ fn the_memory_follows_every_key() {
     assert_has(&lines, &["rollout"]);
     assert_has(&lines, &["rollout", "training", "inference"]);
     assert_has(&lines, &["weights", "GiB"]);
-    let memory = plan.memory.as_ref().unwrap();
+    let memory = plan.memory.as_ref().unwrap().as_ref().unwrap();
     assert!(memory.limits.contains("at most G") && memory.plan.capacity == Some(24 << 30));
 }
 
