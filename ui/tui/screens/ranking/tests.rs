@@ -233,7 +233,7 @@ fn the_narrowest_screen_shows_ranks_states_and_what_they_mean() {
         words.contains("It ties with inference_epoch3.json"),
         "{text}"
     );
-    assert!(words.contains("do not tell it apart from"), "{text}");
+    assert!(words.contains("do not distinguish it from"), "{text}");
     assert!(text.contains("polling: 9p does not notify"), "{text}");
     screen
         .table
