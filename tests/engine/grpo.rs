@@ -274,7 +274,7 @@ fn trajectories_are_those_of_trl() {
                 for (factor, tensor) in [('A', &pair.a), ('B', &pair.b)] {
                     let key = format!(
                         "base_model.model.model.layers.{i}.{}.lora_{factor}.weight",
-                        moim::model::Family::Llama.path(projection)
+                        moim::architecture::Family::Llama.path(projection)
                     );
                     let expected = last.read_f32(&key, &tensor.dims()).unwrap();
                     for (a, b) in to_f32(tensor.clone()).iter().zip(expected) {

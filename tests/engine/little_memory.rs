@@ -41,7 +41,7 @@ fn absolute(folder: &Folder, settings: &[&str]) -> Experiment {
 
 fn adapter(run: &Path) -> Vec<f32> {
     let base = super::folder::base_model();
-    let config = moim::model::LlamaConfig::from_dir(base).unwrap();
+    let config = moim::architecture::LlamaConfig::from_dir(base).unwrap();
     let adapter = load_adapter(&run.join("epoch_2"), &config, &Compute::cpu()).unwrap();
     adapter.parameters().into_iter().flat_map(to_f32).collect()
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use moim::architecture::stored_in_nf4;
 use moim::nf4::{
     BLOCK, CODEBOOK, CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, QuantizeError, Scales,
-    dynamic_map, is_nf4, stored_in_nf4,
+    dynamic_map, is_nf4,
 };
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;

@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod compare;
 mod condition;
+mod control;
 pub mod experiments;
 mod export;
 pub mod plan;
