@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyModifiers};
@@ -64,7 +65,10 @@ fn numbers_lead_to_the_screens() {
 fn help_opens_scrolls_and_closes() {
     let mut state = state();
     press(&mut state, "?jj");
-    assert!(matches!(state.overlay, Some(Overlay::Help { scroll: 2 })));
+    let Some(Overlay::Text { pane, .. }) = &state.overlay else {
+        panic!("{:?}", state.overlay);
+    };
+    assert_eq!(pane.shown(99, 9).start, 2);
     update(&mut state, key(KeyCode::Esc));
     assert!(state.overlay.is_none());
 }
@@ -226,8 +230,8 @@ fn edited() -> (State, PathBuf) {
         index.runs.clear();
     }
     let path = PathBuf::from(super::super::screens::plan::sample::OPEN);
-    carry_out(&mut state, vec![Command::Plan(path.clone())]);
-    press(&mut state, "/seed");
+    execute(&mut state, vec![Command::Plan(path.clone())]);
+    press(&mut state, "/run.seed");
     update(&mut state, key(KeyCode::Enter));
     update(&mut state, key(KeyCode::Enter));
     press(&mut state, "7");
@@ -275,7 +279,11 @@ fn quitting_says_that_queued_experiments_wait() {
     let mut state = state();
     state.world.queue.push(PathBuf::from("experiments/b.toml"));
     assert_eq!(press(&mut state, "q"), []);
-    assert!(said(&state).contains("until moim is opened again"), "{}", said(&state));
+    assert!(
+        said(&state).contains("until moim is opened again"),
+        "{}",
+        said(&state)
+    );
     update(&mut state, key(KeyCode::Esc));
     // The same next to a run that keeps running.
     state.world.attach(&PathBuf::from("outputs/demo/a"));
@@ -284,5 +292,9 @@ fn quitting_says_that_queued_experiments_wait() {
         open.liveness = Liveness::Alive;
     }
     assert_eq!(press(&mut state, "q"), []);
-    assert!(said(&state).contains("until moim is opened again"), "{}", said(&state));
+    assert!(
+        said(&state).contains("until moim is opened again"),
+        "{}",
+        said(&state)
+    );
 }

@@ -65,8 +65,7 @@ impl Pane {
         self.found.get().map_or(0, |(_, page)| page)
     }
 
-    /// The lines on the screen of `total` in so many rows. What is scrolled too far is taken
-    /// back.
+    /// The lines on the screen of `total` in `height` rows. Scrolling past an end is undone.
     pub fn shown(&self, total: usize, height: usize) -> Range<usize> {
         let most = total.saturating_sub(height);
         self.found.set(Some((most, height)));

@@ -18,15 +18,15 @@ pub struct Part<'a> {
     pub style: usize,
 }
 
-/// Parts side by side against a capacity. Each has a pattern, so that they are told apart
-/// without colour; what lies beyond the capacity is drawn as overflow.
+/// Parts next to each other, compared with a capacity. Each has a pattern that distinguishes it
+/// without colour; what exceeds the capacity is drawn as overflow.
 #[derive(Clone, Copy, Debug)]
 pub struct StackedBar<'a> {
     /// The parts, from the left.
     pub parts: &'a [Part<'a>],
-    /// What there is room for; `None` where it is not known.
+    /// The capacity; `None` if it is not known.
     pub capacity: Option<u64>,
-    /// What the full width stands for, at least the total and the capacity. Two bars with
+    /// What the full width means, at least the total and the capacity. Two bars with
     /// the same number here can be compared.
     pub scale: u64,
 }
@@ -70,7 +70,7 @@ impl<'a> StackedBar<'a> {
             .is_some_and(|capacity| self.total() > capacity)
     }
 
-    /// The bar and its numbers in words: `18.2 GiB of 24.0 GiB (75.8%)`,
+    /// The bar and its numbers as text: `18.2 GiB of 24.0 GiB (75.8%)`,
     /// `26.0 GiB, 2.0 GiB more than 24.0 GiB`.
     pub fn summary(&self) -> String {
         let total = self.total();
@@ -126,7 +126,7 @@ impl StackedBar<'_> {
             start = end;
         }
         if let Some(capacity) = self.capacity {
-            // The mark stands on the last cell that still fits.
+            // The mark is on the last cell that still fits.
             let at = place(capacity).clamp(1, width.max(1)) - 1;
             if self.is_over() {
                 // However little is too much, it is seen.

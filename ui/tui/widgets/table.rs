@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::cmp::Ordering;
 
 use moim_core::score::names::natural_order;
+use moim_core::score::render::csv_line;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
@@ -106,7 +107,7 @@ pub struct Column<'a, T> {
     pub name: Cow<'a, str>,
     /// The side of its values.
     pub align: Align,
-    /// Below so many cells the column is not drawn.
+    /// With fewer cells than this the column is not drawn.
     pub minimum: u16,
     /// Cells that its values need.
     pub ideal: u16,
@@ -120,8 +121,8 @@ pub struct Column<'a, T> {
     pub key: Option<Box<dyn Fn(&T) -> Key + 'a>>,
     /// The direction in which it is sorted at first.
     pub first: Order,
-    /// Its heading and values in a file; `None` keeps it out.
-    pub export: Option<(&'a str, Box<dyn Fn(&T) -> String + 'a>)>,
+    /// Its headings in a file, none if it is not exported, and the values under them.
+    pub export: (&'a [&'a str], Box<dyn Fn(&T) -> Vec<String> + 'a>),
 }
 
 impl<'a, T> Column<'a, T> {
@@ -145,7 +146,7 @@ impl<'a, T> Column<'a, T> {
             cell: Box::new(move |row, look| cell(row, look).into()),
             key: None,
             first: Order::Ascending,
-            export: None,
+            export: (&[], Box::new(|_: &T| Vec::new())),
         }
     }
 
@@ -197,10 +198,14 @@ impl<'a, T> Column<'a, T> {
         self
     }
 
-    /// Is written to files under this heading.
+    /// Is written to files under these headings; missing values are empty.
     #[must_use]
-    pub fn exports(mut self, heading: &'a str, value: impl Fn(&T) -> String + 'a) -> Self {
-        self.export = Some((heading, Box::new(value)));
+    pub fn exports(
+        mut self,
+        headings: &'a [&'a str],
+        values: impl Fn(&T) -> Vec<String> + 'a,
+    ) -> Self {
+        self.export = (headings, Box::new(values));
         self
     }
 }
@@ -262,15 +267,20 @@ impl Sort {
     }
 }
 
-/// The columns that are exported, as rows of values; the first row has the headings.
-pub fn exported<T>(columns: &[Column<'_, T>], items: &[T]) -> Vec<Vec<String>> {
-    let exports: Vec<_> = columns
-        .iter()
-        .filter_map(|column| column.export.as_ref())
-        .collect();
-    let headings = exports.iter().map(|(heading, _)| (*heading).to_owned());
-    let row = |item: &T| exports.iter().map(|(_, value)| value(item)).collect();
-    std::iter::once(headings.collect())
+/// The columns that are exported, as CSV with a line of headings.
+pub fn to_csv<T>(columns: &[Column<'_, T>], items: &[T]) -> String {
+    let headings = columns.iter().flat_map(|column| column.export.0);
+    let headings: Vec<String> = headings.map(|heading| (*heading).to_owned()).collect();
+    let row = |item: &T| {
+        let values = columns.iter().flat_map(|column| {
+            let (headings, values) = &column.export;
+            let mut values = values(item);
+            values.resize(headings.len(), String::new());
+            values
+        });
+        csv_line(&values.collect::<Vec<String>>())
+    };
+    std::iter::once(csv_line(&headings))
         .chain(items.iter().map(row))
         .collect()
 }

@@ -2,7 +2,6 @@
 
 use moim_core::score::compare::{ComparedItem, ItemAnswer};
 use moim_core::score::{Comparison, DiffUnit, SegmentKind, diff};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::list::{sign, verdict, verdict_style};
@@ -13,6 +12,7 @@ use crate::tui::text;
 use crate::tui::theme::Look;
 use crate::tui::widgets::diff as shown_diff;
 use crate::tui::widgets::focus::after;
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::scroll::wrapped;
 
 /// What an answer is compared with.
@@ -92,8 +92,8 @@ pub(super) fn lines(
     form: Form,
     look: &Look,
 ) -> Vec<Line<'static>> {
-    let mut page = Page {
-        lines: Vec::new(),
+    let mut page = ItemPage {
+        page: Page::new(form.cells),
         form,
         look,
     };
@@ -109,16 +109,16 @@ pub(super) fn lines(
         page.answer(item, index, &file.file, answer);
     }
     page.metrics(item);
-    page.lines
+    page.page.lines
 }
 
-struct Page<'a> {
-    lines: Vec<Line<'static>>,
+struct ItemPage<'a> {
+    page: Page,
     form: Form,
     look: &'a Look,
 }
 
-impl Page<'_> {
+impl ItemPage<'_> {
     fn text_cells(&self) -> usize {
         if self.form.cuts {
             UNBOUNDED
@@ -129,18 +129,14 @@ impl Page<'_> {
 
     fn text(&mut self, words: &str) {
         let lines = wrapped(words, self.text_cells(), self.look.theme.text);
-        self.lines.extend(lines);
-    }
-
-    fn say(&mut self, words: &str, style: Style) {
-        self.lines.extend(wrapped(words, self.form.cells, style));
+        self.page.lines.extend(lines);
     }
 
     fn heading(&mut self, words: &str) {
         if !self.form.is_tight {
-            self.lines.push(Line::default());
+            self.page.gap();
         }
-        self.say(words, self.look.theme.header);
+        self.page.say(words, self.look.theme.header);
     }
 
     fn summary(&mut self, item: &ComparedItem, comparison: &Comparison) {
@@ -154,7 +150,8 @@ impl Page<'_> {
             verdict(item, other),
             change.unwrap_or_default()
         );
-        self.say(&words, verdict_style(item, other, &self.look.theme));
+        self.page
+            .say(&words, verdict_style(item, other, &self.look.theme));
         if comparison.files.len() > 2 {
             let course = model::course(item, &model::by_time(comparison));
             let marks: Vec<String> = course
@@ -174,7 +171,7 @@ impl Page<'_> {
                 marks.join(" "),
                 course.flips
             );
-            self.say(&words, self.look.theme.text);
+            self.page.say(&words, self.look.theme.text);
         }
     }
 
@@ -189,7 +186,8 @@ impl Page<'_> {
         let name = text::single_line(without_ending(file));
         let Some(answer) = answer else {
             self.heading(&format!("{} {name}{role}", letter(index)));
-            self.say("It has no answer to this item.", self.look.theme.warn);
+            self.page
+                .say("It has no answer to this item.", self.look.theme.warn);
             return;
         };
         let is_right = answer.metrics.is_right();
@@ -232,7 +230,9 @@ impl Page<'_> {
             };
             let cells = METRICS.each_ref().map(cell);
             let line = text::truncate(&row(&letter(index), &cells), self.form.cells, "");
-            self.lines.push(Line::styled(line, self.look.theme.text));
+            self.page
+                .lines
+                .push(Line::styled(line, self.look.theme.text));
         }
     }
 
@@ -255,7 +255,8 @@ impl Page<'_> {
             .iter()
             .all(|segment| segment.kind == SegmentKind::Equal)
         {
-            self.say(&format!("The same text as {name}:"), self.look.theme.dim);
+            self.page
+                .say(&format!("The same text as {name}:"), self.look.theme.dim);
             self.text(&answer.text);
             return;
         }
@@ -263,15 +264,16 @@ impl Page<'_> {
         if let DiffMode::SideBySide(_) = self.form.mode {
             let left = text::fit(&name, self.form.cells.saturating_sub(3) / 2);
             let heads = format!("{left} {} {}", look.glyphs.vertical, letter(index));
-            self.lines
+            self.page
+                .lines
                 .push(Line::from(Span::styled(heads, look.theme.dim)));
             let mode = shown_diff::Mode::SideBySide;
             let lines = shown_diff::lines(&segments, mode, self.form.cells, look);
-            self.lines.extend(lines);
+            self.page.lines.extend(lines);
         } else {
             let mode = shown_diff::Mode::Inline;
             let lines = shown_diff::lines(&segments, mode, self.text_cells(), look);
-            self.lines.extend(lines);
+            self.page.lines.extend(lines);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::model::{letter, type_name};
 use super::{Compare, Part, detail, header};
 use crate::tui::state::Context;
 use crate::tui::widgets::focus::{Areas, inside};
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::panel::{Panel, explain};
 use crate::tui::widgets::scroll::text_width;
 use crate::tui::widgets::table::Sheet;
@@ -72,11 +73,12 @@ pub(super) fn draw(screen: &Compare, context: &Context<'_>, frame: &mut Frame<'_
     };
     let comparison = &data.comparison;
     let cells = usize::from(area.width.saturating_sub(metrics_width(area)));
-    let mut lines = screen.warnings(context, cells);
-    lines.extend(header::lines(comparison, screen.other, cells, look));
-    let areas = areas(area, screen.focus.now(), lines.len());
+    let mut page = Page::new(cells);
+    screen.warnings(&mut page, context);
+    header::write(&mut page, comparison, screen.other, look);
+    let areas = areas(area, screen.focus.now(), page.lines.len());
     screen.focus.drawn(&areas);
-    show(lines, frame, areas.of(Part::Header));
+    show(page.lines, frame, areas.of(Part::Header));
     if areas.shows(Part::Metrics) {
         let lines = header::metrics(comparison, screen.other, look);
         show(lines, frame, areas.of(Part::Metrics));

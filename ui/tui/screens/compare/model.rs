@@ -157,7 +157,7 @@ pub(super) fn change(item: &ComparedItem, other: usize) -> Option<Change> {
     item.answers.get(other)?.as_ref()?.against_baseline
 }
 
-/// A metric of an item, a file minus the baseline; `None` where either lacks the item or the
+/// A metric of an item, a file minus the baseline; `None` if either lacks the item or the
 /// metric could not be computed.
 pub(super) fn delta(item: &ComparedItem, other: usize, metric: &Metric) -> Option<f64> {
     let of = |file: usize| Some((metric.of)(&item.answers.get(file)?.as_ref()?.metrics));
@@ -186,7 +186,7 @@ pub(super) fn is_regression(item: &ComparedItem) -> bool {
 /// Right and wrong along the epochs, whichever file is the baseline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Course {
-    /// (file, whether it is right); `None` where the file lacks the item.
+    /// (file, whether it is right); `None` if the file lacks the item.
     pub(super) marks: Vec<(usize, Option<bool>)>,
     /// The first file that has it right.
     pub(super) first_right: Option<usize>,

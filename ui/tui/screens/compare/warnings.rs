@@ -2,34 +2,28 @@
 //! or is out of date, and how to get one.
 
 use moim_core::score::FileState;
-use ratatui::text::Line;
 
 use super::Compare;
 use crate::tui::data::World;
 use crate::tui::screens::NO_RUN;
 use crate::tui::state::Context;
-use crate::tui::widgets::scroll::wrapped;
+use crate::tui::widgets::page::Page;
 
 impl Compare {
     /// What has happened since the comparison was made.
-    pub(super) fn warnings(&self, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
+    pub(super) fn warnings(&self, page: &mut Page, context: &Context<'_>) {
         let (theme, world) = (context.theme(), context.world);
         let warn = context.glyphs().warn;
-        let mut lines = Vec::new();
         if let Some(files) = &world.comparing {
             let words = format!("{warn} comparing {} now", files.join(", "));
-            lines.extend(wrapped(&words, cells, theme.info));
+            page.say(words, theme.info);
         }
         if let Some(Err(reason)) = &world.comparison {
             let words = format!("{warn} the last comparison failed: {reason}");
-            lines.extend(wrapped(&words, cells, theme.bad));
+            page.say(words, theme.bad);
         }
-        let Some(data) = &self.data else {
-            return lines;
-        };
-        let changed: Vec<String> = data
-            .files
-            .iter()
+        let files = self.data.iter().flat_map(|data| &data.files);
+        let changed: Vec<String> = files
             .zip(&self.revisions)
             .filter_map(|(file, known)| match state_of(world, file) {
                 Some(FileState::Gone) => Some(format!("{file} was deleted")),
@@ -39,9 +33,8 @@ impl Compare {
             .collect();
         if !changed.is_empty() {
             let words = format!("{warn} {} since; r compares again", changed.join(", "));
-            lines.extend(wrapped(&words, cells, theme.warn));
+            page.say(words, theme.warn);
         }
-        lines
     }
 
     /// Said when nothing is compared.

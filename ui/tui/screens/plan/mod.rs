@@ -196,7 +196,7 @@ impl ScreenState for Plan {
         self.filter.text()
     }
 
-    fn click(&mut self, at: Position, context: &Context<'_>) -> Vec<Command> {
+    fn click(&mut self, at: Position, _context: &Context<'_>) -> Vec<Command> {
         if self.list.click(at, &self.lines()) {
             self.finish_entry();
         }

@@ -3,7 +3,6 @@
 use moim_core::score::FileState;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::table::{Line as TableLine, View, revision, state, state_style};
@@ -11,6 +10,7 @@ use super::{Part, Ranking, chart, details, words};
 use crate::tui::state::Context;
 use crate::tui::text;
 use crate::tui::widgets::focus::{Areas, inside};
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::panel::{Panel, explain};
 use crate::tui::widgets::scroll::{ScrollText, text_width, wrapped};
 use crate::tui::widgets::table::{Order, Sheet};
@@ -151,11 +151,9 @@ fn draw_words(
     let (look, files) = (context.look(), &context.world.ranking);
     let area = areas.of(Part::Words);
     let theme = context.theme();
-    let cells = usize::from(area.width);
-    let mut lines: Vec<Line<'_>> = Vec::new();
-    let mut say = |words: &str, style: Style| lines.extend(wrapped(words, cells, style));
+    let mut page = Page::new(area.width.into());
     if let Some(problem) = &files.problem {
-        say(&format!("{} {problem}", look.glyphs.warn), theme.bad);
+        page.say(format!("{} {problem}", look.glyphs.warn), theme.bad);
     }
     if !areas.shows(Part::Details)
         && let Some(row) = view.selected(screen)
@@ -163,26 +161,27 @@ fn draw_words(
         let state = state(row, revision(context.world, row), look);
         if state != FileState::Complete.name() {
             let words = format!("{} is {state}", row.scored.file);
-            say(&words, state_style(row, theme));
+            page.say(words, state_style(row, theme));
         }
     }
-    say(&words::verdict(view.board).join(" "), theme.text);
+    page.say(words::verdict(view.board).join(" "), theme.text);
     if !areas.shows(Part::Chart)
         && let Some(line) = chart::in_one_line(&chart::points(view.board), look)
     {
-        say(&line, theme.info);
+        page.say(line, theme.info);
     }
     for note in &view.board.notes {
-        say(&format!("{} {note}", look.glyphs.warn), theme.warn);
+        page.say(format!("{} {note}", look.glyphs.warn), theme.warn);
     }
-    say(&words::watching(files), theme.dim);
-    say(&words::provenance(view.board).join("; "), theme.dim);
+    page.say(words::watching(files), theme.dim);
+    page.say(words::provenance(view.board).join("; "), theme.dim);
+    let mut lines = page.lines;
     let height = usize::from(area.height);
     if lines.len() > height {
         lines.truncate(height);
         if let Some(last) = lines.last_mut() {
             let cut = format!("{last} {}", look.glyphs.ellipsis);
-            let room = cells.saturating_sub(1);
+            let room = page.cells.saturating_sub(1);
             *last = Line::styled(text::truncate(&cut, room, look.glyphs.ellipsis), last.style);
         }
     }

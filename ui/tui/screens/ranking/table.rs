@@ -121,7 +121,8 @@ fn columns<'a>(
         Reference::Best => ("vs best", "difference from the best"),
     };
     let final_mean = move |row: &'a Row| reference.of(row).map(|all| all.final_mean);
-    let holm_p = |row: &'a Row| row.against_best.as_ref().map(|all| all.final_mean.p_holm);
+    let holm_p = move |row: &'a Row| final_mean(row).map(|delta| delta.p_holm);
+    let holm_p_name = format!("Holm p of the {difference_from}");
     let mut columns = vec![
         Column::number("#", 3, move |line: &Line<'a>, look| {
             let row = line.file();
@@ -179,7 +180,7 @@ fn columns<'a>(
                 .map(probability)
                 .unwrap_or_default()
         })
-        .sorts("Holm p against the best", Order::Ascending, move |line| {
+        .sorts(holm_p_name, Order::Ascending, move |line| {
             Key::number(line.file().and_then(holm_p))
         })
         .priority(8),

@@ -233,7 +233,7 @@ fn the_narrowest_screen_shows_ranks_states_and_what_they_mean() {
         words.contains("It ties with inference_epoch3.json"),
         "{text}"
     );
-    assert!(words.contains("do not tell it apart from"), "{text}");
+    assert!(words.contains("do not distinguish it from"), "{text}");
     assert!(text.contains("polling: 9p does not notify"), "{text}");
     screen
         .table
@@ -370,4 +370,26 @@ fn every_column_is_reached_by_sorting() {
     }
     assert_eq!(screen.sort.column, FINAL_MEAN);
     assert_eq!(seen.len(), COLUMNS);
+}
+
+#[test]
+fn the_p_value_is_that_of_the_difference_next_to_it() {
+    let world = world();
+    let mut screen = refreshed(&world);
+    for reference in [Reference::EpochZero, Reference::Best] {
+        let view = View::of(&screen, &world).unwrap();
+        let look = settings(false).look;
+        let column = &view.columns[HOLM_P];
+        assert!(column.name.ends_with(reference.name()), "{}", column.name);
+        for line in &view.lines {
+            let row = line.file();
+            let delta = row
+                .and_then(|row| reference.of(row))
+                .map(|all| all.final_mean);
+            let p = delta.map(|delta| words::probability(delta.p_holm));
+            assert_eq!((column.cell)(line, &look).text, p.unwrap_or_default());
+        }
+        drop(view);
+        act(&mut screen, &world, Action::Baseline);
+    }
 }

@@ -37,7 +37,7 @@ pub(super) fn verdict(board: &Leaderboard) -> Vec<String> {
         }
         (true, _) => "Every other file is worse by more than chance explains.".to_owned(),
         (false, _) => format!(
-            "These {items} items do not tell it apart from {}.",
+            "These {items} items do not distinguish it from {}.",
             rivals.join(", ")
         ),
     });
@@ -45,7 +45,7 @@ pub(super) fn verdict(board: &Leaderboard) -> Vec<String> {
     sentences
 }
 
-/// What training has gained by the best file.
+/// What the best file gains over epoch 0.
 fn since_epoch_zero(best: &Row, board: &Leaderboard) -> Option<String> {
     if best.scored.epoch == Some(0) {
         return Some(
@@ -53,9 +53,10 @@ fn since_epoch_zero(best: &Row, board: &Leaderboard) -> Option<String> {
         );
     }
     let delta = best.against_epoch0.as_ref()?.final_mean;
-    let verdict = match excludes_zero(delta.interval) {
-        true => "more than chance explains",
-        false => "which may be chance",
+    let verdict = if excludes_zero(delta.interval) {
+        "more than chance explains"
+    } else {
+        "which may be chance"
     };
     Some(format!(
         "Against epoch 0 it has {}, {} % interval {}: {verdict}.",
@@ -79,7 +80,7 @@ pub(in crate::tui::screens) fn signed_interval(interval: Interval) -> String {
     )
 }
 
-/// What the numbers are made of.
+/// What the numbers are computed from.
 pub(super) fn provenance(board: &Leaderboard) -> Vec<String> {
     let about = &board.provenance;
     vec![
@@ -96,7 +97,7 @@ pub(super) fn provenance(board: &Leaderboard) -> Vec<String> {
     ]
 }
 
-/// How the folder is watched and what is being done.
+/// How the folder is watched and what is running.
 pub(super) fn watching(files: &Files) -> String {
     let mut words = Vec::new();
     words.extend(
@@ -113,7 +114,7 @@ pub(super) fn watching(files: &Files) -> String {
     match &files.condition {
         None | Some(DirectoryCondition::Present) => {}
         Some(DirectoryCondition::Missing) => {
-            words.push(format!("{} is not there", files.directory.display()));
+            words.push(format!("{} does not exist", files.directory.display()));
         }
         Some(DirectoryCondition::Unreadable(reason)) => {
             words.push(format!(
@@ -125,7 +126,7 @@ pub(super) fn watching(files: &Files) -> String {
     words.join("; ")
 }
 
-/// What is said where there is no table.
+/// Said if there is no table.
 pub(super) fn nothing_yet(world: &World) -> Vec<String> {
     let files = &world.ranking;
     if world.open.is_none() {
@@ -154,7 +155,7 @@ pub(super) fn nothing_yet(world: &World) -> Vec<String> {
     }];
     lines.push(
         "The trainer writes one at epoch 0 and at the end of every epoch; each is ranked here as \
-         soon as it is there. Press 3 to see how far training is."
+         soon as it exists. Press 3 to see the progress of training."
             .to_owned(),
     );
     lines.push(watching(files));
@@ -166,7 +167,7 @@ pub(in crate::tui::screens) fn excludes_zero(interval: Interval) -> bool {
     interval.low > 0.0 || interval.high < 0.0
 }
 
-/// A difference with its sign; a star where its interval excludes 0.
+/// A difference with its sign; a star if its interval excludes 0.
 pub(super) fn marked_difference(delta: &Delta) -> String {
     let mark = if excludes_zero(delta.interval) {
         "*"
@@ -176,7 +177,7 @@ pub(super) fn marked_difference(delta: &Delta) -> String {
     format!("{}{mark}", text::delta(delta.difference, 4))
 }
 
-/// A mean with four decimals; `-` where it could not be computed.
+/// A mean with four decimals; `-` if it could not be computed.
 pub(in crate::tui::screens) fn number(value: f64) -> String {
     if value.is_finite() {
         format!("{value:.4}")

@@ -203,12 +203,17 @@ fn marks_keep_their_order() {
 }
 
 #[test]
-fn columns_with_a_heading_for_files_are_exported() {
+fn columns_are_exported_under_their_headings() {
     let columns = [
-        Column::text("item", 4, |item: &usize, _| item.to_string()).exports("id", usize::to_string),
+        Column::text("item", 4, |item: &usize, _| item.to_string())
+            .exports(&["id", "square"], |item| {
+                vec![item.to_string(), (item * item).to_string()]
+            }),
         Column::text("on the screen only", 4, |_, _| ""),
+        Column::text("name", 4, |_, _| "").exports(&["name", "rest"], |_| vec!["a, b".to_owned()]),
     ];
-    assert_eq!(exported(&columns, &[7]), [["id"], ["7"]]);
+    let csv = "id,square,name,rest\n7,49,\"a, b\",\n";
+    assert_eq!(to_csv(&columns, &[7]), csv);
 }
 
 #[test]
