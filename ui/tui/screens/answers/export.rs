@@ -20,18 +20,13 @@ pub(super) fn dialog(run: &Path, group: &Group, sorted: &[&CompletionRecord]) ->
     let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_');
     let id = group.id.replace(|letter| !is_plain(letter), "_");
     let stem = format!("step_{}_question_{id}", group.step);
-    let form = |key, label: &str, ending, text| Form {
-        key,
-        label: label.to_owned(),
-        file: run.join("exports").join(format!("{stem}.{ending}")),
-        text,
-    };
+    let file = |ending| run.join("exports").join(format!("{stem}.{ending}"));
     let (count, id, step) = (sorted.len(), &group.id, group.step);
     ask(
         &format!("{count} completions of question {id} at step {step}"),
         vec![
-            form('j', "JSON lines", "jsonl", json),
-            form('m', "Markdown", "md", to_markdown(group, sorted)),
+            Form::new('j', "JSON lines", file("jsonl"), json),
+            Form::new('m', "Markdown", file("md"), to_markdown(group, sorted)),
         ],
     )
 }

@@ -13,32 +13,15 @@ use crate::tui::screens::control::Run;
 use crate::tui::screens::words::{count, point_of};
 use crate::tui::state::Context;
 use crate::tui::text::{age, compact, fit, wrap};
-use crate::tui::widgets::scroll::wrapped;
+use crate::tui::widgets::page::Page;
 
 /// Cells of the names in front of values.
 const LABEL: usize = 12;
 
-/// Lines, wrapped to `cells`.
-struct Lines<'a> {
-    lines: Vec<Line<'static>>,
-    cells: usize,
+/// The lines about a file or a run.
+struct Details<'a> {
+    page: Page,
     context: &'a Context<'a>,
-}
-
-impl Lines<'_> {
-    fn say(&mut self, text: impl AsRef<str>, style: Style) {
-        self.lines.extend(wrapped(text.as_ref(), self.cells, style));
-    }
-
-    /// A name in front of a value.
-    fn name(&mut self, name: &str, value: impl AsRef<str>) {
-        let wrapped = wrap(value.as_ref(), self.cells.saturating_sub(LABEL));
-        for (index, line) in wrapped.into_iter().enumerate() {
-            let label = fit(if index == 0 { name } else { "" }, LABEL);
-            let label = Span::styled(label, self.context.theme().dim);
-            self.lines.push(Line::from(vec![label, Span::raw(line)]));
-        }
-    }
 }
 
 /// The title and the lines about the selected line, wrapped to `cells`.
@@ -47,11 +30,8 @@ pub fn lines(
     context: &Context<'_>,
     cells: usize,
 ) -> (String, Vec<Line<'static>>) {
-    let mut lines = Lines {
-        lines: Vec::new(),
-        cells,
-        context,
-    };
+    let page = Page::new(cells);
+    let mut lines = Details { page, context };
     let theme = context.theme();
     let selected = screen.selected(context);
     let path = selected.as_ref().map(Selected::path);
@@ -89,10 +69,26 @@ pub fn lines(
             "Details".to_owned()
         }
     };
-    (title, lines.lines)
+    (title, lines.page.lines)
 }
 
-impl Lines<'_> {
+impl Details<'_> {
+    fn say(&mut self, text: impl AsRef<str>, style: Style) {
+        self.page.say(text, style);
+    }
+
+    /// A name in front of a value.
+    fn name(&mut self, name: &str, value: impl AsRef<str>) {
+        let wrapped = wrap(value.as_ref(), self.page.cells.saturating_sub(LABEL));
+        for (index, line) in wrapped.into_iter().enumerate() {
+            let label = fit(if index == 0 { name } else { "" }, LABEL);
+            let label = Span::styled(label, self.context.theme().dim);
+            self.page
+                .lines
+                .push(Line::from(vec![label, Span::raw(line)]));
+        }
+    }
+
     fn of_file(&mut self, file: &ExperimentFile) {
         let (context, theme) = (self.context, self.context.theme());
         for line in &file.description {

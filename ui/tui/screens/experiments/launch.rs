@@ -113,7 +113,7 @@ pub fn others_running(context: &Context<'_>) -> Option<String> {
     ))
 }
 
-/// Where a run is best looked at: a finished one by its ranking.
+/// Opens a run on the screen that shows most of it: a finished one on its ranking.
 pub fn attach(run: &Path, context: &Context<'_>) -> Command {
     let runs = context.world.index.iter().flat_map(|index| &index.runs);
     let is_finished = runs

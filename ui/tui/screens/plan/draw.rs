@@ -50,8 +50,8 @@ pub fn draw(
         let sentences = match &screen.wanted {
             Some(path) => vec![format!("{} is being read.", path.display())],
             None => [
-                "The keys of an experiment are edited here with help and checks, and what its \
-                 batch comes to and what memory it takes is worked out at every key.",
+                "The keys of an experiment are edited here with help and checks; its batch and \
+                 its memory are worked out at every key.",
                 "No experiment is open: press 1, select one and press e.",
             ]
             .map(str::to_owned)

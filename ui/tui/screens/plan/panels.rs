@@ -13,8 +13,9 @@ use super::edit::{Content, choices};
 use super::form::{Form, FormLine};
 use super::{Memory, Plan, facts};
 use crate::tui::state::Context;
-use crate::tui::text::{Align, aligned, bytes, fit, single_line, truncate, wrap};
+use crate::tui::text::{Align, aligned, bytes, fit, single_line, truncate, width, wrap};
 use crate::tui::theme::Marker;
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::panel::Panel;
 use crate::tui::widgets::scroll::wrapped;
 use crate::tui::widgets::stacked_bar::{Part, StackedBar};
@@ -25,6 +26,10 @@ const LOWEST_BOX: u16 = 4;
 const LOWEST_LEGEND: u16 = 14;
 /// From here on the parts of the memory panel have a blank line between them.
 const ROOMY: u16 = 22;
+
+/// Cells of a phase's name and of its bytes in front of a bar.
+const PHASE: usize = 10;
+const AMOUNT: usize = 10;
 
 /// A text and how it is drawn.
 type Words = (String, Style);
@@ -267,110 +272,61 @@ pub fn draw_memory(
             .map(|suggestion| (suggestion, theme.warn)),
     );
     if !memory.limits.is_empty() {
-        words.push((format!("each alone, {}", memory.limits), theme.text));
+        words.push((format!("each on its own, {}", memory.limits), theme.text));
     }
-    let mut rows = Rows {
-        area: inside,
-        row: 0,
-    };
-    if inside.height < LOWEST_LEGEND {
-        return draw_compact(memory, &words, rows, context, buf);
-    }
-    let gap = u16::from(inside.height >= ROOMY);
-    rows.draw_words(&words, buf);
-    rows.row += gap;
-    for (phase, peak) in memory.plan.phases() {
-        let heading = format!("{} {}  {}", phase.name(), bytes(peak.total()), peak.moment);
-        let heading = truncate(&heading, room, look.glyphs.ellipsis);
-        Line::styled(heading, theme.text).render(rows.next(), buf);
-        draw_bar(peak, memory, context, buf, rows.next());
-    }
-    rows.row += gap;
-    for line in legend(&memory.plan.phases(), room, context) {
-        line.render(rows.next(), buf);
-    }
-}
-
-/// Rows that are drawn one below the other, as many as fit.
-struct Rows {
-    area: Rect,
-    row: u16,
-}
-
-impl Rows {
-    /// The next row; of no height if the area has none.
-    fn next(&mut self) -> Rect {
-        let row = Rect {
-            y: self.area.y.saturating_add(self.row),
-            height: u16::from(self.row < self.area.height),
-            ..self.area
-        };
-        self.row = self.row.saturating_add(1);
-        row
-    }
-
-    fn draw_words(&mut self, words: &[Words], buf: &mut Buffer) {
-        for (text, style) in words {
-            for line in wrapped(text, self.area.width.into(), *style) {
-                line.render(self.next(), buf);
-            }
-        }
-    }
-}
-
-/// A line for each of the phases that train, then as many of the words as fit.
-fn draw_compact(
-    memory: &Memory,
-    words: &[Words],
-    mut rows: Rows,
-    context: &Context<'_>,
-    buf: &mut Buffer,
-) {
-    /// Cells of a phase's name and of its bytes in front of a bar.
-    const PHASE: usize = 10;
-    const AMOUNT: usize = 10;
-    const HEAD: u16 = 21;
-
-    // The phase of inference comes last, and only if it fits.
-    let phases = if rows.area.height > 5 { 3 } else { 2 };
-    for (phase, peak) in memory.plan.phases().into_iter().take(phases) {
-        let row = rows.next();
-        let amount = aligned(&bytes(peak.total()), AMOUNT, Align::Right, "");
-        let head = format!("{}{amount} ", fit(phase.name(), PHASE));
-        Line::styled(head, context.theme().text).render(row, buf);
-        let rest = Rect {
-            x: row.x.saturating_add(HEAD),
-            width: row.width.saturating_sub(HEAD),
-            ..row
-        };
-        draw_bar(peak, memory, context, buf, rest.intersection(row));
-    }
-    if rows.area.height.saturating_sub(rows.row) > 1 {
-        return rows.draw_words(words, buf);
-    }
-    let one: Vec<&str> = words.iter().map(|(text, _)| text.as_str()).collect();
-    let line = truncate(
-        &one.join("; "),
-        rows.area.width.into(),
-        context.glyphs().ellipsis,
-    );
-    let style = words.first().map(|(_, style)| *style).unwrap_or_default();
-    Line::styled(line, style).render(rows.next(), buf);
-}
-
-/// Every bar on the same scale, so that they can be compared.
-fn draw_bar(peak: &Peak, memory: &Memory, context: &Context<'_>, buf: &mut Buffer, area: Rect) {
-    let parts = peak.parts.iter().map(|part| Part {
-        label: part.component.name(),
-        bytes: part.bytes,
-        // The same component looks the same in every bar.
-        style: part.component as usize,
-    });
-    let capacity = memory.plan.capacity;
     let (_, largest) = memory.plan.fullest();
-    StackedBar::new(&parts.collect::<Vec<_>>(), capacity)
-        .scale(largest.max(capacity.unwrap_or_default()))
-        .render_line(area, buf, context.look());
+    let bar = |peak: &Peak, cells: usize| {
+        let parts = peak.parts.iter().map(|part| Part {
+            label: part.component.name(),
+            bytes: part.bytes,
+            // The same component looks the same in every bar.
+            style: part.component as usize,
+        });
+        // Every bar has the same scale, so that they can be compared.
+        StackedBar::new(&parts.collect::<Vec<_>>(), memory.plan.capacity)
+            .scale(largest)
+            .line(cells, look)
+    };
+    let mut page = Page::new(room);
+    if inside.height < LOWEST_LEGEND {
+        // The phase of inference comes last, and only if it fits.
+        let phases = if inside.height > 5 { 3 } else { 2 };
+        for (phase, peak) in memory.plan.phases().into_iter().take(phases) {
+            let amount = aligned(&bytes(peak.total()), AMOUNT, Align::Right, "");
+            let head = format!("{}{amount} ", fit(phase.name(), PHASE));
+            let mut line = bar(peak, room.saturating_sub(width(&head)));
+            line.spans.insert(0, Span::styled(head, theme.text));
+            page.lines.push(line);
+        }
+        if usize::from(inside.height) > phases + 1 {
+            words
+                .iter()
+                .for_each(|(text, style)| page.say(text, *style));
+        } else {
+            let one: Vec<&str> = words.iter().map(|(text, _)| text.as_str()).collect();
+            let line = truncate(&one.join("; "), room, look.glyphs.ellipsis);
+            page.lines.push(Line::styled(line, style));
+        }
+    } else {
+        words
+            .iter()
+            .for_each(|(text, style)| page.say(text, *style));
+        if inside.height >= ROOMY {
+            page.gap();
+        }
+        for (phase, peak) in memory.plan.phases() {
+            let heading = format!("{} {}  {}", phase.name(), bytes(peak.total()), peak.moment);
+            let heading = truncate(&heading, room, look.glyphs.ellipsis);
+            page.lines.push(Line::styled(heading, theme.text));
+            page.lines.push(bar(peak, room));
+        }
+        if inside.height >= ROOMY {
+            page.gap();
+        }
+        page.lines
+            .extend(legend(&memory.plan.phases(), room, context));
+    }
+    Paragraph::new(page.lines).render(inside, buf);
 }
 
 /// A line for each component: its pattern, and its bytes in every phase.

@@ -21,21 +21,13 @@ pub(super) fn dialog(train: &Train, open: &OpenRun, context: &Context<'_>) -> Co
     let svg = charts::chart(train, open, metric, &borrowed).to_svg(IMAGE.0, IMAGE.1);
     let csv = to_csv(train, open, &names);
     let folder = open.path.join("exports");
+    let image = folder.join(format!("{}.svg", metric.replace('/', "_")));
+    let table = format!("CSV of {} charts, as far as they are shown", names.len());
     ask(
         &format!("charts of {}", open.id()),
         vec![
-            Form {
-                key: 's',
-                label: format!("SVG of {metric}"),
-                file: folder.join(format!("{}.svg", metric.replace('/', "_"))),
-                text: svg,
-            },
-            Form {
-                key: 'c',
-                label: format!("CSV of {} charts, as far as they are shown", names.len()),
-                file: folder.join("metrics.csv"),
-                text: csv,
-            },
+            Form::new('s', &format!("SVG of {metric}"), image, svg),
+            Form::new('c', &table, folder.join("metrics.csv"), csv),
         ],
     )
 }

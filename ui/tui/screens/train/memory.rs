@@ -4,6 +4,7 @@ use moim_core::run::{CardSample, DeviceSample, HostSample, SystemSample};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Constraint::{Fill, Length};
 use ratatui::layout::{Layout, Rect};
+use ratatui::text::Line as Words;
 use ratatui::widgets::{Paragraph, Widget};
 
 use crate::tui::data::run::OpenRun;
@@ -35,22 +36,19 @@ pub(super) fn draw(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area
     };
     let start = open.start.as_ref();
     let predicted = start.and_then(|start| start.number(PREDICTED));
-    let mut lines = draw_bar(sample, look, buf, area);
-    match sample.device {
-        Some(device) => {
-            lines.extend(device_lines(
-                device,
-                sample.card.unwrap_or_default(),
-                predicted,
-            ));
+    let (bar, mut words) = bar(sample, look, area.width.into());
+    match (sample.device, sample.card) {
+        (Some(device), card) => {
+            words.extend(device_lines(device, card.unwrap_or_default(), predicted));
         }
-        None => lines.push("No GPU in use: what grows is host memory.".to_owned()),
+        (None, _) => words.push("No GPU in use: what grows is host memory.".to_owned()),
     }
-    lines.push(host_line(&sample.host));
-    lines.extend(sample.note.as_deref().map(text::single_line));
-    let lines: Vec<_> = lines.iter().flat_map(|line| wrapped(line)).collect();
+    words.push(host_line(&sample.host));
+    words.extend(sample.note.as_deref().map(text::single_line));
+    let mut lines = vec![bar];
+    lines.extend(words.iter().flat_map(|line| wrapped(line)));
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-    let [_, numbers, chart] = Layout::vertical([Length(1), Length(height), Fill(1)]).areas(area);
+    let [numbers, chart] = Layout::vertical([Length(height), Fill(1)]).areas(area);
     Paragraph::new(lines).render(numbers, buf);
     if chart.height >= SMALLEST_CHART {
         draw_chart(open, sample, predicted, look, buf, chart);
@@ -97,9 +95,9 @@ fn host_line(host: &HostSample) -> String {
         .join(", ")
 }
 
-/// Draws what this run and others take of the card, or of the host if there is no card, into the
-/// first row of `area`. Returns the same as text.
-fn draw_bar(sample: &SystemSample, look: &Look, buf: &mut Buffer, area: Rect) -> Vec<String> {
+/// What this run and others take of the card, or of the host if there is no card: a bar of this
+/// many cells, and the same as text.
+fn bar(sample: &SystemSample, look: &Look, cells: usize) -> (Words<'static>, Vec<String>) {
     let part = |label, bytes, style| Part {
         label,
         bytes,
@@ -132,18 +130,16 @@ fn draw_bar(sample: &SystemSample, look: &Look, buf: &mut Buffer, area: Rect) ->
         )
     };
     let stacked = StackedBar::new(&parts, capacity);
-    stacked.render_line(area, buf, look);
     let legend = parts
         .iter()
         .map(|part| format!("{} {}", look.glyphs.part(part.style), part.label));
     let legend = legend.collect::<Vec<_>>().join("  ");
-    let words = [format!("{name} {}", stacked.summary()), legend];
-    let line = words.join("  ");
-    if text::width(&line) <= area.width.into() {
-        vec![line]
-    } else {
-        words.to_vec()
+    let mut words = vec![format!("{name} {}", stacked.summary()), legend];
+    let one = words.join("  ");
+    if text::width(&one) <= cells {
+        words = vec![one];
     }
+    (stacked.line(cells, look), words)
 }
 
 /// Memory over time, in GiB.
