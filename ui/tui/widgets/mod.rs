@@ -14,7 +14,6 @@ pub mod focus;
 pub mod gauge;
 pub mod hints;
 pub mod list;
-pub mod old_table;
 pub mod page;
 pub mod pane;
 pub mod panel;

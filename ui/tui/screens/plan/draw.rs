@@ -13,7 +13,7 @@ use super::panels::{draw_batch, draw_help, draw_memory};
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::Context;
 use crate::tui::text::{Align, aligned, single_line, truncate, width};
-use crate::tui::widgets::old_table::window;
+use crate::tui::widgets::list::window;
 use crate::tui::widgets::panel::{Panel, explain};
 use crate::tui::widgets::scroll::scrollbar;
 
