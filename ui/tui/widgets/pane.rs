@@ -60,11 +60,6 @@ impl Pane {
         true
     }
 
-    /// Lines of a page, as it was drawn last.
-    pub fn page(&self) -> usize {
-        self.found.get().map_or(0, |(_, page)| page)
-    }
-
     /// The lines on the screen of `total` in `height` rows. Scrolling past an end is undone.
     pub fn shown(&self, total: usize, height: usize) -> Range<usize> {
         let most = total.saturating_sub(height);

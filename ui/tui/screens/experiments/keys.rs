@@ -4,7 +4,6 @@ use moim_core::run::Request;
 
 use super::differences;
 use super::launch::{self, run_id};
-use super::table::{files_csv, runs_csv};
 use super::{Experiments, Part, Selected};
 use crate::tui::data::index::{ExperimentFile, RunSummary};
 use crate::tui::filter::Filter;
@@ -13,6 +12,7 @@ use crate::tui::message::{Choice, Command, Dialog, Effect, Input, InputPurpose, 
 use crate::tui::screens::control;
 use crate::tui::screens::words::count;
 use crate::tui::state::Context;
+use crate::tui::widgets::table::to_csv;
 
 impl Experiments {
     /// Executes an action of the key table.
@@ -118,8 +118,8 @@ impl Experiments {
         if !differences::is_answer(asked, found) {
             return None;
         }
-        // The window has a frame and a margin at either side.
-        let room = usize::from(context.body.width.saturating_sub(8));
+        // The window has a frame and a margin at either side, and a scrollbar.
+        let room = usize::from(context.body.width.saturating_sub(9));
         let lines = differences::lines(asked, found, room, context.glyphs().ellipsis);
         let title = format!("What differs between {} configurations", asked.len());
         self.comparing = None;
@@ -129,9 +129,15 @@ impl Experiments {
     /// The list as CSV.
     fn export(&self, context: &Context<'_>) -> Command {
         let (initial, text) = if self.list == Part::Files {
-            ("experiments.csv", files_csv(&self.files(context)))
+            (
+                "experiments.csv",
+                to_csv(&self.file_columns(context), &self.files(context)),
+            )
         } else {
-            ("runs.csv", runs_csv(&self.runs(context)))
+            (
+                "runs.csv",
+                to_csv(&self.run_columns(context), &self.runs(context)),
+            )
         };
         Command::Input(Input {
             title: "Write the list to a CSV file".to_owned(),

@@ -1,4 +1,4 @@
-//! The two tables: their lines, columns and sort orders, and the same as CSV.
+//! The two tables: their lines, columns and sort orders, and how they are exported.
 
 use std::path::{Path, PathBuf};
 
@@ -87,7 +87,10 @@ impl Experiments {
                 self.name_cell(name, &file.path, context)
             })
             .minimum(10)
-            .growing(),
+            .growing()
+            .exports(&["name", "path"], |file| {
+                vec![file.name.clone(), file.path.display().to_string()]
+            }),
             Column::text("", 10, |file: &&ExperimentFile, look| {
                 match &file.experiment {
                     Ok(_) => Cell::styled(format!("{} valid", look.glyphs.good), look.theme.good),
@@ -98,22 +101,41 @@ impl Experiments {
                 }
             })
             .minimum(10)
-            .priority(1),
+            .priority(1)
+            .exports(&["faults"], |file| {
+                let faults = file.experiment.as_ref().err().map_or(0, Vec::len);
+                vec![faults.to_string()]
+            }),
             Column::text("model", 20, move |file, _| {
                 let model = known(file).and_then(|it| it.model.path.file_name());
                 model.map_or(String::new(), |name| name.to_string_lossy().into_owned())
             })
             .minimum(8)
-            .priority(3),
+            .priority(3)
+            .exports(&["model"], move |file| {
+                known(file).map_or(Vec::new(), |it| vec![it.model.path.display().to_string()])
+            }),
             Column::text("BxGxAxD", 11, move |file, look| {
                 known(file).map_or(String::new(), |experiment| batch(experiment, look))
             })
             .minimum(7)
-            .priority(2),
+            .priority(2)
+            .exports(&["B", "G", "A", "D", "batch_unit"], move |file| {
+                known(file).map_or(Vec::new(), |experiment| {
+                    let batch = experiment.batch();
+                    let numbers = [batch.b, batch.g, batch.a, batch.d];
+                    let mut values = numbers.map(|number| number.to_string()).to_vec();
+                    values.push(batch.unit.to_string());
+                    values
+                })
+            }),
             Column::number("epochs", 6, move |file, _| {
                 known(file).map_or(String::new(), |it| it.grpo.num_train_epochs.to_string())
             })
-            .priority(4),
+            .priority(4)
+            .exports(&["epochs"], move |file| {
+                known(file).map_or(Vec::new(), |it| vec![it.grpo.num_train_epochs.to_string()])
+            }),
         ]
     }
 
@@ -126,6 +148,9 @@ impl Experiments {
         let shown = |show: fn(&RunState) -> String| {
             move |run: &&RunSummary, _: &Look| run.state.as_ref().map_or(String::new(), show)
         };
+        let written = |write: fn(&RunState) -> Vec<String>| {
+            move |run: &&RunSummary| run.state.as_ref().map_or(Vec::new(), write)
+        };
         let number = |value: fn(&RunState) -> Option<f64>| {
             move |run: &&RunSummary| Key::number(run.state.as_ref().ok().and_then(value))
         };
@@ -135,7 +160,10 @@ impl Experiments {
             })
             .minimum(16)
             .growing()
-            .sorts("name", Order::Ascending, |run| Key::Text(run_id(run))),
+            .sorts("name", Order::Ascending, |run| Key::Text(run_id(run)))
+            .exports(&["run", "path"], |run| {
+                vec![run_id(run), run.path.display().to_string()]
+            }),
             Column::text("state", 12, |run: &&RunSummary, look| {
                 let (sign, style) = sign(run.condition(), look);
                 Cell::styled(format!("{sign} {}", run.condition().name()), style)
@@ -144,7 +172,8 @@ impl Experiments {
             .priority(1)
             .sorts("state", Order::Ascending, |run| {
                 Key::Number(f64::from(run.condition() as u8))
-            }),
+            })
+            .exports(&["state"], |run| vec![run.condition().name().to_owned()]),
             Column::text("step", 18, |run: &&RunSummary, look| {
                 run.state
                     .as_ref()
@@ -152,7 +181,11 @@ impl Experiments {
             })
             .minimum(16)
             .priority(2)
-            .sorts("progress", Order::Descending, number(progress)),
+            .sorts("progress", Order::Descending, number(progress))
+            .exports(
+                &["step", "total_steps"],
+                written(|state| vec![state.step.to_string(), state.total_steps.to_string()]),
+            ),
             Column::number(
                 "reward",
                 7,
@@ -163,6 +196,10 @@ impl Experiments {
                 "reward, the highest first",
                 Order::Descending,
                 number(|state| state.reward),
+            )
+            .exports(
+                &["reward"],
+                written(|state| state.reward.iter().map(ToString::to_string).collect()),
             ),
             Column::text(
                 "best",
@@ -180,10 +217,20 @@ impl Experiments {
                 "best Final Mean, the highest first",
                 Order::Descending,
                 number(|state| Some(state.best.as_ref()?.final_mean)),
+            )
+            .exports(
+                &["best_file", "best_final_mean"],
+                written(|state| {
+                    let best = state.best.as_ref();
+                    best.map_or(Vec::new(), |best| {
+                        vec![best.file.clone(), best.final_mean.to_string()]
+                    })
+                }),
             ),
             Column::text("device", 8, shown(|state| state.device.clone()))
                 .minimum(6)
-                .priority(6),
+                .priority(6)
+                .exports(&["device"], written(|state| vec![state.device.clone()])),
             Column::number("since", 8, move |run: &&RunSummary, _| {
                 run.state
                     .as_ref()
@@ -197,14 +244,22 @@ impl Experiments {
                     .as_ref()
                     .map(|state| state.started.as_second() as f64);
                 Key::Number(started.unwrap_or(f64::MAX))
-            }),
+            })
+            .exports(
+                &["started"],
+                written(|state| vec![state.started.to_string()]),
+            ),
             Column::text(
                 "process",
                 18,
                 shown(|state| format!("{}@{}", state.pid, state.host)),
             )
             .minimum(12)
-            .priority(7),
+            .priority(7)
+            .exports(
+                &["pid", "host"],
+                written(|state| vec![state.pid.to_string(), state.host.clone()]),
+            ),
         ]
     }
 
@@ -238,67 +293,4 @@ fn steps(state: &RunState, look: &Look) -> String {
     let full = ((done.clamp(0.0, 1.0) * BAR as f64) as usize).min(BAR);
     let bar = look.glyphs.bar_full.repeat(full) + &look.glyphs.bar_empty.repeat(BAR - full);
     format!("{bar} {}/{}", state.step, state.total_steps)
-}
-
-/// The experiment files as CSV.
-pub fn files_csv(files: &[&ExperimentFile]) -> String {
-    let rows = files.iter().map(|file| {
-        let faults = file.experiment.as_ref().err().map_or(0, Vec::len);
-        let path = file.path.display().to_string();
-        let mut fields = vec![file.name.clone(), path, faults.to_string()];
-        if let Ok(experiment) = &file.experiment {
-            let batch = experiment.batch();
-            fields.push(experiment.model.path.display().to_string());
-            fields.extend([batch.b, batch.g, batch.a, batch.d].map(|number| number.to_string()));
-            fields.push(batch.unit.to_string());
-            fields.push(experiment.grpo.num_train_epochs.to_string());
-        }
-        fields
-    });
-    csv("name,path,faults,model,B,G,A,D,batch_unit,epochs", rows)
-}
-
-/// The runs as CSV.
-pub fn runs_csv(runs: &[&RunSummary]) -> String {
-    let rows = runs.iter().map(|run| {
-        let path = run.path.display().to_string();
-        let mut fields = vec![run_id(run), path, run.condition().name().to_owned()];
-        if let Ok(state) = &run.state {
-            let number = |number: Option<f64>| number.map_or(String::new(), |it| it.to_string());
-            let best = state.best.as_ref();
-            fields.extend([
-                state.step.to_string(),
-                state.total_steps.to_string(),
-                number(state.reward),
-                best.map(|best| best.file.clone()).unwrap_or_default(),
-                number(best.map(|best| best.final_mean)),
-                state.device.clone(),
-                state.started.to_string(),
-                state.pid.to_string(),
-                state.host.clone(),
-            ]);
-        }
-        fields
-    });
-    csv(
-        "run,path,state,step,total_steps,reward,best_file,best_final_mean,device,started,pid,host",
-        rows,
-    )
-}
-
-/// A heading and rows as RFC 4180 has them; rows that are short are filled with empty fields.
-fn csv(heading: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut text = format!("{heading}\n");
-    for mut fields in rows {
-        fields.resize(heading.split(',').count(), String::new());
-        for field in fields
-            .iter_mut()
-            .filter(|field| field.contains(['"', ',', '\n', '\r']))
-        {
-            *field = format!("\"{}\"", field.replace('"', "\"\""));
-        }
-        text.push_str(&fields.join(","));
-        text.push('\n');
-    }
-    text
 }
