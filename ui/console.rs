@@ -58,9 +58,10 @@ const UNCOUNTED: &str = "{prefix:<10} {msg}";
 fn write_time_left(state: &ProgressState, writer: &mut dyn fmt::Write) {
     let left = state.eta();
     let is_unknown = left.is_zero() && state.len().is_some_and(|length| state.pos() < length);
-    let _ = match is_unknown {
-        true => writer.write_str("?"),
-        false => write!(writer, "{:#}", HumanDuration(left)),
+    let _ = if is_unknown {
+        writer.write_str("?")
+    } else {
+        write!(writer, "{:#}", HumanDuration(left))
     };
 }
 
@@ -79,9 +80,10 @@ impl Console {
     pub fn new(is_quiet: bool) -> Self {
         let has_bars = !is_quiet && io::stderr().is_terminal();
         // At most ten frames a second: a terminal over ssh needs no more.
-        let target = match has_bars {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
+        let target = if has_bars {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
         };
         Self {
             bars: MultiProgress::with_draw_target(target),

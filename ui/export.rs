@@ -160,18 +160,22 @@ fn is_like(name: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use moim_core::run::Event;
+    use moim_core::run::{Event, Metrics, Step};
 
     use super::*;
 
     fn points() -> Vec<Point> {
         let step = |step: usize, reward: f64| {
-            Event::new("step")
-                .with("step", step)
+            let metrics = Metrics::default()
                 .with("reward", reward)
                 .with("rewards/format/mean", reward)
                 .with("rewards/길이/mean", 1.0)
-                .with("rewards/format/std", 0.5)
+                .with("rewards/format/std", 0.5);
+            Event::new(Step {
+                step,
+                total_steps: 3,
+                metrics,
+            })
         };
         [step(1, 0.25), step(2, f64::NAN), step(3, 0.75)]
             .iter()

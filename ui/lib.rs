@@ -5,7 +5,6 @@ pub mod cli;
 pub mod console;
 pub mod export;
 pub mod failure;
-pub mod lines;
 mod log;
 pub mod manual;
 pub mod signals;

@@ -7,6 +7,7 @@ pub mod experiment;
 pub mod health;
 pub mod memory;
 pub mod metric;
+pub mod numbers;
 pub mod panics;
 pub mod regular_file;
 pub mod report;

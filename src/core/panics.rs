@@ -1,8 +1,8 @@
-//! What a panic says that was caught.
+//! The message of a caught panic.
 
 use std::any::Any;
 
-/// The text of a panic; `None` where its payload is none.
+/// The message of a panic; `None` if its payload is not a text.
 pub fn text(payload: &(dyn Any + Send)) -> Option<&str> {
     payload
         .downcast_ref::<String>()

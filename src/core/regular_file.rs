@@ -1,8 +1,8 @@
-//! Opening what must be a file with an end: no folder, no pipe, no device.
+//! Opens only regular files: no folders, pipes or devices.
 //!
-//! Opening a named pipe waits for a writer that may never come, and `/dev/zero` never ends. Whatever
-//! a person or another program names is therefore opened here, which looks at what it opened before
-//! it reads, and waits for nothing.
+//! Opening a named pipe waits for a writer that may never come, and `/dev/zero` never ends. So every
+//! path from a user or another program is opened here, without waiting, and its kind is checked before
+//! it is read.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -14,8 +14,8 @@ use rustix::fs::OFlags;
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// Those of opening, and [`io::ErrorKind::InvalidInput`] for what is no regular file; neither names
-/// the path, as those of [`File::open`] do not.
+/// Those of opening, and [`io::ErrorKind::InvalidInput`] if it is not a regular file. As in
+/// [`File::open`], the message does not name the path.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -25,11 +25,11 @@ pub fn open(path: &Path) -> io::Result<File> {
     if kind.is_file() {
         return Ok(file);
     }
-    let problem = format!("it is {}, not a file", in_words(kind));
+    let problem = format!("it is {}, not a file", kind_name(kind));
     Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
 }
 
-/// Reads a regular file whole.
+/// Reads a whole regular file.
 ///
 /// # Errors
 /// As [`open`], and those of reading.
@@ -39,17 +39,17 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a regular file of UTF-8 whole.
+/// Reads a whole regular file of UTF-8.
 ///
 /// # Errors
-/// As [`read`], and [`io::ErrorKind::InvalidData`] for what is not UTF-8.
+/// As [`read`], and [`io::ErrorKind::InvalidData`] if it is not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-fn in_words(kind: FileType) -> &'static str {
+fn kind_name(kind: FileType) -> &'static str {
     if kind.is_dir() {
         "a folder"
     } else if kind.is_fifo() {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_are_opened_and_nothing_is_waited_for() {
+    fn only_files_are_opened_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "한글").unwrap();

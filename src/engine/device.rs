@@ -269,7 +269,7 @@ thread_local! {
 
 /// Whether a panic of this thread is a lack of memory inside [`Compute::attempt`], which deals with
 /// it: nothing that a person has to see.
-pub fn is_dealt_with(panic: &std::panic::PanicHookInfo) -> bool {
+pub fn is_caught(panic: &std::panic::PanicHookInfo) -> bool {
     ATTEMPTING.get() && out_of_memory(panic.payload()).is_some()
 }
 

@@ -218,14 +218,14 @@ impl Trainer {
             .flatten()
             .collect();
         for event in read_lines::<Event>(&golden.events()).unwrap().flatten() {
-            let step = event.number("step").unwrap_or_default() as usize;
+            let step = event.step().unwrap_or_default();
             if !(first..=last).contains(&step) {
                 continue;
             }
             self.events.append(&event).unwrap();
             self.warnings.extend(self.reports.event(&event));
             for record in &records {
-                if event.name == "step" && record.step == step {
+                if event.name() == "step" && record.step == step {
                     self.completions.append(record).unwrap();
                     self.reports.completions(std::slice::from_ref(record));
                 }

@@ -97,9 +97,10 @@ fn a_budget_is_kept_to_by_smaller_parts_that_come_to_the_same() {
     let (mut low, mut high) = (0, 1 << 40);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        match fits(&experiment, middle) {
-            true => high = middle,
-            false => low = middle,
+        if fits(&experiment, middle) {
+            high = middle
+        } else {
+            low = middle
         }
     }
     let sizes = planned(&experiment, high).sizes;
@@ -201,17 +202,17 @@ fn limited(
     let alarms = watcher
         .0
         .iter()
-        .filter(|event| event.text("code") == Some("out_of_memory"));
-    let told = alarms.map(|event| {
-        assert_eq!(event.text("severity"), Some("warning"));
-        let message = event.text("message").unwrap();
-        let (phase, rest) = message.split_once(" ran out of device memory (").unwrap();
+        .flat_map(Event::alarms)
+        .filter(|alarm| alarm.code == "out_of_memory");
+    let told = alarms.map(|alarm| {
+        assert_eq!(alarm.severity.as_str(), "warning");
+        let (phase, rest) = alarm
+            .message
+            .split_once(" ran out of device memory (")
+            .unwrap();
         let (_, rest) = rest.split_once(" again, ").unwrap();
         let rows = rest.split(' ').next().unwrap();
-        (
-            event.number("step").unwrap() as u64,
-            format!("{phase} {rows}"),
-        )
+        (alarm.step as u64, format!("{phase} {rows}"))
     });
     Ok((work.run.path().to_owned(), told.collect()))
 }

@@ -37,7 +37,7 @@ fn a_plan_needs_neither_model_nor_data() {
     let folder = Folder::new();
     let plan = folder.moim(&["plan", "demo.toml"]).expect(0, &[]);
     for words in [
-        "completions (in force): B×A×D = 8×1×1 = 8 completions/step, (B÷G)×A×D = (8÷4)×1×1 = 2 prompts/step",
+        "completions (selected): B×A×D = 8×1×1 = 8 completions/step, (B÷G)×A×D = (8÷4)×1×1 = 2 prompts/step",
         "prompts: B×G×A×D = 8×4×1×1 = 32 completions/step",
         "5 prompts ÷ 2: 2 steps/epoch, 1 prompt dropped",
         "note: model.path = \"absent-model\"",

@@ -98,7 +98,7 @@ fn a_whole_run_leaves_every_file_and_prints_the_ranked_list() {
     let end = answer.stdout.split("Best Final Mean:").nth(1).unwrap();
     assert!(end.contains(&format!("File       : {best}")), "{end}");
     for words in [
-        "(in force): B×A×D = 16×1×1 = 16 completions/step",
+        "(selected): B×A×D = 16×1×1 = 16 completions/step",
         "device   cpu",
         "step 4/4",
         "finished in",

@@ -36,9 +36,10 @@ pub fn run(arguments: &CompareArguments) -> Outcome {
             sheet: &file.sheet,
         })
         .collect();
-    let averaging = match arguments.scoring.contest {
-        true => Averaging::Contest,
-        false => Averaging::AllItems,
+    let averaging = if arguments.scoring.contest {
+        Averaging::Contest
+    } else {
+        Averaging::AllItems
     };
     let comparison = compare(&sides, &labels, averaging, &Resampling::default());
     check_type(arguments, &comparison)?;

@@ -95,11 +95,12 @@ fn locale() -> String {
         return "none set, so the terminal may not show Korean; set LANG=C.UTF-8".to_owned();
     };
     let lower = value.to_lowercase();
-    match lower.contains("utf-8") || lower.contains("utf8") {
-        true => format!("{name}={value}, UTF-8"),
-        false => format!(
+    if lower.contains("utf-8") || lower.contains("utf8") {
+        format!("{name}={value}, UTF-8")
+    } else {
+        format!(
             "{name}={value} is not UTF-8, so the terminal may not show Korean; set LANG=C.UTF-8"
-        ),
+        )
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use moim_core::experiment::{Experiment, experiment_name};
+use moim_core::numbers::{duration, grouped};
 use moim_core::run::RunDir;
 use moim_core::score::render;
 use moim_engine::grpo::{self, Ending, Groundwork, Prepared, Workplace};
@@ -16,7 +17,6 @@ use crate::progress::Progress;
 use moim_ui::cli::TrainArguments;
 use moim_ui::console::{Console, to_stdout};
 use moim_ui::failure::{self, Outcome, exit};
-use moim_ui::lines::{duration, grouped};
 use moim_ui::signals::StopSignal;
 
 /// What is to be trained.
@@ -110,7 +110,7 @@ fn accept_differences(
 ) -> Result<(), failure::Failure> {
     let mut unsafe_ones = Experiment::differences_unsafe_on_resume(before, after);
     // Changed inputs are refused by the run, which knows their content.
-    unsafe_ones.retain(|difference| !difference.is_place_of_input());
+    unsafe_ones.retain(|difference| !difference.is_path_of_input());
     if unsafe_ones.is_empty() {
         for difference in Experiment::differences(before, after) {
             console.note(&format!("changed since the run began: {difference}"));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use moim_core::architecture::WeightFormat;
 use moim_core::dataset::{load_records, question_type_warnings};
 use moim_core::experiment::{DataSection, Dtype, LongPrompts};
+use moim_core::numbers::{duration, grouped};
 use moim_core::run::publish::publish;
 use moim_core::text::Tokenizer;
 use moim_engine::device::Compute;
@@ -20,7 +21,6 @@ use crate::loading::loading;
 use moim_ui::cli::InferArguments;
 use moim_ui::console::Console;
 use moim_ui::failure::{self, Outcome, exit};
-use moim_ui::lines::{duration, grouped};
 
 /// Runs the command.
 pub fn run(arguments: &InferArguments) -> Outcome {
@@ -73,11 +73,12 @@ pub fn run(arguments: &InferArguments) -> Outcome {
 }
 
 fn weight_format(arguments: &InferArguments) -> WeightFormat {
-    match arguments.load_in_4bit {
-        true => WeightFormat::Nf4 {
+    if arguments.load_in_4bit {
+        WeightFormat::Nf4 {
             double_quant: arguments.double_quant,
-        },
-        false => WeightFormat::Dense,
+        }
+    } else {
+        WeightFormat::Dense
     }
 }
 

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let show = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A device without memory panics too, and is dealt with.
-        if !moim_engine::device::is_dealt_with(panic) && !moim_core::text::is_dealt_with() {
+        if !moim_engine::device::is_caught(panic) && !moim_core::text::is_caught() {
             show(panic);
         }
     }));
@@ -75,9 +75,10 @@ fn train(arguments: &TrainArguments) -> Outcome {
         return Err(failure::usage(problem));
     }
     let has_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-    match has_terminal && !arguments.no_ui && !arguments.json {
-        true => terminal(arguments),
-        false => headless::run(arguments),
+    if has_terminal && !arguments.no_ui && !arguments.json {
+        terminal(arguments)
+    } else {
+        headless::run(arguments)
     }
 }
 

@@ -246,7 +246,7 @@ fn fault_json(fault: &moim_core::experiment::Fault) -> Value {
         "key": fault.key,
         "value": fault.value,
         "problem": fault.problem,
-        "way_out": fault.way_out,
+        "way_out": fault.hint,
         "line": fault.line(),
     })
 }

@@ -112,24 +112,26 @@ pub fn of_experiment(experiment: &Experiment) -> (Report, u8) {
             return unread(&failure.text().unwrap_or_default(), failure.code());
         }
     };
-    let mut rewards = match of_rewards.is_empty() {
-        false => Err(of_rewards
+    let mut rewards = if of_rewards.is_empty() {
+        setup::devices(experiment)
+            .and_then(|devices| setup::rewards(experiment, &texts.labels, &devices[0]))
+            .map_err(|error| failure::describe(&error))
+    } else {
+        Err(of_rewards
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
-            .join("\n")),
-        true => setup::devices(experiment)
-            .and_then(|devices| setup::rewards(experiment, &texts.labels, &devices[0]))
-            .map_err(|error| failure::describe(&error)),
+            .join("\n"))
     };
     let report = preflight::check(
         &texts,
         rewards.as_mut().map_err(|why| why.clone()),
         &machine,
     );
-    let code = match report.has_errors() {
-        true => exit::USAGE,
-        false => exit::DONE,
+    let code = if report.has_errors() {
+        exit::USAGE
+    } else {
+        exit::DONE
     };
     (report, code)
 }

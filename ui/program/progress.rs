@@ -4,11 +4,10 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use moim_core::run::Event;
+use moim_core::run::{Event, EventKind, Step};
 use moim_engine::grpo::{Observer, Phase, Teller};
 
 use moim_ui::console::{Console, to_stdout};
-use moim_ui::lines;
 use moim_ui::signals::StopSignal;
 
 /// Watches a run.
@@ -84,11 +83,10 @@ impl Progress {
         }
     }
 
-    fn take_step(&mut self, event: &Event) {
-        let count = |key: &str| event.number(key).unwrap_or_default() as usize;
-        let (step, total) = (count("step"), count("total_steps"));
+    fn show_step(&mut self, taken: &Step) {
+        let (step, total) = (taken.step, taken.total_steps);
         if step.is_multiple_of(self.logging_steps) || step == total {
-            self.console.note(&lines::step(event));
+            self.console.note(&taken.to_string());
         }
         if !self.console.has_bars() {
             return;
@@ -107,12 +105,16 @@ impl Progress {
     }
 }
 
-/// Shows an event that is neither a step nor a score.
+/// Shows an event that is no step.
 fn show(console: &Console, event: &Event) {
-    if event.name == "alarm" {
-        console.tell(&lines::alarm(event));
-    } else if let Some(line) = lines::other(event) {
-        console.note(&line);
+    match &event.kind {
+        EventKind::Alarm(_) => console.tell(&event.to_string()),
+        EventKind::Paused(_) => console.note(&format!(
+            "{event}; create control/resume in the run directory to resume"
+        )),
+        // The checks print their findings before the run starts, and the end is printed after it.
+        EventKind::Preflight(_) | EventKind::Done(_) | EventKind::Other(_) => {}
+        _ => console.note(&event.to_string()),
     }
 }
 
@@ -139,16 +141,20 @@ impl Observer for Progress {
     fn event(&mut self, event: &Event) {
         self.has_started = true;
         self.end_phase();
-        if let Some(directory) = event.text("directory") {
-            self.directory = Some(directory.to_owned());
+        let directory = match &event.kind {
+            EventKind::Start(start) => start.directory.as_ref(),
+            EventKind::Resume(resumed) => resumed.directory.as_ref(),
+            _ => None,
+        };
+        if let Some(directory) = directory {
+            self.directory = Some(directory.clone());
             self.console.open_log(&Path::new(directory).join("log.txt"));
         }
         if self.is_json {
             self.write_json(event);
         }
-        match event.name.as_str() {
-            "step" => self.take_step(event),
-            "score" => self.console.note(&lines::score(event)),
+        match &event.kind {
+            EventKind::Step(step) => self.show_step(step),
             _ => show(&self.console, event),
         }
     }

@@ -5,14 +5,15 @@ use std::time::Instant;
 use anyhow::Result;
 use indicatif::ProgressBar;
 use moim_core::experiment::Experiment;
-use moim_core::run::Event;
+use moim_core::numbers::{decimal, duration};
+use moim_core::run::{Event, Metrics, Step};
 use moim_engine::device::Compute;
 use moim_engine::sft::{self, SftOutcome, SftStep};
+use serde_json::{Map, Value};
 
 use moim_ui::cli::SftArguments;
 use moim_ui::console::{Console, to_stdout};
 use moim_ui::failure::{self, Outcome, exit};
-use moim_ui::lines::{decimal, duration};
 
 /// Runs the command.
 pub fn run(arguments: &SftArguments) -> Outcome {
@@ -42,9 +43,12 @@ pub fn run(arguments: &SftArguments) -> Outcome {
     if let Some(bar) = report.bar.take() {
         bar.finish_and_clear();
     }
-    let outcome = result.map_err(|error| match has_begun {
-        true => failure::of_work(error),
-        false => error.into(),
+    let outcome = result.map_err(|error| {
+        if has_begun {
+            failure::of_work(error)
+        } else {
+            error.into()
+        }
     })?;
     report.end(&outcome)?;
     Ok(exit::DONE)
@@ -67,14 +71,16 @@ impl Report {
             .get_or_insert_with(|| self.console.bar("sft", step.total_steps));
         bar.set_position(step.step as u64);
         if self.is_json {
-            let event = Event::new("step")
-                .with("step", step.step)
-                .with("total_steps", step.total_steps)
-                .with("loss", step.loss)
-                .with("entropy", step.entropy)
-                .with("grad_norm", step.grad_norm)
-                .with("learning_rate", step.learning_rate)
-                .with("tokens", step.tokens);
+            let event = Event::new(Step {
+                step: step.step,
+                total_steps: step.total_steps,
+                metrics: Metrics::default()
+                    .with("loss", step.loss)
+                    .with("entropy", step.entropy)
+                    .with("grad_norm", step.grad_norm)
+                    .with("learning_rate", step.learning_rate)
+                    .with("tokens", step.tokens),
+            });
             to_stdout(&format!("{}\n", event.to_line()))?;
         }
         let is_due = step.step.is_multiple_of(self.logging_steps) || step.step == step.total_steps;
@@ -102,11 +108,14 @@ impl Report {
             ));
         }
         if self.is_json {
-            let event = Event::new("done")
+            let event = Event::other("done", Map::new())
                 .with("output_dir", outcome.output_dir.display().to_string())
                 .with("examples", outcome.examples)
-                .with("dropped", outcome.dropped.len())
-                .with("loss", outcome.last.map(|step| step.loss));
+                .with("dropped", outcome.dropped.len());
+            let event = match &outcome.last {
+                Some(step) => event.with("loss", step.loss),
+                None => event.with("loss", Value::Null),
+            };
             return to_stdout(&format!("{}\n", event.to_line()));
         }
         let loss = outcome.last.map_or_else(String::new, |step| {

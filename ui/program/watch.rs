@@ -153,11 +153,7 @@ fn write_rows(board: &Leaderboard, changed: &BTreeSet<String>, pending: usize) -
 }
 
 fn write_event(name: &str, fields: Map<String, Value>) -> Result<()> {
-    let event = Event {
-        fields,
-        ..Event::new(name)
-    };
-    to_stdout(&format!("{}\n", event.to_line()))
+    to_stdout(&format!("{}\n", Event::other(name, fields).to_line()))
 }
 
 /// One line a file, best first. The name stands last: its width on screen is

@@ -1,5 +1,5 @@
-//! `config.json` of a Hugging Face folder, as far as the decoder uses it. What a family leaves out
-//! has the value that transformers gives it, and what would be computed wrongly is refused.
+//! `config.json` of a Hugging Face folder, as far as the decoder uses it. A missing key has the
+//! default of transformers, and a feature that would be computed wrongly is refused.
 
 use std::path::Path;
 
@@ -12,19 +12,18 @@ use super::quantized::stored_in_nf4;
 #[cfg(test)]
 mod tests;
 
-/// Sizes above this are refused: products of two of them, and of that with [`MOST_LAYERS`], are far
-/// from what 64 bits hold.
+/// Sizes above this are refused: the product of two of them and [`MOST_LAYERS`] fits easily in 64 bits.
 const LARGEST_SIZE: u64 = 1 << 24;
 
-/// More layers than this are refused; each has names that are looked for.
+/// More layers than this are refused, since the names of each layer are searched.
 const MOST_LAYERS: usize = 4096;
 
-/// Shape and constants of a decoder, under the names that Llama's checkpoints have for them.
+/// Shape and constants of a decoder, with the names of Llama's checkpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
-    /// Which additions to Llama it has, and what its tensors are called.
+    /// Determines the additions to Llama and the names of the tensors.
     pub family: Family,
-    /// Tokens the embedding and the head know.
+    /// Tokens of the embedding and the head.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -44,25 +43,25 @@ pub struct LlamaConfig {
     pub rope_theta: f64,
     /// Long-context rescaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
-    /// Longest position the model was made for, in tokens.
+    /// The longest text that the model was made for, in tokens.
     pub max_position_embeddings: usize,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Standard deviation of freshly drawn weights.
+    /// Standard deviation of freshly initialised weights.
     pub initializer_range: f64,
     /// Whether the folder's linear layers are stored in NF4, as transformers saves them.
     pub stored_in_nf4: bool,
 }
 
-/// How the linear layers of the base model are kept.
+/// How the linear layers of the base model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightFormat {
     /// In the type of the activations.
     Dense,
-    /// Four bits a weight in blocks of 64, each with a scale: 4.5 bits a weight with scales in
-    /// f32, 4.127 where the scales are kept in 8 bits (QLoRA, arXiv 2305.14314, section 3).
+    /// Four bits per weight in blocks of 64, each with a scale: 4.5 bits per weight with scales in
+    /// f32, 4.127 with scales in 8 bits (QLoRA, arXiv 2305.14314, section 3).
     Nf4 {
-        /// Whether scales are kept in 8 bits.
+        /// Whether scales are stored in 8 bits.
         double_quant: bool,
     },
 }
@@ -87,8 +86,8 @@ impl LlamaConfig {
     /// Reads `config.json` of the folder `model_dir`.
     ///
     /// # Errors
-    /// The file is absent or malformed, a key is missing, or the model needs
-    /// something this decoder does not do; the message names it.
+    /// The file is missing or malformed, a key is missing, or the model needs something that this
+    /// decoder does not support; the message names it.
     pub fn from_dir(model_dir: &Path) -> Result<Self> {
         let path = model_dir.join("config.json");
         let text = crate::regular_file::read_to_string(&path).with_context(|| {
@@ -142,7 +141,7 @@ impl LlamaConfig {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let (layers, head_dim) = (self.num_hidden_layers, self.head_dim);
         if layers > MOST_LAYERS {
-            bail!("num_hidden_layers = {layers}; at most {MOST_LAYERS} are read");
+            bail!("num_hidden_layers = {layers}; at most {MOST_LAYERS} are supported");
         }
         if heads.saturating_mul(head_dim) as u64 > LARGEST_SIZE {
             bail!(
@@ -179,7 +178,7 @@ impl LlamaConfig {
         self.num_attention_heads / self.num_key_value_heads
     }
 
-    /// What scores are multiplied by before the softmax.
+    /// The factor of the scores before the softmax.
     pub fn attention_scale(&self) -> f64 {
         (self.head_dim as f64).powf(-0.5)
     }
@@ -196,7 +195,7 @@ impl LlamaConfig {
         count
     }
 
-    /// Parameters in all, the tied head counted once.
+    /// The total number of parameters, with a tied head counted once.
     pub fn parameter_count(&self) -> usize {
         let attention = self.hidden_size * (2 * self.query_size() + 2 * self.key_value_size());
         let mlp = 3 * self.hidden_size * self.intermediate_size;
@@ -207,7 +206,7 @@ impl LlamaConfig {
     }
 }
 
-/// Where families name or default a value otherwise.
+/// Keys and defaults that differ between families.
 struct Keys {
     num_hidden_layers: &'static str,
     rms_norm_eps: &'static str,
@@ -239,7 +238,7 @@ impl Keys {
                 num_hidden_layers: "num_layers",
                 rms_norm_eps: "layer_norm_epsilon",
                 hidden_act: "activation_function",
-                // transformers 4 writes the key only where it differs from its own default, true.
+                // transformers 4 writes the key only if it differs from its own default, true.
                 is_tied_by_default: true,
                 ..llama
             },
@@ -258,7 +257,7 @@ fn rms_norm_eps(json: &Value, family: Family, key: &str) -> Result<f64> {
 
 fn key_value_heads(json: &Value, family: Family) -> Result<usize> {
     let heads = positive(json, "num_attention_heads")?;
-    // Absent, it is a number of transformers' own for these: 8 for Mistral, 32 for Qwen.
+    // transformers has fixed defaults for these families: 8 for Mistral, 32 for Qwen.
     if matches!(family, Family::Mistral | Family::Qwen2 | Family::Qwen3)
         && json.get("num_key_value_heads").is_none()
     {
@@ -271,7 +270,7 @@ fn head_dim(json: &Value, family: Family) -> Result<usize> {
     if let Some(head_dim) = optional_positive(json, "head_dim")? {
         return Ok(head_dim);
     }
-    // Whatever the other sizes are; transformers' default.
+    // The default of transformers, independent of the other sizes.
     if family == Family::Qwen3 {
         return Ok(128);
     }
@@ -279,20 +278,20 @@ fn head_dim(json: &Value, family: Family) -> Result<usize> {
     let heads = positive(json, "num_attention_heads")?;
     if !hidden_size.is_multiple_of(heads) {
         bail!(
-            "hidden_size = {hidden_size} is not a multiple of num_attention_heads = {heads} and head_dim is absent"
+            "hidden_size = {hidden_size} is not a multiple of num_attention_heads = {heads}, and head_dim is missing"
         );
     }
     Ok(hidden_size / heads)
 }
 
-/// Features that would be computed wrongly rather than not at all.
+/// Refuses features that would silently be computed wrongly.
 fn refuse_unsupported(json: &Value, family: Family, hidden_act: &str) -> Result<()> {
     let present = |key: &str| {
         json.get(key)
             .is_some_and(|value| !value.is_null() && value != &Value::Bool(false))
     };
     for key in ["attention_bias", "mlp_bias", "no_rope_layers"] {
-        // Qwen2's biases are no choice: transformers does not read the key.
+        // Qwen2 always has biases: transformers does not read the key.
         let is_read = key != "attention_bias" || family != Family::Qwen2;
         if is_read && present(key) {
             bail!("{key} = {} is not supported by this decoder", json[key]);
@@ -319,37 +318,38 @@ fn refuse_unsupported(json: &Value, family: Family, hidden_act: &str) -> Result<
     }
 }
 
-/// Windows of attention that would act; one that is switched off or wider than any text is none.
+/// Refuses an attention window that would have an effect, unlike one that is switched off or wider
+/// than any text.
 fn refuse_windows(json: &Value, family: Family, longest: usize) -> Result<()> {
-    const WAY_OUT: &str = "this decoder attends to the whole text";
+    const REASON: &str = "this decoder attends to the whole text";
     if let Some(kinds) = json.get("layer_types").and_then(Value::as_array)
         && let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention")
     {
-        bail!("layer_types contains {kind}, which is not supported: {WAY_OUT}");
+        bail!("layer_types contains {kind}, which is not supported: {REASON}");
     }
     let window = json.get("sliding_window").filter(|it| !it.is_null());
     match family {
         Family::Qwen2 | Family::Qwen3 => {
             let is_used = json.get("use_sliding_window").and_then(Value::as_bool);
             if is_used == Some(true) {
-                bail!("use_sliding_window = true is not supported: {WAY_OUT}");
+                bail!("use_sliding_window = true is not supported: {REASON}");
             }
             Ok(())
         }
         _ => {
-            let (window, said) = match (window, json.get("sliding_window")) {
+            let (window, stated) = match (window, json.get("sliding_window")) {
                 (Some(Value::Bool(false)), _) => return Ok(()),
                 (Some(window), _) => (window.as_u64().unwrap_or(0), format!("= {window}")),
                 (None, None) if family == Family::Mistral => (
                     4096,
-                    "is absent, which transformers takes for 4096; that".to_string(),
+                    "is missing, which means 4096 in transformers; that".to_string(),
                 ),
                 (None, _) => return Ok(()),
             };
             if window < longest as u64 {
                 bail!(
-                    "sliding_window {said} is less than max_position_embeddings = {longest} and not \
-                     supported: {WAY_OUT}; a model without a window says null"
+                    "sliding_window {stated} is less than max_position_embeddings = {longest} and not \
+                     supported: {REASON}; a model without a window has null"
                 );
             }
             Ok(())
@@ -379,7 +379,7 @@ fn rope(json: &Value) -> Result<(f64, RopeScaling)> {
         scaling
             .get(key)
             .and_then(Value::as_f64)
-            .with_context(|| format!("rope scaling lacks the number {key:?}"))
+            .with_context(|| format!("the rope scaling has no number {key:?}"))
     };
     let kind = scaling
         .get("rope_type")

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-/// The families whose forward pass [`super::Encoder`] knows.
+/// The supported families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// `model_type = "bert"`.
@@ -32,7 +32,7 @@ impl Family {
             .find(|family| family.model_type() == name)
     }
 
-    /// The class name `transformers` gives the bare encoder.
+    /// The class of the bare encoder in `transformers`.
     fn architecture(self) -> &'static str {
         match self {
             Family::Bert => "BertModel",
@@ -75,7 +75,7 @@ impl Activation {
 /// The shape of an encoder; names and defaults are those of `transformers`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderConfig {
-    /// Which family, and with it how positions are counted.
+    /// The family, which determines how positions are counted.
     pub family: Family,
     /// Rows of the word embedding.
     pub vocab_size: usize,
@@ -104,9 +104,8 @@ impl EncoderConfig {
     /// Reads `config.json` of a model folder.
     ///
     /// # Errors
-    /// Names the file, the key and the value for a file that cannot be read, a
-    /// family or option that [`super::Encoder`] does not compute, and sizes
-    /// that do not fit each other.
+    /// A file that cannot be read, a family or option that is not supported, or sizes that do not fit
+    /// each other. The message names the file, the key and the value.
     pub fn from_model_dir(dir: &Path) -> Result<EncoderConfig> {
         let path = dir.join("config.json");
         let text = crate::regular_file::read_to_string(&path).with_context(|| {
@@ -128,13 +127,13 @@ impl EncoderConfig {
         let family = match keys.get("model_type").and_then(Value::as_str) {
             Some(name) => Family::from_model_type(name).with_context(|| {
                 format!(
-                    "model_type = \"{name}\" is not an encoder that moim computes; \
-                     choose a bert, roberta or xlm-roberta folder"
+                    "model_type = \"{name}\" is not a supported encoder; choose a bert, roberta or \
+                     xlm-roberta folder"
                 )
             })?,
             None => bail!(
                 "key model_type is missing; add \"model_type\": \"bert\", \"roberta\" or \
-                 \"xlm-roberta\", whichever the model is"
+                 \"xlm-roberta\", according to the model"
             ),
         };
         refuse_unsupported(keys)?;
@@ -142,7 +141,7 @@ impl EncoderConfig {
             None | Some(Value::Null) => Activation::Gelu,
             Some(Value::String(name)) => Activation::from_name(name).with_context(|| {
                 format!(
-                    "hidden_act = \"{name}\" is not supported; known are gelu, gelu_new, \
+                    "hidden_act = \"{name}\" is not supported; supported: gelu, gelu_new, \
                      gelu_pytorch_tanh, gelu_python and relu"
                 )
             })?,
@@ -199,7 +198,7 @@ impl EncoderConfig {
         }
         if self.max_position_embeddings < self.position_offset() + 3 {
             bail!(
-                "max_position_embeddings = {} leaves no room for a token between the two \
+                "max_position_embeddings = {} is too small for a token between the two \
                  special ones (positions start at {})",
                 self.max_position_embeddings,
                 self.position_offset()
@@ -227,8 +226,8 @@ impl EncoderConfig {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// The `config.json` that `transformers` loads as a bare encoder, whose
-    /// weights are stored as `dtype` (`float32` or `bfloat16`).
+    /// A `config.json` that `transformers` loads as a bare encoder with weights of type `dtype`
+    /// (`float32` or `bfloat16`).
     pub fn to_json(&self, dtype: &str) -> Value {
         json!({
             "architectures": [self.family.architecture()],
@@ -251,7 +250,7 @@ impl EncoderConfig {
     }
 }
 
-/// Sizes above this are refused: no encoder has them, and products of two stay far from 64 bits.
+/// Sizes above this are refused: no encoder has them, and products of two fit easily in 64 bits.
 const LARGEST_SIZE: u64 = 1 << 24;
 
 /// A positive integer under `key`.
@@ -269,7 +268,7 @@ fn size(keys: &Map<String, Value>, key: &str, default: Option<usize>) -> Result<
     }
 }
 
-/// Refuses options that change the forward pass in ways it does not compute.
+/// Refuses options that change the forward pass in unsupported ways.
 fn refuse_unsupported(keys: &Map<String, Value>) -> Result<()> {
     if let Some(kind) = keys.get("position_embedding_type").and_then(Value::as_str)
         && kind != "absolute"

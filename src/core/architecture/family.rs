@@ -1,12 +1,12 @@
-//! The families of decoders that run here: what each adds to Llama, and what its checkpoints call
-//! the same tensors. What does not run is refused by name, with the feature that is missing.
+//! The supported families of decoders: what each adds to Llama, and its names for the tensors. An
+//! unsupported family is refused by name, with the missing feature.
 
 use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::projection::Projection;
 
-/// A `model_type` whose arithmetic this decoder knows.
+/// A supported `model_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Plain Llama.
@@ -17,7 +17,7 @@ pub enum Family {
     Qwen2,
     /// RMSNorm over each head of queries and keys, before the rotation.
     Qwen3,
-    /// EXAONE 3 and 3.5: Llama under GPT-2's names. The checkpoints' own class is remote code
+    /// EXAONE 3 and 3.5: Llama with GPT-2's names. The checkpoints' class is remote code
     /// (`modeling_exaone.py` of LGAI-EXAONE); transformers has none.
     Exaone,
 }
@@ -43,7 +43,7 @@ impl Family {
         }
     }
 
-    /// Models of the family, for a person to find theirs.
+    /// The models of the family, for messages.
     pub fn members(self) -> &'static str {
         match self {
             Self::Llama => "Llama 2/3, Midm 2.0, Kanana, HyperCLOVAX-SEED text, SmolLM2",
@@ -57,7 +57,7 @@ impl Family {
     /// Reads `model_type`.
     ///
     /// # Errors
-    /// Another family; the message says what this decoder lacks for it, and what is supported.
+    /// Another family; the message names the missing feature and the supported families.
     pub fn of(config: &Value) -> Result<Self> {
         let model_type = config.get("model_type").and_then(Value::as_str);
         let found = |name: &str| Self::ALL.into_iter().find(|it| it.model_type() == name);
@@ -168,7 +168,7 @@ const EXPERTS: &str = "experts (a mixture of MLPs with a router)";
 const VISION: &str = "a vision tower";
 const AUDIO: &str = "an audio tower";
 
-/// What families that are known, and not supported, have that this decoder lacks.
+/// The missing features of families that are known but not supported.
 #[rustfmt::skip]
 const MISSING: [(&str, &[&str]); 24] = [
     ("norms after attention and MLP, and layers without rotary embedding", &["exaone4"]),
@@ -210,7 +210,7 @@ fn missing_feature(model_type: &str) -> Option<&'static str> {
     Some(feature)
 }
 
-/// What a configuration of an unknown family shows by its keys.
+/// The missing feature of an unknown family, recognised by the keys of its configuration.
 fn sign_of(config: &Value) -> Option<&'static str> {
     let signs = [
         ("vision_config", VISION),
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_that_does_not_run_is_refused_with_what_is_missing() {
+    fn an_unsupported_family_is_refused_with_the_missing_feature() {
         for (model_type, feature) in [
             ("exaone4", "norms after attention"),
             ("granite", "multipliers"),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_family_is_refused_by_name_with_those_that_run() {
+    fn an_unknown_family_is_refused_by_name_with_the_supported_ones() {
         let message = |config: Value| Family::of(&config).unwrap_err().to_string();
         let unknown = message(json!({"model_type": "llama5"}));
         assert!(

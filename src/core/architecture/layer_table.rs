@@ -1,9 +1,9 @@
-//! Which layer BERTScore reads by default.
+//! The layer that BERTScore reads by default.
 
 use std::path::Path;
 
-/// bert-score 0.3.13, `utils.py`, `model2layers`: the layer whose scores agree
-/// best with people on WMT16, for the models whose family moim computes.
+/// bert-score 0.3.13, `utils.py`, `model2layers`: the layer whose scores agree best with human
+/// judgements on WMT16, for the models of supported families.
 const MODEL_TO_LAYERS: &[(&str, usize)] = &[
     ("bert-base-uncased", 9),
     ("bert-large-uncased", 18),
@@ -59,11 +59,9 @@ const MODEL_TO_LAYERS: &[(&str, usize)] = &[
     ("dbmdz/bert-base-turkish-cased", 10),
 ];
 
-/// The table's entry for a model folder, by the folder's own name: the
-/// published name with or without its organisation
-/// (`bert-base-multilingual-cased`, `SpanBERT/spanbert-base-cased`), or the
-/// Hugging Face cache's spelling of it
-/// (`models--SpanBERT--spanbert-base-cased/snapshots/…`).
+/// The table's entry for a model folder, found by the folder's name: the published name with or
+/// without its organisation (`bert-base-multilingual-cased`, `SpanBERT/spanbert-base-cased`), or its
+/// spelling in the Hugging Face cache (`models--SpanBERT--spanbert-base-cased/snapshots/…`).
 pub fn default_layers(dir: &Path) -> Option<(&'static str, usize)> {
     let mut parts = dir.iter().rev().map(|part| part.to_string_lossy());
     let mut name = parts.next()?.into_owned();

@@ -1,5 +1,5 @@
-//! Shapes of models, from their `config.json`: the decoders of the Llama family and their relatives,
-//! and the encoders that BERTScore uses. No tensors: the plan of memory and the terminal read it too.
+//! Shapes of models from their `config.json`: the decoders of the Llama family and their relatives, and
+//! the encoders that BERTScore uses. No tensors: the memory plan and the terminal UI use them too.
 
 mod decoder;
 pub mod encoder;
@@ -13,4 +13,4 @@ pub use encoder::EncoderConfig;
 pub use family::Family;
 pub use layer_table::default_layers;
 pub use projection::{Projection, QKV};
-pub use quantized::{NF4_WAY_OUT, stored_in_nf4};
+pub use quantized::{NF4_HINT, stored_in_nf4};

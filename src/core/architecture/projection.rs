@@ -24,11 +24,11 @@ pub enum Projection {
     Down,
 }
 
-/// The linear layers that a family may give biases to.
+/// The linear layers that have biases in some families.
 pub const QKV: [Projection; 3] = [Projection::Q, Projection::K, Projection::V];
 
 impl Projection {
-    /// All of them, in the order of a layer's computation.
+    /// All of them, in the order of computation.
     pub const ALL: [Projection; 7] = [
         Self::Q,
         Self::K,
@@ -64,8 +64,8 @@ impl Projection {
         }
     }
 
-    /// Reads an experiment's `lora.target_modules`, whose names are Llama's whatever the model's
-    /// family; `all-linear` is all seven.
+    /// Reads an experiment's `lora.target_modules`. The names are Llama's for every family;
+    /// `all-linear` is all seven.
     ///
     /// # Errors
     /// An empty list, or a name that no decoder layer has.

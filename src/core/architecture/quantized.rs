@@ -1,39 +1,39 @@
-//! What a `config.json` says of quantised weights.
+//! The quantisation in a `config.json`.
 
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-/// What to do with a folder in another form; the end of every such message.
-pub const NF4_WAY_OUT: &str = "moim reads NF4 alone: name the folder with the original weights, which moim \
+/// How to fix a folder in another form; the end of every such message.
+pub const NF4_HINT: &str = "moim only reads NF4: name the folder with the original weights, which moim \
                        quantises itself, or save it again with BitsAndBytesConfig(load_in_4bit=True, \
                        bnb_4bit_quant_type=\"nf4\")";
 
-/// Whether a model's config.json says that its linear layers are stored in NF4; `false` where it says
-/// nothing of quantisation.
+/// Whether a model's linear layers are stored in NF4 according to its config.json; `false` without a
+/// quantisation.
 ///
 /// # Errors
-/// They are stored in another quantised form: GPTQ, AWQ, FP8, bitsandbytes' int8 or FP4, … or with
-/// codes packed into another type than u8.
+/// They are stored in another quantised form (GPTQ, AWQ, FP8, bitsandbytes' int8 or FP4, …), or with
+/// codes packed into a type other than u8.
 pub fn stored_in_nf4(config: &Value) -> Result<bool> {
     let Some(quantization) = config.get("quantization_config").filter(|it| !it.is_null()) else {
         return Ok(false);
     };
     let text = |key: &str| quantization.get(key).and_then(Value::as_str);
-    let says = |key: &str| quantization.get(key).and_then(Value::as_bool) == Some(true);
+    let is_set = |key: &str| quantization.get(key).and_then(Value::as_bool) == Some(true);
     let method = text("quant_method").unwrap_or("bitsandbytes");
     if !method.starts_with("bitsandbytes") {
-        bail!("config.json: quantization_config.quant_method is {method:?}; {NF4_WAY_OUT}");
+        bail!("config.json: quantization_config.quant_method is {method:?}; {NF4_HINT}");
     }
-    if says("load_in_8bit") {
-        bail!("config.json: quantization_config.load_in_8bit is true; {NF4_WAY_OUT}");
+    if is_set("load_in_8bit") {
+        bail!("config.json: quantization_config.load_in_8bit is true; {NF4_HINT}");
     }
-    if !says("load_in_4bit") {
-        bail!("config.json: quantization_config.load_in_4bit is not true; {NF4_WAY_OUT}");
+    if !is_set("load_in_4bit") {
+        bail!("config.json: quantization_config.load_in_4bit is not true; {NF4_HINT}");
     }
     // The default of BitsAndBytesConfig is FP4.
     let kind = text("bnb_4bit_quant_type").unwrap_or("fp4");
     if kind != "nf4" {
-        bail!("config.json: quantization_config.bnb_4bit_quant_type is {kind:?}; {NF4_WAY_OUT}");
+        bail!("config.json: quantization_config.bnb_4bit_quant_type is {kind:?}; {NF4_HINT}");
     }
     let storage = text("bnb_4bit_quant_storage").unwrap_or("uint8");
     if storage != "uint8" {

@@ -18,15 +18,15 @@ pub struct GeneratedAnswer<'run> {
     pub record: &'run Record,
     /// The completion's text, special tokens left out.
     pub completion: &'run str,
-    /// The completion's token ids, where they are wanted.
+    /// The completion's token ids, if they should be written.
     pub token_ids: Option<&'run [u32]>,
     /// The log-probability of each of them in nats.
     pub log_probs: Option<&'run [f32]>,
 }
 
 impl GeneratedAnswer<'_> {
-    /// The item as it was read with the reference answer replaced by ours:
-    /// `output: {"answer", "normalized_answer"}` and, where given, `token_ids` and `logprobs`.
+    /// The item as read, with the reference answer replaced by this one:
+    /// `output: {"answer", "normalized_answer"}` and, if given, `token_ids` and `logprobs`.
     fn item(&self) -> Value {
         let answer = strip_prefixes(self.completion);
         let mut output = Map::new();
@@ -57,7 +57,7 @@ impl GeneratedAnswer<'_> {
                 ),
             ]),
         };
-        // A flat reference answer left beside ours could be taken for it.
+        // A flat reference answer could be mistaken for this one.
         for key in FLAT_ANSWER_KEYS {
             item.shift_remove(key);
         }
@@ -66,7 +66,7 @@ impl GeneratedAnswer<'_> {
     }
 }
 
-/// An f32 by its own shortest digits: through f64 it would be written with nine more.
+/// An f32 with its shortest digits; converted to f64 it would be written with nine more.
 fn short(number: f32) -> Value {
     number
         .to_string()
@@ -79,16 +79,16 @@ fn short(number: f32) -> Value {
 pub struct AnswerFile {
     /// (id, answer) in file order; ids are unique.
     pub answers: Vec<(String, String)>,
-    /// Ids of items that are there and have no answer yet.
+    /// Ids of items that have no answer yet.
     pub missing: Vec<String>,
 }
 
 impl AnswerFile {
-    /// The bytes of an answer file: a JSON array, UTF-8 as it is, indented by 4, as the
+    /// The bytes of an answer file: a JSON array in unescaped UTF-8, indented by 4, as the
     /// contest's own files are.
     ///
     /// # Errors
-    /// None that is known; serde_json's own, if it has one.
+    /// Those of serde_json; none is known.
     pub fn to_bytes(answers: &[GeneratedAnswer<'_>]) -> Result<Vec<u8>, serde_json::Error> {
         let items: Vec<Value> = answers.iter().map(GeneratedAnswer::item).collect();
         let mut bytes = Vec::new();
@@ -104,7 +104,7 @@ impl AnswerFile {
     ///
     /// # Errors
     /// [`DataError::EndsEarly`] for a file that is still being written (an empty one too),
-    /// [`DataError::Invalid`] for one that is wrong, with every fault's line and column.
+    /// [`DataError::Invalid`] for an invalid one, with every fault's line and column.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         Self::parse(path, &read(path)?)
     }
@@ -149,7 +149,7 @@ mod tests {
     use crate::dataset::parse_records;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_file_is_read_back() {
         let path = Path::new("eval.json");
         let records = parse_records(
             path,
@@ -238,7 +238,7 @@ mod tests {
         );
         assert!(
             message.contains(
-                "x.json:1:26: item 1 (id \"1\"): id (or Question_ID, ID): occurs already in line 1"
+                "x.json:1:26: item 1 (id \"1\"): id (or Question_ID, ID): already occurs in line 1"
             ),
             "{message}"
         );

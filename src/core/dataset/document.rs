@@ -1,8 +1,8 @@
-//! A file of JSON items with the place of each: an array, `{"data": […]}`, or JSON lines.
+//! A file of JSON items with the position of each: an array, `{"data": […]}`, or JSON lines.
 //!
-//! Items are cut out by a scan for matching brackets and quotes before serde_json reads
-//! them, because a message about item 412 needs its line, and because "the file stops
-//! inside an item" (it is still being written) must be told from "the file is wrong".
+//! Items are cut out by a scan for matching brackets and quotes before serde_json reads them. A
+//! message about item 412 needs its line, and "the file stops inside an item" (it is still being
+//! written) must be distinguished from "the file is wrong".
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::scan::{ScanFault, spans};
 
-/// How many faults of a file a message lists.
+/// The most faults of a file that a message lists.
 const SHOWN_FAULTS: usize = 20;
 
 /// Why a data file was refused.
@@ -25,10 +25,10 @@ pub enum DataError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file stops inside its JSON: another program is still writing it, or it was cut.
+    /// The file stops inside its JSON: another program is still writing it, or it was truncated.
     #[error(
         "{path}:{line}:{column}: the file ends inside its JSON; it is still being written, or it \
-         was cut and must be made again"
+         was truncated and must be written again"
     )]
     EndsEarly {
         /// The file.
@@ -51,20 +51,20 @@ pub enum DataError {
 /// One thing that is wrong with a data file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataFault {
-    /// Line, from 1; 0 where the fault is the whole file's.
+    /// Line, from 1; 0 if the fault concerns the whole file.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
     /// Index of the item, from 0.
     pub item: Option<usize>,
-    /// The item's id, where it has one.
+    /// The item's id, if it has one.
     pub id: Option<String>,
-    /// The key at fault, with its accepted spellings.
+    /// The key that causes it, with its accepted spellings.
     pub key: Option<String>,
     /// What is wrong.
     pub problem: String,
-    /// What to do.
-    pub way_out: String,
+    /// How to fix it.
+    pub hint: String,
 }
 
 impl fmt::Display for DataFault {
@@ -79,7 +79,7 @@ impl fmt::Display for DataFault {
         if let Some(key) = &self.key {
             write!(formatter, "{key}: ")?;
         }
-        write!(formatter, "{}; {}", self.problem, self.way_out)
+        write!(formatter, "{}; {}", self.problem, self.hint)
     }
 }
 
@@ -113,7 +113,7 @@ impl Item {
         &self,
         key: &str,
         problem: impl Into<String>,
-        way_out: impl Into<String>,
+        hint: impl Into<String>,
     ) -> Box<DataFault> {
         Box::new(DataFault {
             line: self.line,
@@ -122,12 +122,12 @@ impl Item {
             id: None,
             key: Some(key.to_owned()),
             problem: problem.into(),
-            way_out: way_out.into(),
+            hint: hint.into(),
         })
     }
 }
 
-/// Reads a file whole.
+/// Reads a whole file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     crate::regular_file::read(path).map_err(|source| DataError::Read {
         path: path.to_owned(),
@@ -144,7 +144,7 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(invalid(DataFault {
             problem: "the file is UTF-16".to_owned(),
-            way_out: "save it as UTF-8".to_owned(),
+            hint: "save it as UTF-8".to_owned(),
             ..DataFault::default()
         }));
     }
@@ -162,7 +162,7 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
             line,
             column,
             problem: format!("byte 0x{:02x} is not UTF-8", bytes[text.len()]),
-            way_out: "save the file as UTF-8".to_owned(),
+            hint: "save the file as UTF-8".to_owned(),
             ..DataFault::default()
         }));
     }
@@ -174,13 +174,11 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
                 line,
                 column,
             },
-            ScanFault::Syntax {
-                problem, way_out, ..
-            } => invalid(DataFault {
+            ScanFault::Syntax { problem, hint, .. } => invalid(DataFault {
                 line,
                 column,
                 problem,
-                way_out: way_out.to_owned(),
+                hint: hint.to_owned(),
                 ..DataFault::default()
             }),
         }
@@ -191,7 +189,7 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
     let mut faults = Vec::new();
     for (index, (start, end)) in spans.into_iter().enumerate() {
         let (line, column) = positions.find(start);
-        let place = DataFault {
+        let whole_item = DataFault {
             line,
             column,
             item: Some(index),
@@ -206,8 +204,8 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
             }),
             Ok(other) => faults.push(DataFault {
                 problem: format!("is {}, not an object", kind(&other)),
-                way_out: "write {\"id\": …, \"input\": {\"question\": …}, …}".to_owned(),
-                ..place
+                hint: "write {\"id\": …, \"input\": {\"question\": …}, …}".to_owned(),
+                ..whole_item
             }),
             Err(error) => {
                 let offset = start + error_offset(&text[start..end], &error);
@@ -215,9 +213,9 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
                 faults.push(DataFault {
                     line,
                     column,
-                    problem: format!("is not JSON: {}", without_place(&error)),
-                    way_out: "correct the JSON there".to_owned(),
-                    ..place
+                    problem: format!("is not JSON: {}", without_position(&error)),
+                    hint: "correct the JSON there".to_owned(),
+                    ..whole_item
                 });
             }
         }
@@ -232,7 +230,7 @@ pub(super) fn items(path: &Path, bytes: &[u8]) -> Result<Vec<Item>, DataError> {
     }
 }
 
-/// What a JSON value is, in words.
+/// The type of a JSON value, as text.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -244,7 +242,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Byte offset in `text` of the place that a serde_json error names.
+/// Byte offset in `text` of the position that a serde_json error names.
 fn error_offset(text: &str, error: &serde_json::Error) -> usize {
     let line_start: usize = text
         .split_inclusive('\n')
@@ -258,8 +256,8 @@ fn error_offset(text: &str, error: &serde_json::Error) -> usize {
     offset
 }
 
-/// serde_json ends its messages with a place inside the item, which would mislead here.
-fn without_place(error: &serde_json::Error) -> String {
+/// serde_json ends its messages with a position inside the item, which would be misleading here.
+fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rfind(" at line ") {
         Some(end) => message[..end].to_owned(),

@@ -1,4 +1,4 @@
-//! The spellings under which the contest's files and their descendants keep each field.
+//! The spellings of each field in the contest's files and their descendants.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ pub(super) const QUESTION_SPELLINGS: &str = "input.question (or question, Questi
 pub(super) const TYPE_SPELLINGS: &str = "input.question_type (or question_type, Question_Type)";
 pub(super) const ANSWER_SPELLINGS: &str = "output.answer (or answer, Answer)";
 
-/// Flat keys that hold the answer.
+/// Flat keys of the answer.
 pub(super) const FLAT_ANSWER_KEYS: [&str; 2] = ["answer", "Answer"];
 
 fn first<'item>(fields: &'item Map<String, Value>, keys: &[&str]) -> Option<&'item Value> {
@@ -28,32 +28,28 @@ fn in_input_or_flat<'item>(item: &'item Item, keys: &[&str]) -> Option<&'item Va
 
 /// The id as text; a number is written out.
 pub(super) fn id(item: &Item) -> Result<String, Box<DataFault>> {
-    let way_out = "give each item an id of its own, a string or a whole number";
+    let hint = "give each item its own id, a string or a whole number";
     match first(&item.fields, &["id", "Question_ID", "ID"]) {
         Some(Value::String(id)) if !id.trim().is_empty() => Ok(id.clone()),
         Some(Value::Number(id)) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
-        Some(Value::String(_)) => Err(item.fault(ID_SPELLINGS, "is empty", way_out)),
-        Some(other) => Err(item.fault(
-            ID_SPELLINGS,
-            format!("is {} ({other})", kind(other)),
-            way_out,
-        )),
-        None => Err(item.fault(ID_SPELLINGS, missing(item), way_out)),
+        Some(Value::String(_)) => Err(item.fault(ID_SPELLINGS, "is empty", hint)),
+        Some(other) => Err(item.fault(ID_SPELLINGS, format!("is {} ({other})", kind(other)), hint)),
+        None => Err(item.fault(ID_SPELLINGS, missing(item), hint)),
     }
 }
 
 /// The question.
 pub(super) fn question(item: &Item) -> Result<String, Box<DataFault>> {
-    let way_out = "write the question as a string";
+    let hint = "write the question as a string";
     match in_input_or_flat(item, &["question", "Question"]) {
         Some(Value::String(question)) if !question.trim().is_empty() => Ok(question.clone()),
-        Some(Value::String(_)) => Err(item.fault(QUESTION_SPELLINGS, "is empty", way_out)),
-        Some(other) => Err(item.fault(QUESTION_SPELLINGS, format!("is {}", kind(other)), way_out)),
-        None => Err(item.fault(QUESTION_SPELLINGS, missing(item), way_out)),
+        Some(Value::String(_)) => Err(item.fault(QUESTION_SPELLINGS, "is empty", hint)),
+        Some(other) => Err(item.fault(QUESTION_SPELLINGS, format!("is {}", kind(other)), hint)),
+        None => Err(item.fault(QUESTION_SPELLINGS, missing(item), hint)),
     }
 }
 
-/// The question's type as it is written; empty where there is none.
+/// The question's type as written; empty if there is none.
 pub(super) fn question_type(item: &Item) -> Result<String, Box<DataFault>> {
     match in_input_or_flat(item, &["question_type", "Question_Type"]) {
         None => Ok(String::new()),
@@ -66,14 +62,14 @@ pub(super) fn question_type(item: &Item) -> Result<String, Box<DataFault>> {
     }
 }
 
-/// The answer; `None` where the item has none (a test set). `output` goes before a flat key.
+/// The answer; `None` if the item has none (a test set). `output` takes precedence over a flat key.
 pub(super) fn answer(item: &Item) -> Result<Option<String>, Box<DataFault>> {
-    let places = [
+    let candidates = [
         item.fields.get("output"),
         first(&item.fields, &FLAT_ANSWER_KEYS),
     ];
-    for place in places.into_iter().flatten() {
-        let value = match place {
+    for candidate in candidates.into_iter().flatten() {
+        let value = match candidate {
             Value::Object(fields) => first(fields, &FLAT_ANSWER_KEYS).unwrap_or(&Value::Null),
             other => other,
         };
@@ -94,7 +90,7 @@ fn wrong_answer(item: &Item, value: &Value) -> Box<DataFault> {
     )
 }
 
-/// "is missing", with the keys that are there, where a typing error would show.
+/// "is missing", with the keys that exist, so that a typing error is visible.
 fn missing(item: &Item) -> String {
     let mut keys: Vec<String> = Vec::new();
     for (key, value) in &item.fields {

@@ -1,4 +1,4 @@
-//! The instructions that stand before the questions: `instruct.json`.
+//! The instructions before the questions: `instruct.json`.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::QuestionType;
 
 const KEYS: [&str; 3] = ["prompt", "selection_prompt", "correction_prompt"];
 
-/// A key this close to a known one (Jaro-Winkler) is taken for a typing error.
+/// A key this close to a known one (Jaro-Winkler) is considered a typing error.
 const TYPING_ERROR_SIMILARITY: f64 = 0.9;
 /// Keys longer than this, in bytes, are not compared.
 const LONGEST_SLIP: usize = 100;
@@ -17,7 +17,7 @@ const LONGEST_SLIP: usize = 100;
 /// The general instruction and those of each question type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instructions {
-    /// Stands before every question.
+    /// Written before every question.
     pub prompt: String,
     /// Follows it for 선택형; default empty.
     pub selection_prompt: String,
@@ -30,8 +30,8 @@ impl Instructions {
     /// a string; `prompt` is required.
     ///
     /// # Errors
-    /// An unreadable file, bad JSON (with line and column), a value that is no string, or
-    /// a key that is a misspelt one of the three. Other keys are left alone.
+    /// An unreadable file, bad JSON (with line and column), a value that is not a string, or a
+    /// misspelt one of the three keys. Other keys are ignored.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = crate::regular_file::read_to_string(path)
@@ -40,11 +40,11 @@ impl Instructions {
             .with_context(|| format!("{shown} is not valid JSON"))?;
         let Value::Object(fields) = value else {
             bail!(
-                "{shown}: holds no JSON object; write {{\"prompt\": \"…\", \"selection_prompt\": \
+                "{shown}: is not a JSON object; write {{\"prompt\": \"…\", \"selection_prompt\": \
                  \"…\", \"correction_prompt\": \"…\"}}"
             );
         };
-        // A longer key is no slip of the hand, and comparing it would take long.
+        // A longer key is not a typing error, and comparing it would take long.
         let unknown = |key: &&String| !KEYS.contains(&key.as_str()) && key.len() <= LONGEST_SLIP;
         for key in fields.keys().filter(unknown) {
             let near = KEYS
@@ -60,7 +60,7 @@ impl Instructions {
             Some(other) => bail!("{shown}: {key} is {other}; write it as one string"),
         };
         let prompt = text_of("prompt")?.with_context(|| {
-            format!("{shown}: the key prompt is missing; it holds the general instruction")
+            format!("{shown}: the key prompt, the general instruction, is missing")
         })?;
         Ok(Self {
             prompt,
@@ -69,8 +69,8 @@ impl Instructions {
         })
     }
 
-    /// The general prompt and, directly after it, that of the type; unknown types have
-    /// the general one alone.
+    /// The general prompt followed directly by that of the type; unknown types have only the
+    /// general one.
     pub fn for_type(&self, question_type: &QuestionType) -> String {
         let of_type = match question_type {
             QuestionType::Selection => self.selection_prompt.as_str(),
@@ -126,9 +126,9 @@ mod tests {
         assert!(
             load("{\"selection_prompt\": \"a\"}")
                 .unwrap_err()
-                .contains("the key prompt is missing")
+                .contains("the key prompt, the general instruction, is missing")
         );
         assert!(load("{\"prompt\": \n").unwrap_err().contains("line 2"));
-        assert!(load("[]").unwrap_err().contains("holds no JSON object"));
+        assert!(load("[]").unwrap_err().contains("is not a JSON object"));
     }
 }

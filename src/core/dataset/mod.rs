@@ -1,9 +1,8 @@
-//! What is asked and what was answered: question files, instructions, prompts, and answer
-//! files (no burn here).
+//! Questions and answers: question files, instructions, prompts, and answer files. No tensors.
 //!
-//! - [`load_records`] reads questions, with answers where the file has them.
+//! - [`load_records`] reads questions, with answers if the file has them.
 //! - [`Instructions`] and [`PromptBuilder`] turn a question into the model's prompt.
-//! - [`AnswerFile`] is what a model wrote, to be published and read again.
+//! - [`AnswerFile`] is a file of answers that a model wrote.
 
 mod document;
 mod fields;

@@ -1,4 +1,4 @@
-//! From a question to the text that the model continues.
+//! Turns a question into the text that the model continues.
 
 use std::collections::HashMap;
 
@@ -9,23 +9,24 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::{Instructions, QuestionType, Record};
 use crate::text::{ChatTemplate, Message, RenderOptions, Role, answer};
 
-/// Names the draw of examples in the hash that seeds it; changing it changes every draw.
+/// The purpose of the draw in the hash that seeds it; changing it changes every draw.
 const EXAMPLE_DRAW: &str = "moim few-shot examples v1";
 
-/// What a prompt is made of.
+/// The parts of a prompt.
 #[derive(Debug)]
 pub struct PromptSettings {
-    /// `data.instruct`; `None` where the experiment names none.
+    /// `data.instruct`; `None` if the experiment names no file.
     pub instructions: Option<Instructions>,
-    /// `data.system_prompt`: stands on a line of its own before the instructions.
+    /// `data.system_prompt`: on its own line before the instructions.
     pub system_prompt: Option<String>,
-    /// `data.few_shot`: where examples are drawn from; those without an answer are left out.
+    /// `data.few_shot`: the records that examples are drawn from; those without an answer are
+    /// skipped.
     pub few_shot: Vec<Record>,
     /// `data.num_few_shot`: examples in a prompt.
     pub num_few_shot: usize,
     /// `data.question_prefix`, written before every question (default `"[질문]: "`).
     pub question_prefix: String,
-    /// `run.seed`: with the item's id it decides the examples.
+    /// `run.seed`: together with the item's id it determines the examples.
     pub seed: u64,
     /// The model's chat template.
     pub template: ChatTemplate,
@@ -40,7 +41,7 @@ pub struct PromptBuilder {
     settings: PromptSettings,
     /// Examples with an answer, by type, as indices into `settings.few_shot`.
     by_type: HashMap<QuestionType, Vec<usize>>,
-    /// All of them: questions of an unknown type draw from here.
+    /// All of them, for questions of an unknown type.
     all: Vec<usize>,
     /// Normalised questions of `settings.few_shot`.
     questions: Vec<String>,
@@ -50,7 +51,7 @@ impl PromptBuilder {
     /// Prepares the pools of examples.
     ///
     /// # Errors
-    /// Examples are asked for and there are none with an answer.
+    /// Examples are requested, but none has an answer.
     pub fn new(mut settings: PromptSettings) -> Result<Self> {
         settings.render_options.add_generation_prompt = true;
         let all: Vec<usize> = settings
@@ -62,8 +63,8 @@ impl PromptBuilder {
             .collect();
         if settings.num_few_shot > 0 && all.is_empty() {
             bail!(
-                "data.num_few_shot = {} and data.few_shot has no item with an answer; name a file \
-                 that has, or set data.num_few_shot = 0",
+                "data.num_few_shot = {}, but data.few_shot has no item with an answer; name a file \
+                 that has one, or set data.num_few_shot = 0",
                 settings.num_few_shot
             );
         }
@@ -87,7 +88,7 @@ impl PromptBuilder {
         })
     }
 
-    /// Examples in a prompt unless asked otherwise (`data.num_few_shot`).
+    /// Examples in a prompt by default (`data.num_few_shot`).
     pub fn num_few_shot(&self) -> usize {
         self.settings.num_few_shot
     }
@@ -100,13 +101,13 @@ impl PromptBuilder {
     /// The conversation that ends with this question.
     ///
     /// # Errors
-    /// Fewer examples of the type than `data.num_few_shot`, the item itself left out.
+    /// Fewer examples of the type than `data.num_few_shot`, not counting the item itself.
     pub fn messages(&self, record: &Record) -> Result<Vec<Message>> {
         self.messages_with_examples(record, self.settings.num_few_shot)
     }
 
-    /// [`Self::messages`] with `num_examples` in place of `data.num_few_shot`: the first
-    /// of the same draw, so that fewer examples are a shorter form of the same prompt.
+    /// [`Self::messages`] with `num_examples` instead of `data.num_few_shot`: the first ones of
+    /// the same draw, so that fewer examples give a shorter form of the same prompt.
     ///
     /// # Errors
     /// Those of [`Self::messages`].
@@ -146,7 +147,12 @@ impl PromptBuilder {
         self.settings
             .template
             .render(&messages, &self.settings.render_options)
-            .with_context(|| format!("no prompt for the item with id {:?}", record.id))
+            .with_context(|| {
+                format!(
+                    "cannot build the prompt of the item with id {:?}",
+                    record.id
+                )
+            })
     }
 
     fn system_message(&self, question_type: &QuestionType) -> String {
@@ -169,8 +175,8 @@ impl PromptBuilder {
         Message::new(Role::User, content)
     }
 
-    /// `num_examples` records of the type of `record`, drawn without replacement by
-    /// (seed, id), never the item itself, neither by its id nor by its question.
+    /// `num_examples` records of the type of `record`, drawn without replacement by (seed, id). The
+    /// item itself, recognised by its id or its question, is never drawn.
     fn examples(&self, record: &Record, num_examples: usize) -> Result<Vec<&Record>> {
         if num_examples == 0 {
             return Ok(Vec::new());
@@ -189,8 +195,8 @@ impl PromptBuilder {
             .collect();
         if candidates.len() < num_examples {
             bail!(
-                "the item with id {:?} ({}) needs {num_examples} examples of its type and \
-                 data.few_shot has {} beside the item itself; lower data.num_few_shot or add \
+                "the item with id {:?} ({}) needs {num_examples} examples of its type, but \
+                 data.few_shot has {} besides the item itself; lower data.num_few_shot or add \
                  examples",
                 record.id,
                 record.question_type.name(),

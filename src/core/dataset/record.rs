@@ -8,19 +8,19 @@ use serde_json::Value;
 use super::document::{DataError, DataFault, Item, items, read};
 use super::fields::{self, ANSWER_SPELLINGS, ID_SPELLINGS};
 
-/// What a question asks for.
+/// The task of a question.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum QuestionType {
     /// 선택형: choose the right one of several spellings.
     Selection,
     /// 교정형: find and correct what is wrong.
     Correction,
-    /// Any other type, as written; empty where the item names none.
+    /// Any other type, as written; empty if the item names none.
     Other(String),
 }
 
 impl QuestionType {
-    /// The type of this name.
+    /// The type with this name.
     pub fn from_name(name: &str) -> Self {
         match name {
             "선택형" => Self::Selection,
@@ -29,7 +29,7 @@ impl QuestionType {
         }
     }
 
-    /// The name as files write it.
+    /// The name as written in files.
     pub fn name(&self) -> &str {
         match self {
             Self::Selection => "선택형",
@@ -39,18 +39,18 @@ impl QuestionType {
     }
 }
 
-/// One question, with its answer where the file has one.
+/// One question, with its answer if the file has one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Unique within its file; numbers are kept as their digits.
+    /// Unique within its file; a number is kept as its digits.
     pub id: String,
-    /// What is asked for.
+    /// The task.
     pub question_type: QuestionType,
     /// The question.
     pub question: String,
     /// The reference answer; `None` in a test set.
     pub answer: Option<String>,
-    /// The item as it was read, every key of it.
+    /// The item as read, with every key.
     pub raw: Value,
 }
 
@@ -58,10 +58,9 @@ pub struct Record {
 /// field spellings of the contest and its descendants.
 ///
 /// # Errors
-/// [`DataError`] lists everything wrong with the file, each fault with line, column, item,
-/// id, key and the way out. A file without items and an id given twice are faults; a
-/// missing answer is not (see [`require_answers`]), nor an unknown question type (see
-/// [`question_type_warnings`]).
+/// [`DataError`] lists everything wrong with the file, each fault with line, column, item, id, key
+/// and how to fix it. A file without items and a duplicate id are faults. A missing answer is not
+/// (see [`require_answers`]), nor is an unknown question type (see [`question_type_warnings`]).
 pub fn load_records(path: &Path) -> Result<Vec<Record>, DataError> {
     parse_records(path, &read(path)?)
 }
@@ -75,8 +74,8 @@ pub fn parse_records(path: &Path, bytes: &[u8]) -> Result<Vec<Record>, DataError
     let mut faults = Vec::new();
     if items.is_empty() {
         faults.push(DataFault {
-            problem: "the file holds no items".to_owned(),
-            way_out: "give it at least one question".to_owned(),
+            problem: "the file has no items".to_owned(),
+            hint: "add at least one question".to_owned(),
             ..DataFault::default()
         });
     }
@@ -130,20 +129,19 @@ fn record(item: &Item, seen: &mut SeenIds) -> Result<Record, Vec<DataFault>> {
     }
 }
 
-/// Ids met so far and the line of each.
+/// The ids read so far and the line of each.
 #[derive(Default)]
 pub(super) struct SeenIds {
     lines: HashMap<String, usize>,
 }
 
 impl SeenIds {
-    /// Passes a new id on and refuses one met before.
+    /// Returns a new id and refuses a duplicate.
     pub fn insert(&mut self, item: &Item, id: String) -> Result<String, Box<DataFault>> {
         match self.lines.get(&id) {
             Some(line) => {
-                let problem = format!("occurs already in line {line}");
-                let mut fault =
-                    item.fault(ID_SPELLINGS, problem, "give each item an id of its own");
+                let problem = format!("already occurs in line {line}");
+                let mut fault = item.fault(ID_SPELLINGS, problem, "give each item its own id");
                 fault.id = Some(id);
                 Err(fault)
             }
@@ -182,15 +180,14 @@ pub fn require_answers(path: &Path, records: &[Record]) -> Result<(), DataError>
                 missing.len(),
                 records.len()
             ),
-            way_out: "give each an answer, or name a file with the answers in data.labels"
-                .to_owned(),
+            hint: "give each an answer, or name a file with the answers in data.labels".to_owned(),
             ..DataFault::default()
         }],
     })
 }
 
-/// One line for each question type that is neither 선택형 nor 교정형: how many items have
-/// it, and that they get the general prompt.
+/// One line for each question type that is neither 선택형 nor 교정형, with the number of its
+/// items: they get the general prompt.
 pub fn question_type_warnings(path: &Path, records: &[Record]) -> Vec<String> {
     let mut kinds: Vec<(&str, usize, &str)> = Vec::new();
     for record in records {
@@ -269,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_listed_with_their_place() {
+    fn faults_are_listed_with_their_position() {
         let message = parse(
             "[\n  {\"id\": \"1\", \"question\": \"ㄱ\"},\n  {\"id\": \"1\", \"quesiton\": \"ㄴ\"},\n  3,\n {\"id\": 1.5, \"question\": [], \"answer\": 1}\n]",
         );
@@ -283,7 +280,7 @@ mod tests {
         )
         .unwrap_err();
         for line in [
-            "train.json:3:3: item 1 (id \"1\"): id (or Question_ID, ID): occurs already in line 2; ",
+            "train.json:3:3: item 1 (id \"1\"): id (or Question_ID, ID): already occurs in line 2; ",
             "train.json:3:3: item 1: input.question (or question, Question): is missing (the item has id, quesiton); ",
             "train.json:4:2: item 2: id (or Question_ID, ID): is a number (1.5); ",
             "train.json:4:2: item 2: input.question (or question, Question): is an array; ",
@@ -306,13 +303,13 @@ mod tests {
                 "[{\"id\": 1} {\"id\": 2}]",
                 "train.json:1:12: expected , or ]",
             ),
-            ("[{\"id\": [1}]", "train.json:1:11: } closes nothing"),
+            ("[{\"id\": [1}]", "train.json:1:11: } does not match"),
             (
                 "[{\"id\": \"가\n\"}]",
                 "train.json:1:11: a string is not closed on its line",
             ),
             ("[] []", "train.json:1:4: '[' follows the end"),
-            ("[]", "train.json: the file holds no items"),
+            ("[]", "train.json: the file has no items"),
             (
                 "id,question\n1,x",
                 "train.json:1:1: a data file starts with [ or {, not 'i'",

@@ -1,5 +1,5 @@
-//! Cutting a data file into its items by matching brackets and quotes. What is inside an
-//! item is left to serde_json.
+//! Cuts a data file into its items by matching brackets and quotes. The content of an item is left
+//! to serde_json.
 
 /// Why the scan for items stopped.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub(super) enum ScanFault {
     Syntax {
         offset: usize,
         problem: String,
-        way_out: &'static str,
+        hint: &'static str,
     },
 }
 
@@ -41,7 +41,7 @@ pub(super) fn spans(text: &str) -> Result<Vec<Span>, ScanFault> {
                 "a data file starts with [ or {{, not {:?}",
                 first_char(text, start)
             ),
-            way_out: "write a JSON array, {\"data\": […]} or JSON lines",
+            hint: "write a JSON array, {\"data\": […]} or JSON lines",
         }),
     }
 }
@@ -77,7 +77,7 @@ fn json_lines(text: &str) -> Result<Vec<Span>, ScanFault> {
                 ScanFault::EndsEarly { .. } if !is_last => ScanFault::Syntax {
                     offset: start,
                     problem: "the line is not one whole JSON object".to_owned(),
-                    way_out: "write each item of a JSON lines file on one line of its own",
+                    hint: "write each item of a JSON lines file on its own line",
                 },
                 other => other,
             })?;
@@ -86,7 +86,7 @@ fn json_lines(text: &str) -> Result<Vec<Span>, ScanFault> {
                 return Err(ScanFault::Syntax {
                     offset: after,
                     problem: "text follows the item on its line".to_owned(),
-                    way_out: "write each item of a JSON lines file on one line of its own",
+                    hint: "write each item of a JSON lines file on its own line",
                 });
             }
             spans.push((start, end));
@@ -114,15 +114,15 @@ fn array(text: &str, open: usize) -> Result<(Vec<Span>, usize), ScanFault> {
             Some(_) => {
                 return Err(ScanFault::Syntax {
                     offset,
-                    problem: format!("expected , or ] and found {:?}", first_char(text, offset)),
-                    way_out: "put a comma between items",
+                    problem: format!("expected , or ], found {:?}", first_char(text, offset)),
+                    hint: "put a comma between items",
                 });
             }
         }
     }
 }
 
-/// Where the array under the top-level key `data` opens.
+/// The offset at which the array under the top-level key `data` opens.
 fn data_array(text: &str, open: usize) -> Result<Option<usize>, ScanFault> {
     let mut offset = skip_space(text, open + 1);
     while text.as_bytes().get(offset) == Some(&b'"') {
@@ -164,11 +164,8 @@ fn value(text: &str, start: usize) -> Result<usize, ScanFault> {
                 if open.pop() != Some(expected) {
                     return Err(ScanFault::Syntax {
                         offset,
-                        problem: format!(
-                            "{} closes nothing that is open here",
-                            char::from(*bracket)
-                        ),
-                        way_out: "look for a missing bracket or a comma too many before it",
+                        problem: format!("{} does not match an open bracket", char::from(*bracket)),
+                        hint: "look for a missing bracket or an extra comma before it",
                     });
                 }
                 offset += 1;
@@ -178,17 +175,14 @@ fn value(text: &str, start: usize) -> Result<usize, ScanFault> {
                     .find(|c: char| c.is_ascii_whitespace() || ",]}[{\"".contains(c))
                     .unwrap_or(text.len() - offset);
                 if offset + scalar == text.len() {
-                    // `tru` and `12` may go on.
+                    // `tru` and `12` may be incomplete.
                     return Err(ScanFault::EndsEarly { offset: text.len() });
                 }
                 if scalar == 0 {
                     return Err(ScanFault::Syntax {
                         offset,
-                        problem: format!(
-                            "expected an item and found {:?}",
-                            first_char(text, offset)
-                        ),
-                        way_out: "remove the comma too many",
+                        problem: format!("expected an item, found {:?}", first_char(text, offset)),
+                        hint: "remove the extra comma",
                     });
                 }
                 offset += scalar;
@@ -217,7 +211,7 @@ fn string(text: &str, open: usize) -> Result<usize, ScanFault> {
                 return Err(ScanFault::Syntax {
                     offset,
                     problem: "a string is not closed on its line".to_owned(),
-                    way_out: "close it with \", or write the line break inside it as \\n",
+                    hint: "close it with \", or write the line break inside it as \\n",
                 });
             }
             Some(_) => offset += 1,
@@ -233,7 +227,7 @@ fn nothing_after(text: &str, end: usize) -> Result<(), ScanFault> {
     Err(ScanFault::Syntax {
         offset,
         problem: format!("{:?} follows the end of the JSON", first_char(text, offset)),
-        way_out: "put all items into one array, or one on each line",
+        hint: "put all items into one array, or one item on each line",
     })
 }
 

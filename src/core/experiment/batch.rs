@@ -2,22 +2,22 @@
 //!
 //! B is `per_device_train_batch_size`, G `num_generations`, A `gradient_accumulation_steps` and D
 //! the number of devices. What B counts changed between releases of TRL (0.14 counted prompts,
-//! 0.15 and later completions), so both readings are always worked out.
+//! 0.15 and later count completions), so both conventions are always worked out.
 
 use super::schema::choice;
 
 choice! {
     /// `grpo.batch_unit`: what B counts.
     pub enum BatchUnit {
-        /// B completions make a micro-batch: B÷G prompts (TRL since 0.15).
+        /// A micro-batch is B completions: B÷G prompts (TRL since 0.15).
         Completions = "completions",
-        /// B prompts make a micro-batch: B×G completions (TRL 0.14).
+        /// A micro-batch is B prompts: B×G completions (TRL 0.14).
         Prompts = "prompts",
     }
 }
 
 /// The four numbers of a batch and the unit of B. Any values are allowed, so that a form can
-/// show the consequences while they are edited; [`BatchArithmetic::fault`] says what is wrong.
+/// show their consequences while they are edited; [`BatchArithmetic::fault`] explains what is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchArithmetic {
     /// B, `per_device_train_batch_size`, in `unit`.
@@ -34,16 +34,16 @@ pub struct BatchArithmetic {
     pub slices: usize,
 }
 
-/// What the length of a run follows from, besides the batch.
+/// What determines the length of a run, besides the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Horizon {
-    /// Training prompts in an epoch, where known.
+    /// Training prompts in an epoch, if known.
     pub num_prompts: Option<usize>,
     /// `num_train_epochs`.
     pub epochs: usize,
     /// μ, `num_iterations`: optimizer steps on each batch of completions.
     pub num_iterations: usize,
-    /// `max_steps`, where it sets the length in place of the epochs.
+    /// `max_steps`, if it sets the length instead of the epochs.
     pub max_steps: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ impl BatchArithmetic {
         }
     }
 
-    /// Prompts in a micro-batch of one device: B÷G (rounded down where the rule is broken), or B.
+    /// Prompts in a micro-batch of one device: B÷G (rounded down if G does not divide B), or B.
     pub fn prompts_per_micro_batch(&self) -> usize {
         match self.unit {
             BatchUnit::Completions => self.b.checked_div(self.g).unwrap_or(0),
@@ -66,19 +66,21 @@ impl BatchArithmetic {
 
     /// Completions in one optimizer step: B×A×D, or B×G×A×D.
     pub fn completions_per_step(&self) -> usize {
-        self.over_step(self.completions_per_micro_batch())
+        self.per_step(self.completions_per_micro_batch())
     }
 
     /// Prompts in one optimizer step: (B÷G)×A×D, or B×A×D.
     pub fn prompts_per_step(&self) -> usize {
-        self.over_step(self.prompts_per_micro_batch())
+        self.per_step(self.prompts_per_micro_batch())
     }
 
-    fn over_step(&self, in_micro_batch: usize) -> usize {
-        in_micro_batch.saturating_mul(self.a).saturating_mul(self.d)
+    fn per_step(&self, per_micro_batch: usize) -> usize {
+        per_micro_batch
+            .saturating_mul(self.a)
+            .saturating_mul(self.d)
     }
 
-    /// Prompts that are completed together: those of a step, or of as many as share a generation.
+    /// Prompts that are completed together: those of all the steps that share a generation.
     pub fn prompts_per_generation(&self) -> usize {
         self.prompts_per_step().saturating_mul(self.slices)
     }
@@ -92,7 +94,7 @@ impl BatchArithmetic {
             .saturating_mul(self.slices)
     }
 
-    /// Prompts left at an epoch's end that do not fill a generation, so that no step sees them.
+    /// Prompts left over at the end of an epoch: too few for a generation, so no step uses them.
     pub fn dropped_prompts(&self, num_prompts: usize) -> usize {
         num_prompts
             .checked_rem(self.prompts_per_generation())
@@ -108,17 +110,17 @@ impl BatchArithmetic {
         })
     }
 
-    /// The same numbers read in the other convention.
+    /// The same numbers, with B counted in `unit`.
     pub fn in_unit(self, unit: BatchUnit) -> Self {
         Self { unit, ..self }
     }
 
-    /// Whether every number is legal and B fits G in the unit in force.
+    /// Whether every number is legal and B fits G in the selected unit.
     pub fn is_legal(&self) -> bool {
         self.fault().is_none()
     }
 
-    /// What is wrong, with the nearest legal values; `None` where nothing is.
+    /// What is wrong, with the nearest legal values; `None` if nothing is.
     pub fn fault(&self) -> Option<String> {
         let Self { b, g, a, d, .. } = *self;
         if a == 0 || d == 0 || b == 0 {
@@ -132,28 +134,28 @@ impl BatchArithmetic {
         if self.unit == BatchUnit::Completions && !b.is_multiple_of(g) {
             return Some(format!(
                 "B = {b} is not a multiple of G = {g}: {}",
-                self.way_out()
+                self.suggestion()
             ));
         }
         None
     }
 
     /// The nearest legal values as a sentence: `set B to 8 or 16, or G to 5 or 10`.
-    pub fn way_out(&self) -> String {
-        let mut ways = Vec::new();
+    pub fn suggestion(&self) -> String {
+        let mut changes = Vec::new();
         let legal_b = self.nearest_legal_b();
         if !legal_b.is_empty() {
-            ways.push(format!("B to {}", either(&legal_b)));
+            changes.push(format!("B to {}", either(&legal_b)));
         }
         let legal_g = self.nearest_legal_g();
         if !legal_g.is_empty() {
-            ways.push(format!("G to {}", either(&legal_g)));
+            changes.push(format!("G to {}", either(&legal_g)));
         }
-        format!("set {}", ways.join(", or "))
+        format!("set {}", changes.join(", or "))
     }
 
-    /// The legal values of B next to the present one, ascending: one where B is legal, else the
-    /// multiples of G below and above it.
+    /// The legal values of B nearest to the current one, ascending: B itself if it is legal, else
+    /// the multiples of G below and above it.
     pub fn nearest_legal_b(&self) -> Vec<usize> {
         let step = match self.unit {
             BatchUnit::Completions => self.g.max(2),
@@ -170,8 +172,8 @@ impl BatchArithmetic {
             .collect()
     }
 
-    /// The legal values of G next to the present one, ascending: one where G is legal, else the
-    /// divisors of B (of at least 2) below and above it. Empty where B = 1 allows none.
+    /// The legal values of G nearest to the current one, ascending: G itself if it is legal, else
+    /// the divisors of B (of at least 2) below and above it. Empty if B = 1, which allows none.
     pub fn nearest_legal_g(&self) -> Vec<usize> {
         let divides = |g: usize| match self.unit {
             BatchUnit::Completions => self.b > 0 && self.b.is_multiple_of(g),
@@ -188,7 +190,7 @@ impl BatchArithmetic {
         below.into_iter().chain(above).collect()
     }
 
-    /// The batch panel of a run with one optimizer step a batch of completions; see
+    /// The batch panel of a run with one optimizer step per batch of completions; see
     /// [`BatchArithmetic::panel`].
     pub fn lines(&self, num_prompts: Option<usize>, epochs: usize) -> Vec<String> {
         self.panel(&Horizon {
@@ -199,12 +201,12 @@ impl BatchArithmetic {
         })
     }
 
-    /// Both conventions worked out with the numbers, the one in force marked, then the length of
-    /// an epoch and of the run where the number of prompts is known.
+    /// Both conventions worked out with the numbers, the selected one marked, then the length of
+    /// an epoch and of the run if the number of prompts is known.
     pub fn panel(&self, horizon: &Horizon) -> Vec<String> {
         let mut lines: Vec<String> = BatchUnit::ALL
             .iter()
-            .map(|&unit| self.in_unit(unit).row(unit == self.unit))
+            .map(|&unit| self.in_unit(unit).convention_line(unit == self.unit))
             .collect();
         if let Some(num_prompts) = horizon.num_prompts
             && self.is_legal()
@@ -214,16 +216,17 @@ impl BatchArithmetic {
         lines
     }
 
-    fn row(&self, in_force: bool) -> String {
+    fn convention_line(&self, is_selected: bool) -> String {
         let Self {
             b, g, a, d, unit, ..
         } = *self;
-        let mark = if in_force { " (in force)" } else { "" };
-        // A row that is not in force is shown for comparison; its fault hinders nobody.
+        let mark = if is_selected { " (selected)" } else { "" };
+        // The other convention is shown for comparison only; a problem in it does no harm.
         if let Some(fault) = self.fault() {
-            return match in_force {
-                true => format!("{unit}{mark}: not possible: {fault}"),
-                false => format!("{unit}: would not be possible: {fault}"),
+            return if is_selected {
+                format!("{unit}{mark}: not possible: {fault}")
+            } else {
+                format!("{unit}: would not be possible: {fault}")
             };
         }
         let (completions, prompts) = (self.completions_per_step(), self.prompts_per_step());
@@ -271,7 +274,7 @@ impl BatchArithmetic {
         format!("{num_prompts} prompts {division}: {per_epoch}, {tail}; {length}")
     }
 
-    /// That prompts fill no generation, where they don't, and the way out.
+    /// A message if the prompts do not fill one generation, with how to fix it.
     pub fn too_few(&self, num_prompts: usize) -> Option<String> {
         let unit = match self.slices {
             0 | 1 => "step",
@@ -289,8 +292,7 @@ impl BatchArithmetic {
         })
     }
 
-    /// What makes steps of a number of prompts: `÷ 4`, or `÷ (4×2) × 2` where two steps share a
-    /// generation.
+    /// How prompts become steps: `÷ 4`, or `÷ (4×2) × 2` if two steps share a generation.
     pub fn division(&self) -> String {
         let per_step = self.prompts_per_step();
         match self.slices {
@@ -306,8 +308,8 @@ fn either(values: &[usize]) -> String {
     words.join(" or ")
 }
 
-/// The divisors of `number`, in no order. Pairs of divisors that both are above 2^20 are left
-/// out, so that a form stays fast whatever is typed; no batch is that large.
+/// The divisors of `number`, unordered. A pair of divisors both above 2^20 is left out, so that a
+/// form stays fast whatever is typed; no batch is that large.
 fn divisors(number: usize) -> impl Iterator<Item = usize> {
     (1..=1 << 20)
         .take_while(move |&low| low <= number / low.max(1))
@@ -337,7 +339,7 @@ mod tests {
         assert_eq!(
             batch(8, 8, 4, 1, BatchUnit::Completions).lines(Some(622), 5),
             [
-                "completions (in force): B×A×D = 8×4×1 = 32 completions/step, (B÷G)×A×D = (8÷8)×4×1 = 4 prompts/step",
+                "completions (selected): B×A×D = 8×4×1 = 32 completions/step, (B÷G)×A×D = (8÷8)×4×1 = 4 prompts/step",
                 "prompts: B×G×A×D = 8×8×4×1 = 256 completions/step, B×A×D = 8×4×1 = 32 prompts/step",
                 "622 prompts ÷ 4: 155 steps/epoch, 2 prompts dropped at each epoch's end (others each time if shuffled); 5 epochs = 775 steps in all",
             ]
@@ -347,7 +349,7 @@ mod tests {
             prompts,
             [
                 "completions: would not be possible: B = 2 is not a multiple of G = 4: set B to 4, or G to 2",
-                "prompts (in force): B×G×A×D = 2×4×3×2 = 48 completions/step, B×A×D = 2×3×2 = 12 prompts/step",
+                "prompts (selected): B×G×A×D = 2×4×3×2 = 48 completions/step, B×A×D = 2×3×2 = 12 prompts/step",
                 "24 prompts ÷ 12: 2 steps/epoch, no prompt dropped at an epoch's end; 2 epochs = 4 steps in all",
             ]
         );
@@ -434,7 +436,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_step_holds_g_completions_a_prompt(
+        fn a_step_has_g_completions_per_prompt(
             b in 1usize..200, g in 2usize..40, a in 1usize..9, d in 1usize..9, n in 0usize..5000,
         ) {
             for unit in BatchUnit::ALL {
@@ -446,7 +448,7 @@ mod tests {
                 );
                 prop_assert!(arithmetic.dropped_prompts(n) < arithmetic.prompts_per_step());
             }
-            // The two conventions agree where B prompts stand for B×G completions.
+            // B prompts in one convention are B×G completions in the other.
             let prompts = batch(b, g, a, d, BatchUnit::Prompts);
             let completions = batch(b * g, g, a, d, BatchUnit::Completions);
             prop_assert_eq!(prompts.completions_per_step(), completions.completions_per_step());

@@ -45,7 +45,7 @@ choice! {
         Error = "error",
         /// Leave the prompt out of training, and say how many were left out.
         Drop = "drop",
-        /// Take few-shot examples away until the prompt fits.
+        /// Remove few-shot examples until the prompt fits.
         FewerExamples = "fewer_examples",
     }
 }
@@ -65,7 +65,7 @@ choice! {
 }
 
 choice! {
-    /// `grpo.loss_type`: how the per-token terms become one number.
+    /// `grpo.loss_type`: how the terms of the tokens are reduced to one number.
     pub enum LossType {
         /// Mean over sequences of the mean over tokens (arXiv 2402.03300).
         Grpo = "grpo",
@@ -80,7 +80,7 @@ choice! {
         /// Log-probabilities weighted by a ratio that is clipped and not differentiated, averaged as
         /// `dapo` (arXiv 2506.13585).
         Cispo = "cispo",
-        /// A soft gate in place of the clip, averaged as `grpo` (arXiv 2511.20347).
+        /// A soft gate instead of the clip, averaged as `grpo` (arXiv 2511.20347).
         Sapo = "sapo",
         /// Log-probabilities weighted by a smooth function of the sequence's ratio, averaged as `dapo`
         /// (arXiv 2602.10693).
@@ -101,9 +101,9 @@ choice! {
 choice! {
     /// `grpo.importance_sampling_level`: what the probability ratio is taken over.
     pub enum ImportanceSamplingLevel {
-        /// One ratio a token.
+        /// One ratio per token.
         Token = "token",
-        /// One ratio a sequence, the exponential of the mean log-ratio (GSPO, arXiv 2507.18071).
+        /// One ratio per sequence, the exponential of the mean log-ratio (GSPO, arXiv 2507.18071).
         Sequence = "sequence",
     }
 }
@@ -125,7 +125,7 @@ choice! {
     pub enum SftInit {
         /// The weights of `model.path`.
         Pretrained = "pretrained",
-        /// Random weights of the shapes in the config.json of `model.path`.
+        /// Random weights with the shapes of the config.json of `model.path`.
         Random = "random",
     }
 }
@@ -215,13 +215,13 @@ impl Setting for ScaleRewards {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
-    /// CUDA where this machine has it, else the CPU.
+    /// CUDA if this machine has it, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// CUDA; `Some(n)` names the card, `None` takes the first ones.
+    /// CUDA; `Some(n)` names the card, `None` uses the first ones.
     Cuda(Option<usize>),
-    /// The system's default graphics card through wgpu, where moim was built with that feature.
+    /// The system's default graphics card through wgpu, if moim was built with that feature.
     Wgpu,
 }
 
@@ -314,13 +314,13 @@ choice! {
 }
 
 /// `lora.target_modules`: a list of layers, or `"all-linear"` for all seven. Kept in the order
-/// of [`TargetModule::ALL`], each once, so that two spellings of one choice are equal.
+/// of [`TargetModule::ALL`], without duplicates, so that two spellings of one choice are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TargetModules(Vec<TargetModule>);
 
 impl TargetModules {
-    /// The given layers, in the standing order, each once.
+    /// The given layers in the order of [`TargetModule::ALL`], without duplicates.
     pub fn new(modules: &[TargetModule]) -> Self {
         Self(
             TargetModule::ALL

@@ -1,8 +1,8 @@
-//! Changing single keys of an experiment file while everything else in it stays as it is, byte
-//! for byte: comments, order, spacing and line endings.
+//! Changes single keys of an experiment file and leaves everything else unchanged, byte for byte:
+//! comments, order, spacing and line endings.
 //!
-//! `toml_edit` says where keys and values lie; the text itself is spliced here, because a
-//! document that `toml_edit` writes has its dotted keys regrouped and its line endings changed.
+//! `toml_edit` finds the keys and values. The text itself is spliced here, because `toml_edit`
+//! regroups dotted keys and changes line endings when it writes a document.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use toml_edit::{Item, TableLike, Value};
 use super::schema::{Node, to_text};
 use super::{Experiment, Fault, read};
 
-/// The text of an experiment file whose keys can be set and taken out.
+/// The text of an experiment file whose keys can be set and removed.
 #[derive(Clone, Debug)]
 pub struct Document {
     tree: toml_edit::Document<String>,
@@ -22,30 +22,30 @@ pub struct Document {
 /// Why a key cannot be changed in place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// The text is not TOML, so nothing in it has a place.
+    /// The text is not TOML, so no key can be found in it.
     #[error("line {line} is not TOML: {message}; correct it in an editor")]
     NotToml {
         /// The line, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
     /// No experiment has such a key.
     #[error("there is no key {0}")]
     UnknownKey(String),
-    /// The key is written over several lines or headers, comments between them.
-    #[error("{0} is written as a table of its own; change it in an editor")]
+    /// The key is spread over several lines or headers, with comments between them.
+    #[error("{0} is written as a separate table; change it in an editor")]
     IsTable(String),
-    /// The section's name stands for something that holds no keys.
-    #[error("{0} is no section in this file; correct it in an editor")]
+    /// The section's name is used for something that has no keys.
+    #[error("{0} is not a section in this file; correct it in an editor")]
     NoSection(String),
 }
 
 impl Document {
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// [`EditError::NotToml`] where it is not TOML.
+    /// [`EditError::NotToml`] if it is not TOML.
     pub fn parse(text: &str) -> Result<Self, EditError> {
         let tree = toml_edit::Document::parse(text.to_owned()).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
@@ -58,25 +58,25 @@ impl Document {
         Ok(Self { tree })
     }
 
-    /// The text as it is now.
+    /// The current text.
     pub fn text(&self) -> &str {
         self.tree.raw()
     }
 
-    /// What the text comes to, as far as it can be understood, and every fault: a key whose value
-    /// is refused has its default in the experiment.
+    /// The experiment, as far as the text can be understood, and every fault. A key whose value is
+    /// refused has its default in the experiment.
     pub fn understood(&self) -> (Experiment, Vec<Fault>) {
         let mut reading = read::read(self.text(), &[]);
         reading.validate();
         reading.finish()
     }
 
-    /// The value of `section.key` as it is written in the file; `None` where the file does not
-    /// say. A value that is spread over tables of its own is written in one line.
+    /// The value of `section.key` as written in the file; `None` if the file does not set it. A
+    /// value that is spread over separate tables is returned on one line.
     pub fn get(&self, key: &str) -> Option<String> {
         let (section, name) = key.split_once('.')?;
         let item = self.section(section)?.as_table_like()?.get(name)?;
-        match own_span(item) {
+        match value_span(item) {
             Some(span) => self.text().get(span).map(str::to_owned),
             None => {
                 let table: toml::Table = self.text().parse().ok()?;
@@ -85,51 +85,51 @@ impl Document {
         }
     }
 
-    /// What a person would type into a one-line field to get the present value: without the
-    /// quotes of a string where [`Document::set`] adds them again, and in one line.
+    /// What a user would type into a one-line field to get the current value: on one line, and
+    /// without the quotes of a string if [`Document::set`] adds them again.
     pub fn typed(&self, key: &str) -> Option<String> {
         let written = self.get(key)?;
         let value = single_value(&written)?;
         if let DeValue::String(text) = value.get_ref() {
             let bare = text.to_string();
             let is_plain = !bare.is_empty() && bare.trim() == bare && !has_control(&bare);
-            let comes_back = encoded(key, &bare).ok().and_then(|again| {
+            let round_trips = encoded(key, &bare).ok().and_then(|again| {
                 let again = single_value(&again)?;
                 Some(matches!(again.get_ref(), DeValue::String(same) if same == text))
             });
-            return Some(match is_plain && comes_back == Some(true) {
-                true => bare,
-                false => quoted(&bare),
+            return Some(if is_plain && round_trips == Some(true) {
+                bare
+            } else {
+                quoted(&bare)
             });
         }
-        match written.contains('\n') {
-            true => {
-                let table: toml::Table = format!("value = {written}").parse().ok()?;
-                Some(to_text(table.get("value")?))
-            }
-            false => Some(written),
+        if written.contains('\n') {
+            let table: toml::Table = format!("value = {written}").parse().ok()?;
+            Some(to_text(table.get("value")?))
+        } else {
+            Some(written)
         }
     }
 
-    /// Writes `section.key`, in its place where the file has it, else at the end of its section,
-    /// which is added where there is none. The value is TOML; quotes of strings and paths may be
-    /// left out, as `--set` allows. A value that the key does not accept is written all the
-    /// same, so that [`Document::understood`] can say what is wrong with it.
+    /// Writes `section.key`: in place if the file has it, else at the end of its section, which is
+    /// added if it does not exist. The value is TOML; quotes around strings and paths can be left
+    /// out, as with `--set`. A value that the key does not accept is written anyway, so that
+    /// [`Document::understood`] can report what is wrong with it.
     ///
     /// # Errors
-    /// An unknown key, or one that cannot be changed in place; the text is as before then.
+    /// An unknown key, or one that cannot be changed in place; the text is unchanged then.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), EditError> {
         let value = encoded(key, value)?;
         let (section, name) = parts(key)?;
-        let (place, inserted) = match self.section(section) {
+        let (target, inserted) = match self.section(section) {
             None => self.new_section(section, name, &value),
             Some(item) => {
                 let table = item
                     .as_table_like()
                     .ok_or_else(|| EditError::NoSection(section.to_owned()))?;
                 match table.get(name) {
-                    Some(present) => {
-                        let span = own_span(present);
+                    Some(current) => {
+                        let span = value_span(current);
                         (
                             span.ok_or_else(|| EditError::IsTable(key.to_owned()))?,
                             value,
@@ -142,11 +142,11 @@ impl Document {
                 }
             }
         };
-        self.splice(place, &inserted)
+        self.splice(target, &inserted)
     }
 
-    /// Takes `section.key` out of the file with the rest of its line, so that its default holds.
-    /// Nothing happens where the file does not have it.
+    /// Removes `section.key` from the file with the rest of its line, so that its default applies.
+    /// Does nothing if the file does not have it.
     ///
     /// # Errors
     /// As [`Document::set`].
@@ -159,30 +159,30 @@ impl Document {
         let Some((found, item)) = table.and_then(|table| table.get_key_value(name)) else {
             return Ok(());
         };
-        let (Some(of_key), Some(of_value)) = (found.span(), own_span(item)) else {
+        let (Some(key_span), Some(value_span)) = (found.span(), value_span(item)) else {
             return Err(EditError::IsTable(key.to_owned()));
         };
-        let place = match section {
-            Item::Value(_) => self.with_comma(of_key.start..of_value.end),
-            _ => self.line_start(of_key.start)..self.next_line(of_value.end),
+        let removed = match section {
+            Item::Value(_) => self.with_comma(key_span.start..value_span.end),
+            _ => self.line_start(key_span.start)..self.next_line(value_span.end),
         };
-        self.splice(place, "")
+        self.splice(removed, "")
     }
 
     fn section(&self, name: &str) -> Option<&Item> {
         self.tree.as_table().get(name)
     }
 
-    /// Replaces a part of the text; the result is TOML again, or nothing changes.
-    fn splice(&mut self, place: Range<usize>, inserted: &str) -> Result<(), EditError> {
+    /// Replaces a part of the text. If the result is not TOML, nothing changes.
+    fn splice(&mut self, target: Range<usize>, inserted: &str) -> Result<(), EditError> {
         let text = self.text();
-        let before = text.get(..place.start).unwrap_or_default();
-        let after = text.get(place.end..).unwrap_or_default();
+        let before = text.get(..target.start).unwrap_or_default();
+        let after = text.get(target.end..).unwrap_or_default();
         *self = Self::parse(&format!("{before}{inserted}{after}"))?;
         Ok(())
     }
 
-    /// A section that the file does not have goes to its end.
+    /// A new section is added at the end of the file.
     fn new_section(&self, section: &str, name: &str, value: &str) -> (Range<usize>, String) {
         let (text, ending) = (self.text(), self.line_ending());
         let gap = match text {
@@ -194,7 +194,7 @@ impl Document {
         (text.len()..text.len(), inserted)
     }
 
-    /// A new key goes below the last one of its section.
+    /// A new key is added below the last one of its section.
     fn below_section(
         &self,
         section: &str,
@@ -210,9 +210,9 @@ impl Document {
         let (after, prefix) = match (header, last) {
             (Some(_), Some(last)) => (last, String::new()),
             (Some(header), None) => (header.start, String::new()),
-            // `grpo.beta = 0.1` above every header: the section's name goes before the key.
+            // `grpo.beta = 0.1` above every header: the section's name is a prefix of the key.
             (None, Some(last)) => (last, format!("{section}.")),
-            // Only sub-tables of it have headers.
+            // Only its sub-tables have headers.
             (None, None) => return self.new_section(section, name, value),
         };
         let (text, ending) = (self.text(), self.line_ending());
@@ -221,17 +221,17 @@ impl Document {
             .chars()
             .take_while(|letter| matches!(letter, ' ' | '\t'))
             .collect();
-        let place = self.next_line(after);
-        // The last line of a file may lack its ending.
-        let gap = match text.get(..place) {
+        let target = self.next_line(after);
+        // The last line of a file may have no line ending.
+        let gap = match text.get(..target) {
             Some(before) if !before.ends_with('\n') => ending,
             _ => "",
         };
         let inserted = format!("{gap}{indent}{prefix}{name} = {value}{ending}");
-        (place..place, inserted)
+        (target..target, inserted)
     }
 
-    /// `grpo = { beta = 0.1 }`: a new key goes after the last one between the braces.
+    /// `grpo = { beta = 0.1 }`: a new key is added after the last one between the braces.
     fn inside_braces(
         &self,
         item: &Item,
@@ -251,18 +251,18 @@ impl Document {
         })
     }
 
-    /// A part between braces together with one of the commas beside it.
-    fn with_comma(&self, part: Range<usize>) -> Range<usize> {
+    /// An entry between braces together with one of the commas next to it.
+    fn with_comma(&self, entry: Range<usize>) -> Range<usize> {
         let text = self.text();
-        let after = text.get(part.end..).unwrap_or_default();
+        let after = text.get(entry.end..).unwrap_or_default();
         let rest = after.trim_start();
         if let Some(rest) = rest.strip_prefix(',') {
-            return part.start..text.len() - rest.trim_start_matches([' ', '\t']).len();
+            return entry.start..text.len() - rest.trim_start_matches([' ', '\t']).len();
         }
-        let before = text.get(..part.start).unwrap_or_default().trim_end();
+        let before = text.get(..entry.start).unwrap_or_default().trim_end();
         match before.strip_suffix(',') {
-            Some(before) => before.len()..part.end,
-            None => part,
+            Some(before) => before.len()..entry.end,
+            None => entry,
         }
     }
 
@@ -271,7 +271,7 @@ impl Document {
         before.rfind('\n').map_or(0, |newline| newline + 1)
     }
 
-    /// Where the line after the one of `at` begins, or the end of the text.
+    /// The start of the line after the one that contains `at`, or the end of the text.
     fn next_line(&self, at: usize) -> usize {
         let after = self.text().get(at..).unwrap_or_default();
         after
@@ -279,7 +279,7 @@ impl Document {
             .map_or(self.text().len(), |newline| at + newline + 1)
     }
 
-    /// As the first line of the file ends.
+    /// The line ending of the file's first line.
     fn line_ending(&self) -> &'static str {
         match self.text().split_once('\n') {
             Some((first, _)) if first.ends_with('\r') => "\r\n",
@@ -288,7 +288,7 @@ impl Document {
     }
 }
 
-/// Section and name of a key that experiments have.
+/// Splits a known key into section and name.
 fn parts(key: &str) -> Result<(&str, &str), EditError> {
     let experiment = Experiment::default();
     let is_known = |(section, name): &(&str, &str)| {
@@ -300,8 +300,8 @@ fn parts(key: &str) -> Result<(&str, &str), EditError> {
         .ok_or_else(|| EditError::UnknownKey(key.to_owned()))
 }
 
-/// Where a value lies; `None` where it is spread over headers or dotted keys.
-fn own_span(item: &Item) -> Option<Range<usize>> {
+/// The span of a value; `None` if it is spread over headers or dotted keys.
+fn value_span(item: &Item) -> Option<Range<usize>> {
     match item {
         Item::Value(Value::InlineTable(table)) if table.is_dotted() => None,
         Item::Value(value) => value.span(),
@@ -309,19 +309,19 @@ fn own_span(item: &Item) -> Option<Range<usize>> {
     }
 }
 
-/// Where the last value of a table ends, those below dotted keys among them and those below
-/// headers of their own not.
+/// The end of a table's last value. Values below dotted keys count, those below separate headers do
+/// not.
 fn last_end(table: &dyn TableLike) -> Option<usize> {
     let ends = table.iter().filter_map(|(_, item)| match item {
         Item::Value(Value::InlineTable(table)) if table.is_dotted() => last_end(table),
         Item::Table(table) if table.is_dotted() => last_end(table),
-        _ => own_span(item).map(|span| span.end),
+        _ => value_span(item).map(|span| span.end),
     });
     ends.max()
 }
 
-/// The value as TOML: as it was typed where the key accepts that, else as a string where the key
-/// accepts that. What the key accepts in neither form stays TOML if it is TOML.
+/// The value as TOML: as typed if the key accepts that, else as a string if the key accepts that.
+/// A value that the key accepts in neither form stays as typed if it is TOML.
 fn encoded(key: &str, typed: &str) -> Result<String, EditError> {
     let (section, name) = parts(key)?;
     let typed = typed.trim();
@@ -336,19 +336,20 @@ fn encoded(key: &str, typed: &str) -> Result<String, EditError> {
         return Ok(typed.to_owned());
     }
     let as_string = Spanned::new(0..0, DeValue::String(typed.into()));
-    Ok(match as_toml.is_none() || accepts(&as_string) {
-        true => quoted(typed),
-        false => typed.to_owned(),
+    Ok(if as_toml.is_none() || accepts(&as_string) {
+        quoted(typed)
+    } else {
+        typed.to_owned()
     })
 }
 
-/// The one TOML value that a text is, without comments or line breaks around it.
+/// Parses a text that is one TOML value, without comments or line breaks around it.
 fn single_value(text: &str) -> Option<Node<'_>> {
     let value = DeValue::parse(text).ok()?;
     (value.span() == (0..text.len())).then_some(value)
 }
 
-/// A string in quotes, in one line.
+/// A string in quotes, on one line.
 fn quoted(text: &str) -> String {
     if !has_control(text) {
         return Value::from(text).to_string().trim().to_owned();

@@ -1,12 +1,12 @@
-//! What is wrong with an experiment file, and how it is told.
+//! The faults of an experiment file and how they are reported.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In the experiment file; both count from 1, the column in characters.
+pub enum Origin {
+    /// In the experiment file; both numbers start at 1, the column counts characters.
     File {
         /// The line.
         line: usize,
@@ -17,42 +17,42 @@ pub enum Place {
     Override(String),
 }
 
-/// One thing that is wrong: the key, its value, why it cannot stand and the way out.
+/// One thing that is wrong: the key, its value, the problem and how to fix it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     /// `section.key`; empty for an error of TOML syntax.
     pub key: String,
-    /// The value, as TOML; `None` where the key is missing or is itself the fault.
+    /// The value, as TOML; `None` if the key is missing or is itself the fault.
     pub value: Option<String>,
     /// What is wrong, ready to follow the key: `is a string`.
     pub problem: String,
-    /// What to do about it.
-    pub way_out: String,
+    /// How to fix it.
+    pub hint: String,
     /// Where it was written, if anywhere.
-    pub place: Option<Place>,
+    pub origin: Option<Origin>,
 }
 
 impl Fault {
-    /// A fault of a key, without a place.
+    /// A fault of a key that is not written anywhere.
     pub fn new(
         key: impl Into<String>,
         value: Option<String>,
         problem: impl Into<String>,
-        way_out: impl Into<String>,
+        hint: impl Into<String>,
     ) -> Self {
         Self {
             key: key.into(),
             value,
             problem: problem.into(),
-            way_out: way_out.into(),
-            place: None,
+            hint: hint.into(),
+            origin: None,
         }
     }
 
-    /// The line of the experiment file, where the fault lies there.
+    /// The line of the experiment file, if the fault is there.
     pub fn line(&self) -> Option<usize> {
-        match self.place {
-            Some(Place::File { line, .. }) => Some(line),
+        match self.origin {
+            Some(Origin::File { line, .. }) => Some(line),
             _ => None,
         }
     }
@@ -60,11 +60,11 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(Place::File { line, column }) => {
+        match &self.origin {
+            Some(Origin::File { line, column }) => {
                 write!(formatter, "line {line}, column {column}: ")?
             }
-            Some(Place::Override(text)) => write!(formatter, "--set {text}: ")?,
+            Some(Origin::Override(text)) => write!(formatter, "--set {text}: ")?,
             None => {}
         }
         formatter.write_str(&self.key)?;
@@ -74,7 +74,7 @@ impl fmt::Display for Fault {
         if !self.key.is_empty() {
             formatter.write_str(": ")?;
         }
-        write!(formatter, "{}; {}", self.problem, self.way_out)
+        write!(formatter, "{}; {}", self.problem, self.hint)
     }
 }
 
@@ -100,7 +100,7 @@ pub enum ExperimentError {
 }
 
 impl ExperimentError {
-    /// The faults, for a form or for JSON; empty where the file could not be read.
+    /// The faults, for a form or for JSON; empty if the file could not be read.
     pub fn faults(&self) -> &[Fault] {
         match self {
             Self::Unreadable { .. } => &[],
@@ -122,7 +122,7 @@ fn list(path: &Path, faults: &[Fault]) -> String {
     text
 }
 
-/// The experiment file of the same folder (or of ./experiments) whose name is nearest.
+/// Suggests the experiment file of the same folder (or of ./experiments) with the nearest name.
 fn did_you_mean(path: &Path) -> String {
     if path.exists() {
         return String::new();

@@ -1,5 +1,5 @@
-//! Whether the files that an experiment names are there. Apart from validation, so that a run can
-//! be planned where the model is absent.
+//! Checks that the files that an experiment names exist. Separate from validation, so that a run
+//! can be planned on a machine without the model.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{Experiment, Fault};
 
 impl Experiment {
     /// The faults of the files that training needs: model folder, data, encoder, dictionary and
-    /// the programs of reward commands. Looks at names only and reads no content.
+    /// the programs of reward commands. Checks names only and reads no content.
     pub fn check_files(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.check_model(&mut faults, true);
@@ -72,7 +72,7 @@ impl Experiment {
                 "sft.output_dir",
                 None,
                 "is missing",
-                "write output_dir = \"models/…\" under [sft]: the trained model goes there",
+                "write output_dir = \"models/…\" under [sft]: the trained model is written there",
             ));
         }
         faults
@@ -99,7 +99,7 @@ impl Experiment {
 
     fn check_encoder(&self, faults: &mut Vec<Fault>) {
         let Some(model) = &self.bertscore.model else {
-            // A formula without it trains and answers; ranking can bring its own encoder.
+            // Only a formula that uses it needs it; ranking can be given its own encoder.
             let names = self
                 .reward
                 .formula
@@ -142,23 +142,22 @@ fn quoted(path: &Path) -> String {
 
 fn check_file(faults: &mut Vec<Fault>, key: &str, path: Option<&Path>) {
     let Some(path) = path else { return };
-    let (problem, way_out) = match crate::regular_file::open(path).and_then(|file| file.metadata())
-    {
+    let (problem, hint) = match crate::regular_file::open(path).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.is_dir() => {
             ("is a folder".to_owned(), "name the file in it".to_owned())
         }
         Ok(_) => return,
-        Err(error) => (format!("cannot be read: {error}"), way_to_path(path)),
+        Err(error) => (format!("cannot be read: {error}"), path_hint(path)),
     };
-    faults.push(Fault::new(key, Some(quoted(path)), problem, way_out));
+    faults.push(Fault::new(key, Some(quoted(path)), problem, hint));
 }
 
 fn check_folder(faults: &mut Vec<Fault>, key: &str, path: &Path, needed: &[&str]) {
     let fault = match std::fs::metadata(path) {
-        Err(error) => (format!("cannot be read: {error}"), way_to_path(path)),
+        Err(error) => (format!("cannot be read: {error}"), path_hint(path)),
         Ok(metadata) if !metadata.is_dir() => (
             "is not a folder".to_owned(),
-            "name the folder that holds the files".to_owned(),
+            "name the folder that contains the files".to_owned(),
         ),
         Ok(_) => {
             let missing: Vec<&str> = needed
@@ -170,16 +169,16 @@ fn check_folder(faults: &mut Vec<Fault>, key: &str, path: &Path, needed: &[&str]
                 return;
             }
             (
-                format!("the folder lacks {}", missing.join(", ")),
-                "complete the folder".to_owned(),
+                format!("the folder has no {}", missing.join(" and no ")),
+                "add what is missing".to_owned(),
             )
         }
     };
     faults.push(Fault::new(key, Some(quoted(path)), fault.0, fault.1));
 }
 
-/// The way out for a path that is not there: the first part of it that is missing.
-fn way_to_path(path: &Path) -> String {
+/// How to fix a path that does not exist: names its longest part that does.
+fn path_hint(path: &Path) -> String {
     let existing = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
     let relative = if path.is_relative() {
         "; paths are relative to the current directory"

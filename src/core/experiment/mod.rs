@@ -1,10 +1,10 @@
-//! What a person writes: the experiment file, its validation, overrides and batch arithmetic.
+//! What a user writes: the experiment file, its validation, overrides and batch arithmetic.
 //!
-//! A file is checked whole: [`Experiment::load`] either returns an experiment that satisfies every
-//! rule, or lists all its faults at once, each with the key, the value, the problem, the way out
-//! and the line. Loading reads the experiment file and nothing else; whether the files it names
-//! exist is asked separately by [`Experiment::check_files`], so that a run can be planned where
-//! the model is absent.
+//! A file is checked completely: [`Experiment::load`] either returns an experiment that satisfies
+//! every rule, or lists all its faults at once, each with the key, the value, the problem, how to
+//! fix it and the line. Loading reads only the experiment file. [`Experiment::check_files`] checks
+//! separately whether the files it names exist, so that a run can be planned on a machine without
+//! the model.
 //!
 //! Paths in an experiment are relative to the current directory.
 
@@ -32,7 +32,7 @@ pub use choices::{
     ScaleRewards, SftInit, TargetModule, TargetModules, UnknownDevice,
 };
 pub use edit::{Document, EditError};
-pub use fault::{ExperimentError, Fault, Place};
+pub use fault::{ExperimentError, Fault, Origin};
 pub use resume::{Difference, SAFE_ON_RESUME};
 pub use schema::{Key, Section};
 pub use sections::{
@@ -44,8 +44,7 @@ pub(crate) use validate::is_folder_name;
 
 /// A whole experiment, every key resolved.
 ///
-/// `Experiment::default()` holds the defaults; its three required paths are empty, so it is not
-/// valid as it stands.
+/// `Experiment::default()` has the defaults. Its three required paths are empty, so it is not valid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Experiment {
@@ -77,10 +76,10 @@ pub struct Experiment {
 
 impl Experiment {
     /// Reads an experiment file and applies `overrides`, each `section.key=value` with the value
-    /// in TOML (a value that is not TOML is taken as a string, so quotes can be left out).
+    /// in TOML (a value that is not TOML is a string, so quotes can be left out).
     ///
     /// # Errors
-    /// [`ExperimentError::Unreadable`] where the file cannot be read, else
+    /// [`ExperimentError::Unreadable`] if the file cannot be read, else
     /// [`ExperimentError::Faults`] with every fault of the file and of the overrides.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ExperimentError> {
         let unreadable = |source| ExperimentError::Unreadable {
@@ -113,14 +112,14 @@ impl Experiment {
         }
     }
 
-    /// The faults of the values themselves: ranges, and keys that do not go together. Pure: no
-    /// file is touched.
+    /// The faults of the values themselves: ranges, and keys that cannot be combined. Pure: no file
+    /// is read.
     pub fn validate(&self) -> Vec<Fault> {
         validate::validate(self, &Default::default())
     }
 
-    /// The resolved configuration as TOML: every key, those not set as a comment. Parsing it
-    /// again gives an equal experiment.
+    /// The resolved configuration as TOML: every key, an unset key as a comment. Parsing it gives
+    /// an equal experiment.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         for section in self.sections() {
@@ -149,7 +148,7 @@ impl Experiment {
             .collect()
     }
 
-    /// The value of `section.key` as TOML text; `None` where it is not set or does not exist.
+    /// The value of `section.key` as TOML text; `None` if it is not set or does not exist.
     pub fn get(&self, key: &str) -> Option<String> {
         let (section, name) = key.split_once('.')?;
         let section = self
@@ -179,7 +178,7 @@ impl Experiment {
         }
     }
 
-    /// What the run's length follows from, for `num_prompts` training prompts.
+    /// What determines the run's length, for `num_prompts` training prompts.
     pub fn horizon(&self, num_prompts: Option<usize>) -> Horizon {
         Horizon {
             num_prompts,
@@ -231,14 +230,14 @@ impl Experiment {
     }
 }
 
-/// Reads a file that is short enough to be an experiment.
+/// Reads a file, unless it is too large to be an experiment.
 fn read_short(path: &Path) -> io::Result<Vec<u8>> {
     const LONGEST: u64 = 256 << 10;
     let mut bytes = Vec::new();
     let file = crate::regular_file::open(path)?;
     file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
-        let problem = "it has more than 256 KiB, and an experiment file a few thousand bytes";
+        let problem = "it is larger than 256 KiB; an experiment file has a few thousand bytes";
         return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     }
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! From TOML text and overrides to an [`Experiment`], collecting every fault on the way.
+//! Turns TOML text and overrides into an [`Experiment`] and collects every fault.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,30 +7,30 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Place};
+use super::fault::{Fault, Origin};
 use super::schema::{Key, Node, Problem, most_alike, nearest, type_name};
 use super::{Experiment, validate};
 
-/// Faults of a file that are looked for: one with more is no experiment file.
+/// The most faults that are collected: a file with more is not an experiment file.
 const MOST_FAULTS: usize = 1000;
 
-/// Keys in one another in `--set section.key.a.b=value`.
+/// The most keys below a key in `--set section.key.a.b=value`.
 const DEEPEST: usize = 32;
 
-/// An experiment half-way: what was understood, and what was not.
+/// A partly read experiment: what was understood, and what was not.
 pub(super) struct Reading {
     experiment: Experiment,
     faults: Vec<Fault>,
-    /// Where each key was last written, and its value there.
-    written: BTreeMap<String, (Place, String)>,
-    /// Keys whose value was refused: rules that involve them are not checked, since the value
-    /// in the experiment is only the default.
+    /// Where each key was last written, and with which value.
+    written: BTreeMap<String, (Origin, String)>,
+    /// Keys whose value was refused. Rules that involve them are not checked, because the
+    /// experiment only has their default.
     refused: BTreeSet<String>,
-    /// Text that is not TOML: what could be read of it says nothing about what was meant.
+    /// Whether the text is not TOML. Then nothing read from it shows what was meant.
     is_garbled: bool,
 }
 
-/// Reads a file's text, then the overrides in their order.
+/// Reads a file's text, then the overrides in order.
 pub(super) fn read(text: &str, overrides: &[String]) -> Reading {
     let mut reading = Reading {
         experiment: Experiment::default(),
@@ -47,7 +47,7 @@ pub(super) fn read(text: &str, overrides: &[String]) -> Reading {
 }
 
 impl Reading {
-    /// Adds the faults of the rules.
+    /// Adds a fault for each broken rule.
     pub(super) fn validate(&mut self) {
         if self.is_garbled {
             return;
@@ -56,8 +56,8 @@ impl Reading {
             // `reward.commands[0].name` was written as part of `reward.commands`.
             let whole_key = fault.key.split('[').next().unwrap_or_default();
             match self.written.get(whole_key) {
-                Some((place, value)) => {
-                    fault.place = Some(place.clone());
+                Some((origin, value)) => {
+                    fault.origin = Some(origin.clone());
                     if whole_key == fault.key {
                         fault.value = Some(value.clone());
                     }
@@ -68,11 +68,11 @@ impl Reading {
         }
     }
 
-    /// The experiment, and the faults in the order of the file, then of the overrides.
+    /// The experiment, and its faults in the order of the file, then of the overrides.
     pub(super) fn finish(mut self) -> (Experiment, Vec<Fault>) {
-        self.faults.sort_by_key(|fault| match &fault.place {
-            Some(Place::File { line, column }) => (0, *line, *column),
-            Some(Place::Override(_)) => (1, 0, 0),
+        self.faults.sort_by_key(|fault| match &fault.origin {
+            Some(Origin::File { line, column }) => (0, *line, *column),
+            Some(Origin::Override(_)) => (1, 0, 0),
             None => (2, 0, 0),
         });
         self.faults.dedup();
@@ -84,7 +84,7 @@ impl Reading {
         let mut garbled_lines = BTreeSet::new();
         for error in errors.iter().take(MOST_FAULTS) {
             let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
-            // One slip can upset the parser several times over; the first report is the cause.
+            // One mistake can confuse the parser several times; the first error is the cause.
             if !garbled_lines.insert(line) {
                 continue;
             }
@@ -93,8 +93,8 @@ impl Reading {
                 key: String::new(),
                 value: None,
                 problem: format!("not TOML: {}", error.message()),
-                way_out: format!("correct the line: {}", shortened(content)),
-                place: Some(Place::File { line, column }),
+                hint: format!("correct the line: {}", shortened(content)),
+                origin: Some(Origin::File { line, column }),
             });
         }
         self.is_garbled = !errors.is_empty();
@@ -113,21 +113,21 @@ impl Reading {
     fn read_section(&mut self, name: &Spanned<Cow<'_, str>>, node: &Node<'_>, source: &Source<'_>) {
         let section_name = name.get_ref();
         let Some(keys) = section_keys(&self.experiment, section_name) else {
-            let way_out = unknown_section(section_name);
+            let hint = unknown_section(section_name);
             self.add(
                 source,
                 name.span(),
                 section_label(section_name, node),
                 None,
                 "unknown",
-                way_out,
+                hint,
             );
             return;
         };
         let DeValue::Table(entries) = node.get_ref() else {
-            let way_out = match node.get_ref() {
+            let hint = match node.get_ref() {
                 DeValue::Array(_) => format!("write [{section_name}] in single brackets, once"),
-                _ => format!("write [{section_name}] on a line of its own, and its keys below"),
+                _ => format!("write [{section_name}] on its own line, and its keys below"),
             };
             let problem = format!("is {} where a section belongs", type_name(node.get_ref()));
             self.add(
@@ -136,7 +136,7 @@ impl Reading {
                 section_name.to_string(),
                 None,
                 &problem,
-                way_out,
+                hint,
             );
             return;
         };
@@ -151,15 +151,15 @@ impl Reading {
                 .and_then(|section| section.set(key.get_ref(), node));
             match outcome {
                 None => {
-                    let way_out = unknown_key(section_name, key.get_ref(), &keys);
-                    self.add(source, key.span(), path, None, "unknown key", way_out);
+                    let hint = unknown_key(section_name, key.get_ref(), &keys);
+                    self.add(source, key.span(), path, None, "unknown key", hint);
                 }
                 Some(Err(problems)) => {
                     for Problem {
                         span,
                         below,
                         problem,
-                        way_out,
+                        hint,
                     } in problems
                     {
                         let span = span.unwrap_or_else(|| node.span());
@@ -170,7 +170,7 @@ impl Reading {
                             format!("{path}{below}"),
                             value,
                             &problem,
-                            way_out,
+                            hint,
                         );
                     }
                     self.refused.insert(path);
@@ -179,7 +179,7 @@ impl Reading {
                     let (line, column) = line_and_column(source.text, key.span().start);
                     let value = source.slice(&node.span()).unwrap_or_default();
                     self.written
-                        .insert(path, (Place::File { line, column }, value));
+                        .insert(path, (Origin::File { line, column }, value));
                 }
             }
         }
@@ -192,24 +192,24 @@ impl Reading {
         key: String,
         value: Option<String>,
         problem: &str,
-        way_out: String,
+        hint: String,
     ) {
         let (line, column) = line_and_column(source.text, span.start);
         if source.garbled_lines.contains(&line) {
             return;
         }
-        let place = Some(Place::File { line, column });
+        let origin = Some(Origin::File { line, column });
         self.faults.push(Fault {
             key,
             value,
             problem: problem.to_owned(),
-            way_out,
-            place,
+            hint,
+            origin,
         });
     }
 
     fn read_override(&mut self, text: &str) {
-        let place = Place::Override(text.to_owned());
+        let origin = Origin::Override(text.to_owned());
         let outcome = match text.split_once('=') {
             None => Err(vec![(
                 String::new(),
@@ -221,21 +221,21 @@ impl Reading {
         };
         match outcome {
             Ok((path, value)) => {
-                // An override takes the place of what the file says, right or wrong.
+                // An override replaces the value of the file, right or wrong.
                 self.refused.remove(&path);
                 self.faults
                     .retain(|fault| fault.key != path || fault.line().is_none());
-                self.written.insert(path, (place, value));
+                self.written.insert(path, (origin, value));
             }
             Err(found) => {
-                for (key, value, problem, way_out) in found {
+                for (key, value, problem, hint) in found {
                     self.refused.insert(key.clone());
                     self.faults.push(Fault {
                         key,
                         value,
                         problem,
-                        way_out,
-                        place: Some(place.clone()),
+                        hint,
+                        origin: Some(origin.clone()),
                     });
                 }
             }
@@ -247,28 +247,25 @@ impl Reading {
         path: &str,
         value: &str,
     ) -> Result<(String, String), OverrideFaults> {
-        let refuse = |problem: &str, way_out: String| {
-            Err(vec![(path.to_owned(), None, problem.to_owned(), way_out)])
+        let refuse = |problem: &str, hint: String| {
+            Err(vec![(path.to_owned(), None, problem.to_owned(), hint)])
         };
         let mut parts = path.split('.');
         let (Some(section), Some(name)) = (parts.next(), parts.next()) else {
-            let homes = homes_of(path);
+            let known = paths_of(path);
             return refuse(
-                "lacks its section",
-                match homes.as_slice() {
+                "has no section",
+                match known.as_slice() {
                     [] => "write --set section.key=value, e.g. --set grpo.num_generations=4"
                         .to_owned(),
-                    _ => format!("did you mean {}?", homes.join(" or ")),
+                    _ => format!("did you mean {}?", known.join(" or ")),
                 },
             );
         };
         let below: Vec<&str> = parts.collect();
         if below.len() > DEEPEST {
-            let way_out = format!("write --set {section}.{name}={{…}}");
-            return refuse(
-                &format!("has more than {DEEPEST} keys in one another"),
-                way_out,
-            );
+            let hint = format!("write --set {section}.{name}={{…}}");
+            return refuse(&format!("is nested more than {DEEPEST} keys deep"), hint);
         }
         let Some(keys) = section_keys(&self.experiment, section) else {
             return refuse("unknown section", unknown_section(section));
@@ -293,7 +290,7 @@ impl Reading {
         };
         let as_toml = format!("value = {written}");
         let parsed = DeTable::parse(&as_toml).ok();
-        // A line break in the value could smuggle further keys in.
+        // A line break in the value could add further keys.
         let node = parsed
             .as_ref()
             .map(Spanned::get_ref)
@@ -315,14 +312,14 @@ impl Reading {
                     |Problem {
                          below,
                          problem,
-                         way_out,
+                         hint,
                          ..
                      }| {
                         (
                             format!("{target}{below}"),
                             Some(shortened(value)),
                             problem,
-                            way_out,
+                            hint,
                         )
                     },
                 )
@@ -332,10 +329,10 @@ impl Reading {
     }
 }
 
-/// Key, value, problem and way out of an override's faults.
+/// Key, value, problem and hint of an override's faults.
 type OverrideFaults = Vec<(String, Option<String>, String, String)>;
 
-/// The text that spans point into, and the lines of it that are not TOML.
+/// The text that spans point into, and its lines that are not TOML.
 struct Source<'a> {
     text: &'a str,
     garbled_lines: BTreeSet<usize>,
@@ -347,7 +344,7 @@ impl Source<'_> {
     }
 }
 
-/// A fault for bytes that are not UTF-8.
+/// The fault of bytes that are not UTF-8.
 pub(super) fn not_utf8(bytes: &[u8], offset: usize) -> Fault {
     let text = String::from_utf8_lossy(&bytes[..offset]);
     let (line, column) = line_and_column(&text, text.len());
@@ -355,12 +352,12 @@ pub(super) fn not_utf8(bytes: &[u8], offset: usize) -> Fault {
         key: String::new(),
         value: None,
         problem: "not UTF-8 text".to_owned(),
-        way_out: "save the file as UTF-8".to_owned(),
-        place: Some(Place::File { line, column }),
+        hint: "save the file as UTF-8".to_owned(),
+        origin: Some(Origin::File { line, column }),
     }
 }
 
-/// Line and column of a byte offset, both from 1, the column in characters.
+/// Line and column of a byte offset, both starting at 1, the column in characters.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let mut offset = offset.min(text.len());
     while !text.is_char_boundary(offset) {
@@ -374,7 +371,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     )
 }
 
-/// A value on one line, cut where it is long.
+/// A value on one line, cut if it is long.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 60;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -400,9 +397,9 @@ fn section_label(name: &str, node: &Node<'_>) -> String {
 }
 
 fn unknown_section(name: &str) -> String {
-    let homes = homes_of(name);
-    if !homes.is_empty() {
-        return format!("did you mean {}?", homes.join(" or "));
+    let known = paths_of(name);
+    if !known.is_empty() {
+        return format!("did you mean {}?", known.join(" or "));
     }
     let experiment = Experiment::default();
     let names: Vec<&str> = experiment
@@ -417,9 +414,9 @@ fn unknown_section(name: &str) -> String {
 }
 
 fn unknown_key(section: &str, name: &str, keys: &[Key]) -> String {
-    let homes = homes_of(name);
-    if !homes.is_empty() {
-        return format!("did you mean {}?", homes.join(" or "));
+    let known = paths_of(name);
+    if !known.is_empty() {
+        return format!("did you mean {}?", known.join(" or "));
     }
     if let Some(near) = nearest(name, keys.iter().map(|key| key.name)) {
         return format!("did you mean {near}?");
@@ -428,14 +425,14 @@ fn unknown_key(section: &str, name: &str, keys: &[Key]) -> String {
     match most_alike(name, everywhere.iter().map(|key| key.name)) {
         Some((_, near)) => format!(
             "remove it; the nearest known key is {}",
-            homes_of(near).join(" or ")
+            paths_of(near).join(" or ")
         ),
         None => format!("remove it from [{section}]"),
     }
 }
 
 /// Every `section.key` with this key.
-fn homes_of(name: &str) -> Vec<String> {
+fn paths_of(name: &str) -> Vec<String> {
     Experiment::keys()
         .iter()
         .filter(|key| key.name == name)

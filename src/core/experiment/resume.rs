@@ -1,10 +1,10 @@
-//! What changed between two experiments, and which changes a resumed run can bear.
+//! What changed between two experiments, and which changes a resumed run can tolerate.
 
 use super::Experiment;
 use super::schema::to_text;
 
-/// Keys that change where a run happens, what it writes or how fast it is, but not what it
-/// computes: a run can be resumed with other values of them.
+/// Keys that change where a run takes place, what it writes or how fast it is, but not what it
+/// computes. A run can be resumed with other values of them.
 pub const SAFE_ON_RESUME: [&str; 12] = [
     "model.device",
     "bertscore.batch_size",
@@ -20,8 +20,8 @@ pub const SAFE_ON_RESUME: [&str; 12] = [
     "run.watchdog_minutes",
 ];
 
-/// Keys that say where an input lies.
-const PLACES: [&str; 9] = [
+/// Keys that hold the path of an input.
+const INPUT_PATHS: [&str; 9] = [
     "model.path",
     "data.train",
     "data.eval",
@@ -33,9 +33,9 @@ const PLACES: [&str; 9] = [
     "bertscore.baseline_path",
 ];
 
-/// Keys that share a step: a micro-batch may wait for another or go through a device of its own, so
-/// that what a step computes follows from the product of the first two. The third counts
-/// micro-batches of one device.
+/// Keys that divide a step into micro-batches. Micro-batches run one after another or on separate
+/// devices, so only the product of the first two changes what a step computes. The third counts
+/// the micro-batches of one device.
 const MICRO_BATCHES: [&str; 3] = [
     "model.num_devices",
     "grpo.gradient_accumulation_steps",
@@ -47,23 +47,23 @@ const MICRO_BATCHES: [&str; 3] = [
 pub struct Difference {
     /// `section.key`.
     pub key: String,
-    /// The first value as TOML; `None` where it is not set.
+    /// The first value as TOML; `None` if it is not set.
     pub before: Option<String>,
-    /// The second value as TOML; `None` where it is not set.
+    /// The second value as TOML; `None` if it is not set.
     pub after: Option<String>,
 }
 
 impl Difference {
-    /// Whether a run can be resumed in spite of it: [`SAFE_ON_RESUME`], and `[sft]`, which only
+    /// Whether a run can be resumed despite it: [`SAFE_ON_RESUME`], and `[sft]`, which only
     /// `moim sft` reads.
     pub fn is_safe_on_resume(&self) -> bool {
         SAFE_ON_RESUME.contains(&self.key.as_str()) || self.key.starts_with("sft.")
     }
 
-    /// Whether only the place of an input differs. A run that is resumed compares the content itself,
-    /// so the input may lie elsewhere; one that comes or goes is another matter.
-    pub fn is_place_of_input(&self) -> bool {
-        PLACES.contains(&self.key.as_str()) && self.before.is_some() && self.after.is_some()
+    /// Whether only the path of an input differs. A resumed run compares the content itself, so the
+    /// input may have moved; an input that was added or removed is a real difference.
+    pub fn is_path_of_input(&self) -> bool {
+        INPUT_PATHS.contains(&self.key.as_str()) && self.before.is_some() && self.after.is_some()
     }
 }
 
@@ -102,8 +102,8 @@ impl Experiment {
         differences
     }
 
-    /// The differences that would change what a run computes, so that it cannot be resumed in spite
-    /// of them. More devices with as much less accumulation are none of them.
+    /// The differences that would change what a run computes, so that it cannot be resumed. More
+    /// devices with correspondingly less accumulation do not count.
     pub fn differences_unsafe_on_resume(before: &Self, after: &Self) -> Vec<Difference> {
         let micro_batches = |experiment: &Self| {
             let accumulation = experiment.grpo.gradient_accumulation_steps;

@@ -1,5 +1,5 @@
-//! One definition of a key: the `section!` and `choice!` macros make the struct, its
-//! defaults, its reader, its writer and its help from the same lines.
+//! One definition per key: the `section!` and `choice!` macros generate the struct, its defaults,
+//! its reader, its writer and its help from the same lines.
 
 use std::ops::Range;
 
@@ -9,30 +9,30 @@ use toml::de::DeValue;
 /// A parsed TOML value together with its byte range in the text it came from.
 pub type Node<'a> = Spanned<DeValue<'a>>;
 
-/// What is wrong with one value, before it is known which key holds it.
+/// What is wrong with one value, before its key is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// The byte range to point at, where it is narrower than the whole value.
+    /// The byte range to point at, if it is narrower than the whole value.
     pub span: Option<Range<usize>>,
     /// The part of the key below `section.key`, e.g. `[0].name`.
     pub below: String,
     /// What is wrong.
     pub problem: String,
     /// What to write instead.
-    pub way_out: String,
+    pub hint: String,
 }
 
 impl Problem {
-    pub(super) fn new(problem: impl Into<String>, way_out: impl Into<String>) -> Self {
+    pub(super) fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             span: None,
             below: String::new(),
             problem: problem.into(),
-            way_out: way_out.into(),
+            hint: hint.into(),
         }
     }
 
-    /// The same problem, seen from the container that holds the value.
+    /// The same problem, seen from the value's container.
     pub(super) fn inside(mut self, below: &str, span: Range<usize>) -> Self {
         self.below = format!("{below}{}", self.below);
         self.span.get_or_insert(span);
@@ -40,13 +40,13 @@ impl Problem {
     }
 }
 
-/// A type that can stand as a value in an experiment file.
+/// A type of a value in an experiment file.
 pub trait Setting: Sized {
-    /// What to write, in words: `a whole number of at least 0`.
+    /// What to write, as text: `a whole number of at least 0`.
     fn expected() -> String;
-    /// Reads the value, with every problem it has.
+    /// Reads the value, or returns every problem it has.
     fn read(node: &Node<'_>) -> Result<Self, Vec<Problem>>;
-    /// The TOML value, or `None` where the key is not set.
+    /// The TOML value, or `None` if the key is not set.
     fn write(&self) -> Option<toml::Value>;
 }
 
@@ -59,9 +59,9 @@ pub struct Key {
     pub name: &'static str,
     /// The key's documentation, in one paragraph.
     pub help: String,
-    /// What may be written, e.g. `a whole number of at least 0`.
+    /// What can be written, e.g. `a whole number of at least 0`.
     pub expected: String,
-    /// The default as TOML; `None` where the key is required or off by default.
+    /// The default as TOML; `None` if the key is required or off by default.
     pub default: Option<String>,
 }
 
@@ -78,9 +78,9 @@ pub trait Section {
     fn name(&self) -> &'static str;
     /// Every key with its help and its default.
     fn keys(&self) -> Vec<Key>;
-    /// Sets a key from TOML; `None` where the section has no such key.
+    /// Sets a key from TOML; `None` if the section has no such key.
     fn set(&mut self, key: &str, node: &Node<'_>) -> Option<Result<(), Vec<Problem>>>;
-    /// The key's value: outer `None` for no such key, inner `None` where it is not set.
+    /// The key's value: the outer `None` means no such key, the inner `None` that it is not set.
     fn get(&self, key: &str) -> Option<Option<toml::Value>>;
 }
 
@@ -186,7 +186,7 @@ macro_rules! choice {
 
 pub(crate) use {choice, section};
 
-/// A type that `choice!` made.
+/// A type defined by `choice!`.
 pub trait Word: Sized {
     /// The allowed words.
     const WORDS: &'static [&'static str];
@@ -196,10 +196,10 @@ pub trait Word: Sized {
     fn word(&self) -> &'static str;
 }
 
-/// The candidate most like `word`, where it is like it at all.
+/// The candidate most like `word`, if it is similar enough.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    // 0.55 keeps swapped, missing and doubled parts of a name ("num_generation", "batchsize")
-    // and drops unrelated names of the same length.
+    // 0.55 accepts swapped, missing and doubled parts of a name ("num_generation", "batchsize")
+    // and rejects unrelated names of the same length.
     const ALIKE: f64 = 0.55;
     most_alike(word, candidates)
         .filter(|(likeness, _)| *likeness >= ALIKE)
@@ -211,7 +211,7 @@ pub fn most_alike<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<(f64, &'c str)> {
-    // Comparing takes time and memory by the product of both lengths.
+    // Time and memory grow with the product of both lengths.
     const LONGEST: usize = 100;
     if word.len() > LONGEST {
         return None;
@@ -236,7 +236,7 @@ pub fn to_text(value: &toml::Value) -> String {
     }
 }
 
-/// The type of a TOML value, in words.
+/// The type of a TOML value, as text.
 pub fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -249,10 +249,10 @@ pub fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// The problem of a value of another type than `T` wants.
+/// The problem of a value whose type is not that of `T`.
 pub fn wrong_type<T: Setting>(node: &Node<'_>) -> Vec<Problem> {
     let expected = T::expected();
-    let way_out = match node.get_ref() {
+    let hint = match node.get_ref() {
         DeValue::String(text)
             if text.parse::<f64>().is_ok() || matches!(&**text, "true" | "false") =>
         {
@@ -262,12 +262,12 @@ pub fn wrong_type<T: Setting>(node: &Node<'_>) -> Vec<Problem> {
     };
     vec![Problem::new(
         format!("is {}", type_name(node.get_ref())),
-        way_out,
+        hint,
     )]
 }
 
-/// Reads a table with a fixed set of keys, each of which is handed to `set`; an unknown or a
-/// missing key is a problem.
+/// Reads a table with a fixed set of keys and passes each to `set`. An unknown or missing key is a
+/// problem.
 pub fn read_table(
     node: &Node<'_>,
     known: &[&str],
@@ -293,17 +293,20 @@ pub fn read_table(
                 );
             }
         } else {
-            let way_out = match nearest(name, known.iter().copied()) {
+            let hint = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known keys: {}", known.join(", ")),
             };
             problems
-                .push(Problem::new("unknown key", way_out).inside(&format!(".{name}"), key.span()));
+                .push(Problem::new("unknown key", hint).inside(&format!(".{name}"), key.span()));
         }
     }
     for name in required {
         if !entries.keys().any(|key| &**key.get_ref() == *name) {
-            problems.push(Problem::new(format!("lacks {name}"), format!("add {name}")));
+            problems.push(Problem::new(
+                format!("has no {name}"),
+                format!("add {name}"),
+            ));
         }
     }
     if problems.is_empty() {
@@ -314,6 +317,6 @@ pub fn read_table(
 }
 
 /// A problem of a value, for the types outside this file.
-pub fn problem(problem: impl Into<String>, way_out: impl Into<String>) -> Vec<Problem> {
-    vec![Problem::new(problem, way_out)]
+pub fn problem(problem: impl Into<String>, hint: impl Into<String>) -> Vec<Problem> {
+    vec![Problem::new(problem, hint)]
 }

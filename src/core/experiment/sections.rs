@@ -1,6 +1,6 @@
 //! The sections of the experiment file and their keys. Names and defaults follow TRL 1.16,
-//! PEFT, transformers, bitsandbytes and bert-score wherever those have the key, but for
-//! `logging_steps` (1: every step is worth a line) and `save_strategy` (`epoch`: each is ranked).
+//! PEFT, transformers, bitsandbytes and bert-score wherever those have the key, except
+//! `logging_steps` (1: every step is logged) and `save_strategy` (`epoch`: every epoch is ranked).
 
 use std::path::{Path, PathBuf};
 
@@ -31,11 +31,11 @@ section! {
 section! {
     /// `[quantization]`: 4-bit base weights, with bitsandbytes' names.
     pub struct QuantizationSection in "quantization" {
-        /// Keep the base model's linear layers in 4 bits.
+        /// Store the base model's linear layers in 4 bits.
         pub load_in_4bit: bool = false,
         /// The code book.
         pub bnb_4bit_quant_type: QuantType = QuantType::Nf4,
-        /// Quantise the block scales too: 4.127 instead of 4.5 bits a parameter.
+        /// Quantise the block scales too: 4.127 instead of 4.5 bits per parameter.
         pub bnb_4bit_use_double_quant: bool = false,
         /// What the weights are dequantised to.
         pub bnb_4bit_compute_dtype: ComputeDtype = ComputeDtype::Bfloat16,
@@ -51,13 +51,13 @@ section! {
         pub lora_alpha: f64 = 8.0,
         /// The probability of dropping an input of the adapter while training.
         pub lora_dropout: f64 = 0.0,
-        /// The linear layers that carry an adapter.
+        /// The linear layers that get an adapter.
         pub target_modules: TargetModules = TargetModules::new(&[
             TargetModule::QProj, TargetModule::KProj, TargetModule::VProj, TargetModule::OProj,
         ]),
         /// Scale by `lora_alpha / sqrt(r)`; not supported.
         pub use_rslora: bool = false,
-        /// A PEFT folder to go on from, of the same r, lora_alpha and target_modules; it is then the
+        /// A PEFT folder to start from, with the same r, lora_alpha and target_modules; it is then the
         /// reference policy too. Without it, a fresh adapter.
         pub init_adapter: Option<PathBuf> = None,
     }
@@ -86,9 +86,9 @@ section! {
         pub shuffle_dataset: bool = true,
         /// The system message.
         pub system_prompt: Option<String> = None,
-        /// A Jinja file used in place of the model's own chat template.
+        /// A Jinja file used instead of the model's own chat template.
         pub chat_template: Option<PathBuf> = None,
-        /// Variables handed to the chat template.
+        /// Variables passed to the chat template.
         pub chat_template_kwargs: serde_json::Map<String, serde_json::Value> = serde_json::Map::new(),
         /// The date that the chat template sees, e.g. "22 Nov 2026"; without it, today.
         pub date_string: Option<String> = None,
@@ -97,17 +97,17 @@ section! {
     }
 }
 
-/// Variables of a chat template that are not for `data.chat_template_kwargs`, with what to do instead.
+/// Variables of a chat template that cannot be in `data.chat_template_kwargs`, and what to do instead.
 pub(super) const TEMPLATE_VARIABLES: [(&str, &str); 9] = [
     (
         "messages",
-        "messages are made of the questions and data.system_prompt",
+        "messages are built from the questions and data.system_prompt",
     ),
     ("tools", "prompts here have no tools"),
     ("documents", "prompts here have no documents"),
     (
         "add_generation_prompt",
-        "a prompt ends where the answer begins, always",
+        "a prompt always ends where the answer begins",
     ),
     ("continue_final_message", "prompts here end with a question"),
     ("chat_template", "write data.chat_template"),
@@ -147,7 +147,7 @@ section! {
         pub lr_scheduler_type: LrSchedulerType = LrSchedulerType::Linear,
         /// Optimizer steps of warm-up.
         pub warmup_steps: usize = 0,
-        /// Warm-up as a part of all steps, used where `warmup_steps` is 0.
+        /// Warm-up as a fraction of all steps, used if `warmup_steps` is 0.
         pub warmup_ratio: f64 = 0.0,
         /// AdamW's decay of the first moment.
         pub adam_beta1: f64 = 0.9,
@@ -157,7 +157,7 @@ section! {
         pub adam_epsilon: f64 = 1e-8,
         /// AdamW's decoupled weight decay.
         pub weight_decay: f64 = 0.0,
-        /// Gradients are scaled down to this norm; 0 leaves them as they are.
+        /// Gradients are scaled down to this norm; 0 leaves them unchanged.
         pub max_grad_norm: f64 = 1.0,
         /// The weight of the KL divergence to the reference policy.
         pub beta: f64 = 0.0,
@@ -165,19 +165,19 @@ section! {
         pub use_bias_correction_kl: bool = true,
         /// The ratio is clipped from below at 1 - epsilon.
         pub epsilon: f64 = 0.2,
-        /// The ratio is clipped from above at 1 + epsilon_high (without it, 1 + epsilon); with
-        /// loss_type = "cispo" at epsilon_high itself.
+        /// The ratio is clipped from above at 1 + epsilon_high (without it, at 1 + epsilon); with
+        /// loss_type = "cispo", at epsilon_high itself.
         pub epsilon_high: Option<f64> = None,
-        /// An upper bound of the ratio where the advantage is negative (two-sided clipping).
+        /// An upper bound of the ratio if the advantage is negative (two-sided clipping).
         pub delta: Option<f64> = None,
-        /// The term of a token, and how the terms become one number.
+        /// The term of a token, and how the terms are reduced to one number.
         pub loss_type: LossType = LossType::Dapo,
-        /// Whether the ratio is one a token or one a sequence.
+        /// One ratio per token or one per sequence.
         pub importance_sampling_level: ImportanceSamplingLevel = ImportanceSamplingLevel::Token,
         /// μ, the optimizer steps taken on each batch of completions.
         pub num_iterations: usize = 1,
-        /// S, the micro-batches of one generation, a multiple of A: more than A sample completions for
-        /// several optimizer steps at once. Without it, A.
+        /// S, the micro-batches of one generation, a multiple of A; above A, completions for several
+        /// optimizer steps are sampled together. Without it, A.
         pub steps_per_generation: Option<usize> = None,
         /// What centred rewards are divided by.
         pub scale_rewards: ScaleRewards = ScaleRewards::Group,
@@ -185,22 +185,23 @@ section! {
         pub multi_objective_aggregation: MultiObjectiveAggregation = MultiObjectiveAggregation::SumThenNormalize,
         /// Leave completions that did not end out of the loss.
         pub mask_truncated_completions: bool = false,
-        /// The part of the tokens, those of the highest entropy, that moves the policy; 1 is all.
+        /// The fraction of the tokens, those with the highest entropy, that the policy learns from; 1
+        /// is all.
         pub top_entropy_quantile: f64 = 1.0,
-        /// Completions worse than their group that the policy has moved away from by more than this,
-        /// in nats a token, move it no further.
+        /// Completions worse than their group are masked once the policy has moved away from them by
+        /// more than this, in nats per token.
         pub off_policy_mask_threshold: Option<f64> = None,
-        /// Steepness of the gate of loss_type = "sapo" where the advantage is positive.
+        /// Steepness of the gate of loss_type = "sapo" if the advantage is positive.
         pub sapo_temperature_pos: f64 = 1.0,
-        /// The same where it is not.
+        /// The same if it is not.
         pub sapo_temperature_neg: f64 = 1.05,
-        /// The power in the weight of loss_type = "vespo" where the advantage is not negative.
+        /// The power in the weight of loss_type = "vespo" if the advantage is not negative.
         pub vespo_k_pos: f64 = 2.0,
         /// The decay in that weight.
         pub vespo_lambda_pos: f64 = 3.0,
-        /// The power where the advantage is negative.
+        /// The power if the advantage is negative.
         pub vespo_k_neg: f64 = 3.0,
-        /// The decay where it is negative.
+        /// The decay if it is negative.
         pub vespo_lambda_neg: f64 = 2.0,
     }
 }
@@ -210,15 +211,15 @@ section! {
     pub struct RolloutSection in "rollout" {
         /// The longest completion, in tokens.
         pub max_completion_length: usize = 512,
-        /// Logits are divided by it; above 0.
+        /// Logits are divided by this number; above 0.
         pub temperature: f64 = 1.0,
-        /// Keep the k likeliest tokens; 0 keeps all.
+        /// Keep the k most likely tokens; 0 keeps all.
         pub top_k: usize = 0,
-        /// Keep the likeliest tokens up to this probability in all.
+        /// Keep the most likely tokens, up to this total probability.
         pub top_p: f64 = 1.0,
-        /// Keep tokens of at least this part of the likeliest one's probability.
+        /// Keep tokens with at least this fraction of the most likely token's probability.
         pub min_p: Option<f64> = None,
-        /// Above 1, tokens that occurred become less likely.
+        /// Above 1, tokens that have occurred become less likely.
         pub repetition_penalty: f64 = 1.0,
         /// Tokens that end a completion, added to the model's own.
         pub stop_token_ids: Vec<u32> = Vec::new(),
@@ -230,23 +231,23 @@ section! {
     pub struct RewardSection in "reward" {
         /// The reward as a formula over the names of metrics and commands.
         pub formula: String = "(bertscore + exact_match + (format + 3*rouge1)/2)/3".to_owned(),
-        /// The regular expression that a completion of the right form begins with.
+        /// A completion has the right form if it begins with this regular expression.
         pub format_pattern: String = r#"^"[^"]+"[이가] 옳다[.]?"#.to_owned(),
         /// The units that ROUGE-1 counts.
         pub rouge_tokenizer: RougeTokenizer = RougeTokenizer::Eojeol,
         /// A compiled mecab-ko dictionary directory, for rouge_tokenizer = "mecab".
         pub mecab_dict: Option<PathBuf> = None,
-        /// The endings that part the answer from the reason.
+        /// The endings that separate the answer from the reason.
         pub answer_endings: Vec<String> = vec!["가 옳다".to_owned(), "이 옳다".to_owned()],
-        /// The last tokens before rollout.max_completion_length, over which the reward `overlong` goes
-        /// from 0 to -1 (DAPO); 0 leaves that reward out.
+        /// The last tokens before rollout.max_completion_length, over which the reward `overlong` falls
+        /// from 0 to -1 (DAPO); 0 turns that reward off.
         pub soft_punish_cache: usize = 0,
         /// Rewards computed by programs that speak JSON lines.
         pub commands: Vec<RewardCommand> = Vec::new(),
     }
 }
 
-/// The names that a formula can use without a command.
+/// The names that a formula can use without a reward command.
 pub const BUILT_IN_REWARDS: [&str; 5] =
     ["format", "exact_match", "rouge1", "bertscore", "overlong"];
 
@@ -258,7 +259,7 @@ pub struct RewardCommand {
     pub name: String,
     /// The program and its arguments; no shell is involved.
     pub command: Vec<String>,
-    /// The longest time for the answers to one batch, in seconds. Default 60.
+    /// The longest time for the replies to one batch, in seconds. Default 60.
     #[serde(default = "default_timeout_seconds")]
     pub timeout_seconds: f64,
 }
@@ -308,7 +309,7 @@ section! {
         pub model: Option<PathBuf> = None,
         /// The layer whose output is compared; without it, bert-score's choice by model name.
         pub num_layers: Option<usize> = None,
-        /// Weigh tokens by inverse document frequency over the references.
+        /// Weight tokens by inverse document frequency over the references.
         pub idf: bool = false,
         /// Rescale by a baseline, so that unrelated texts score near 0.
         pub rescale_with_baseline: bool = false,
@@ -326,13 +327,13 @@ section! {
         pub max_completion_length: usize = 512,
         /// 0 is greedy, whatever the model's generation_config.json says.
         pub temperature: f64 = 0.0,
-        /// Keep the k likeliest tokens; 0 keeps all.
+        /// Keep the k most likely tokens; 0 keeps all.
         pub top_k: usize = 0,
-        /// Keep the likeliest tokens up to this probability in all.
+        /// Keep the most likely tokens, up to this total probability.
         pub top_p: f64 = 1.0,
-        /// Keep tokens of at least this part of the likeliest one's probability.
+        /// Keep tokens with at least this fraction of the most likely token's probability.
         pub min_p: Option<f64> = None,
-        /// Above 1, tokens that occurred become less likely.
+        /// Above 1, tokens that have occurred become less likely.
         pub repetition_penalty: f64 = 1.0,
         /// Prompts answered together.
         pub batch_size: usize = 16,
@@ -364,11 +365,11 @@ section! {
         pub learning_rate: f64 = 2e-5,
         /// The shape of the schedule.
         pub lr_scheduler_type: LrSchedulerType = LrSchedulerType::Linear,
-        /// Warm-up as a part of all steps.
+        /// Warm-up as a fraction of all steps.
         pub warmup_ratio: f64 = 0.0,
         /// AdamW's decoupled weight decay.
         pub weight_decay: f64 = 0.0,
-        /// Gradients are scaled down to this norm; 0 leaves them as they are.
+        /// Gradients are scaled down to this norm; 0 leaves them unchanged.
         pub max_grad_norm: f64 = 1.0,
         /// The longest record, prompt and answer together, in tokens.
         pub max_length: usize = 1024,
@@ -378,13 +379,13 @@ section! {
 }
 
 section! {
-    /// `[run]`: where results go and what is written down.
+    /// `[run]`: where results are written and what is logged.
     pub struct RunSection in "run" {
         /// The folder of all runs: `output_dir/<experiment>/<run>`.
         pub output_dir: PathBuf = PathBuf::from("outputs"),
         /// The run's name; without it, a time stamp.
         pub name: Option<String> = None,
-        /// Every random draw follows from it.
+        /// Every random draw follows from this number.
         pub seed: u64 = 42,
         /// Optimizer steps between two lines of metrics.
         pub logging_steps: usize = 1,
@@ -392,19 +393,19 @@ section! {
         pub save_strategy: SaveStrategy = SaveStrategy::Epoch,
         /// Optimizer steps between checkpoints, for save_strategy = "steps".
         pub save_steps: usize = 500,
-        /// Keep this many checkpoints, the latest; without it, all.
+        /// Keep only the latest checkpoints, this many; without it, all.
         pub save_total_limit: Option<usize> = None,
-        /// Other places that metrics are written to.
+        /// Further formats that metrics are written in.
         pub report_to: Vec<Reporter> = Vec::new(),
         /// Write sampled completions to completions.jsonl.
         pub log_completions: bool = true,
-        /// Minutes after which a phase that tells nothing raises an alarm; 0 raises none.
+        /// Minutes without progress in a phase after which an alarm is raised; 0 raises none.
         pub watchdog_minutes: f64 = 10.0,
     }
 }
 
 section! {
-    /// `[memory]`: what the run may use.
+    /// `[memory]`: how much memory the run can use.
     pub struct MemorySection in "memory" {
         /// The most device memory, in GiB; without it, what is free.
         pub budget_gib: Option<f64> = None,

@@ -1,4 +1,4 @@
-//! The plain types that can stand as a value in an experiment file.
+//! The plain types of values in an experiment file.
 
 use std::path::PathBuf;
 
@@ -16,11 +16,11 @@ impl<W: Word> Setting for W {
             return Err(wrong_type::<Self>(node));
         };
         W::from_word(word).ok_or_else(|| {
-            let way_out = match nearest(word, W::WORDS.iter().copied()) {
+            let hint = match nearest(word, W::WORDS.iter().copied()) {
                 Some(near) => format!("did you mean \"{near}\"? Allowed: {}", listed(W::WORDS)),
                 None => format!("write {}", one_of(W::WORDS)),
             };
-            vec![Problem::new("not one of the allowed values", way_out)]
+            vec![Problem::new("not one of the allowed values", hint)]
         })
     }
 
@@ -41,7 +41,7 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// A TOML integer as `i128`, so that every key's own range can be checked and named.
+/// A TOML integer as `i128`, so that each key's own range can be checked and named.
 fn integer(node: &Node<'_>) -> Option<i128> {
     match node.get_ref() {
         DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
@@ -161,7 +161,7 @@ impl<T: Setting> Setting for Option<T> {
     }
 
     fn read(node: &Node<'_>) -> Result<Self, Vec<Problem>> {
-        // TOML has no null; `--set bertscore.model=none` has to be able to unset a key.
+        // TOML has no null, and `--set bertscore.model=none` must be able to unset a key.
         if matches!(node.get_ref(), DeValue::String(text) if &**text == "none") {
             return Ok(None);
         }
@@ -208,7 +208,7 @@ impl<T: Setting> Setting for Vec<T> {
     }
 }
 
-/// A free table, handed on as JSON (`chat_template_kwargs`).
+/// A free table, passed on as JSON (`chat_template_kwargs`).
 impl Setting for serde_json::Map<String, serde_json::Value> {
     fn expected() -> String {
         "a table, e.g. { enable_thinking = false }".to_owned()
@@ -218,7 +218,7 @@ impl Setting for serde_json::Map<String, serde_json::Value> {
         match (node.get_ref(), to_json(node.get_ref())) {
             (DeValue::Table(_), Some(serde_json::Value::Object(table))) => Ok(table),
             (DeValue::Table(_), _) => Err(vec![Problem::new(
-                "holds a number that is not finite or is too large",
+                "contains a number that is not finite or is too large",
                 "write finite numbers within 64 bits",
             )]),
             _ => Err(wrong_type::<Self>(node)),

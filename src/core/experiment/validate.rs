@@ -1,4 +1,4 @@
-//! The rules: ranges, and keys that do not go together. Nothing here touches a file.
+//! The rules: ranges, and keys that cannot be combined. Nothing here reads a file.
 
 mod grpo;
 
@@ -11,8 +11,8 @@ use super::{Experiment, Fault};
 /// The longest `run.watchdog_minutes`: a week.
 const LONGEST_WATCH: f64 = 10_080.0;
 
-/// Every broken rule. Rules that involve a key of `refused` are left out: its value could not be
-/// read, so the experiment holds the default in its place.
+/// Every broken rule. Rules that involve a key of `refused` are skipped: its value could not be
+/// read, so the experiment has the default instead.
 pub(super) fn validate(experiment: &Experiment, refused: &BTreeSet<String>) -> Vec<Fault> {
     let mut rules = Rules {
         experiment,
@@ -44,20 +44,20 @@ impl Rules<'_> {
         key: &str,
         holds: bool,
         problem: impl Into<String>,
-        way_out: impl Into<String>,
+        hint: impl Into<String>,
     ) {
-        self.require_together(&[key], holds, problem, way_out);
+        self.require_together(&[key], holds, problem, hint);
     }
 
-    /// As [`Rules::require`], for a rule over several keys; the first one is blamed.
+    /// As [`Rules::require`], for a rule over several keys; the fault names the first one.
     fn require_together(
         &mut self,
         keys: &[&str],
         holds: bool,
         problem: impl Into<String>,
-        way_out: impl Into<String>,
+        hint: impl Into<String>,
     ) {
-        // `reward.commands[0].name` cannot be read where `reward.commands` was refused.
+        // `reward.commands[0].name` cannot be read if `reward.commands` was refused.
         let was_refused = |key: &&str| {
             let whole = key.split('[').next().unwrap_or(key);
             self.refused.contains(whole) || self.refused.contains(*key)
@@ -67,7 +67,7 @@ impl Rules<'_> {
         }
         let key = keys.first().copied().unwrap_or_default();
         self.faults
-            .push(Fault::new(key, self.experiment.get(key), problem, way_out));
+            .push(Fault::new(key, self.experiment.get(key), problem, hint));
     }
 
     fn at_least_one(&mut self, key: &str, value: usize) {
@@ -114,10 +114,9 @@ impl Rules<'_> {
 
     fn required_path(&mut self, key: &str, is_empty: bool, example: &str) {
         let (section, name) = key.split_once('.').unwrap_or_default();
-        let way_out = format!("write {name} = \"{example}\" under [{section}]");
+        let hint = format!("write {name} = \"{example}\" under [{section}]");
         if is_empty && !self.refused.contains(key) {
-            self.faults
-                .push(Fault::new(key, None, "is missing", way_out));
+            self.faults.push(Fault::new(key, None, "is missing", hint));
         }
     }
 
@@ -146,7 +145,7 @@ impl Rules<'_> {
         self.require(
             "lora.target_modules",
             !lora.target_modules.modules().is_empty(),
-            "names no layer, so that nothing would be trained",
+            "names no layer, so nothing would be trained",
             "write [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"] or \"all-linear\"",
         );
         // rsLoRA scales by α/√r, LoRA by α/r: α√r under LoRA is the same scale.
@@ -185,7 +184,7 @@ impl Rules<'_> {
             self.require(
                 "data.chat_template_kwargs",
                 !data.chat_template_kwargs.contains_key(name),
-                format!("names {name}, which is not free for a template"),
+                format!("sets {name}, which cannot be set here"),
                 format!("leave it out: {instead}"),
             );
         }
@@ -214,7 +213,7 @@ impl Rules<'_> {
         self.require(
             &key,
             schedule != LrSchedulerType::Constant || !has_warmup,
-            "takes no warm-up, but warm-up is set",
+            "has no warm-up, but warm-up is set",
             "write \"constant_with_warmup\", or remove warmup_steps and warmup_ratio",
         );
     }
@@ -231,7 +230,7 @@ impl Rules<'_> {
             "rollout.temperature",
             rollout.temperature > 0.0,
             "a group of greedy completions would be one completion repeated",
-            "write a number above 0; inference.temperature = 0.0 is the key for greedy answers",
+            "write a number above 0; for greedy answers set inference.temperature = 0.0",
         );
         self.probability_cut(
             "rollout",
@@ -275,10 +274,8 @@ impl Rules<'_> {
         self.require_together(
             &["reward.soft_punish_cache", "rollout.max_completion_length"],
             cache <= longest,
-            format!(
-                "{cache} tokens before the longest completion, of {longest}, begin before the first"
-            ),
-            "write fewer than rollout.max_completion_length",
+            format!("{cache} is more than the {longest} tokens of the longest completion"),
+            "write at most rollout.max_completion_length",
         );
         self.require(
             "reward.formula",
@@ -287,7 +284,7 @@ impl Rules<'_> {
             "write a formula over format, exact_match, rouge1, bertscore and the commands' names",
         );
         if let Err(error) = regex::Regex::new(&reward.format_pattern) {
-            // The last line of regex's report says what is wrong; the others draw it.
+            // The last line of regex's report is the cause; the others show where it is.
             let report = error.to_string();
             let cause = report
                 .lines()
@@ -299,8 +296,8 @@ impl Rules<'_> {
                 "reward.format_pattern",
                 false,
                 format!("is not a regular expression: {cause}"),
-                "correct it (look-around and back-references do not exist here); in single quotes \
-                 TOML leaves backslashes alone",
+                "correct it (look-around and back-references are not supported); in single quotes \
+                 TOML leaves backslashes unchanged",
             );
         }
         self.require_together(
@@ -317,7 +314,7 @@ impl Rules<'_> {
                     .iter()
                     .all(|ending| !ending.is_empty()),
             "is empty or has an empty ending",
-            "write [\"가 옳다\", \"이 옳다\"], or what parts answer from reason in your data",
+            "write [\"가 옳다\", \"이 옳다\"], or what separates answer and reason in your data",
         );
         let mut names = BTreeMap::new();
         for (index, command) in reward.commands.iter().enumerate() {
@@ -337,10 +334,10 @@ impl Rules<'_> {
             && name
                 .chars()
                 .all(|letter| letter.is_alphanumeric() || letter == '_');
-        let mut add = |key: &str, value: String, holds: bool, problem: String, way_out: &str| {
+        let mut add = |key: &str, value: String, holds: bool, problem: String, hint: &str| {
             if !holds && !self.refused.contains("reward.commands") {
                 self.faults
-                    .push(Fault::new(below(key), Some(value), problem, way_out));
+                    .push(Fault::new(below(key), Some(value), problem, hint));
             }
         };
         let quoted = format!("{name:?}");
@@ -348,7 +345,7 @@ impl Rules<'_> {
             "name",
             quoted.clone(),
             is_word,
-            "cannot stand in a formula".to_owned(),
+            "cannot be used in a formula".to_owned(),
             "use letters, digits and _, beginning with a letter",
         );
         add(
@@ -459,7 +456,7 @@ impl Rules<'_> {
     }
 }
 
-/// Whether a run or an experiment of this name can have a folder of its own.
+/// Whether a run or an experiment with this name can have its own folder.
 pub(crate) fn is_folder_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')

@@ -1,8 +1,7 @@
 //! A reward that rises while what it stands for falls: the model learns the reward, not the task.
 
-use crate::run::Event;
+use crate::run::{Metrics, Score, Severity};
 
-use super::alarm::Severity;
 use super::latch::{Latch, Verdict};
 use super::window::Window;
 
@@ -43,10 +42,9 @@ impl Default for InTraining {
 }
 
 impl InTraining {
-    pub(super) fn judge(&mut self, event: &Event) -> Verdict {
+    pub(super) fn judge(&mut self, metrics: &Metrics) -> Verdict {
         // Both or none, so that the halves of the windows are the same steps.
-        if let (Some(reward), Some(exact_match)) =
-            (event.number("reward"), event.number(EXACT_MATCH))
+        if let (Some(reward), Some(exact_match)) = (metrics.get("reward"), metrics.get(EXACT_MATCH))
             && reward.is_finite()
             && exact_match.is_finite()
         {
@@ -115,18 +113,22 @@ impl InValidation {
         self.recent.push(reward);
     }
 
-    /// Judges a `score` event.
-    pub(super) fn judge(&mut self, event: &Event) -> Verdict {
-        let Some(exact_match) = event.number("em").filter(|em| em.is_finite()) else {
+    /// Judges the scores of a save point.
+    pub(super) fn judge(&mut self, score: &Score) -> Verdict {
+        let Some(exact_match) = score.em.filter(|em| em.is_finite()) else {
             return Verdict::Between;
         };
         let is_known = self.recent.len() >= FEWEST_STEPS;
         let reward = is_known.then(|| self.recent.mean());
-        let name = event.text("checkpoint").unwrap_or("this save point");
+        let name = match score.checkpoint {
+            Some(point) => point.to_string(),
+            None => "this save point".to_owned(),
+        };
+        let interval = score.intervals.as_ref().and_then(|all| all.of("em"));
         let scored = Scored {
-            name: name.to_owned(),
+            name: name.clone(),
             exact_match,
-            low: low_end(event).unwrap_or(exact_match - SMALLEST_FALL),
+            low: interval.map_or(exact_match - SMALLEST_FALL, |[low, _]| low),
             reward,
         };
         let best = match &self.best {
@@ -155,8 +157,4 @@ impl InValidation {
         );
         Verdict::Bad(Severity::Critical, message)
     }
-}
-
-fn low_end(event: &Event) -> Option<f64> {
-    event.fields.get("intervals")?.get("em")?.get(0)?.as_f64()
 }

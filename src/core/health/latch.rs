@@ -1,6 +1,6 @@
 //! Raising once what lasts for many steps.
 
-use super::alarm::{Alarm, Severity};
+use crate::run::{Alarm, Severity};
 
 /// What a rule says of the present.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +30,7 @@ impl Latch {
         match verdict {
             Verdict::Bad(severity, message) if self.raised < Some(severity) => {
                 self.raised = Some(severity);
-                Some(Alarm {
-                    code: self.code,
-                    severity,
-                    message,
-                    step,
-                })
+                Some(Alarm::new(self.code, severity, step, message))
             }
             Verdict::Bad(..) | Verdict::Between => None,
             Verdict::Well => {

@@ -3,13 +3,13 @@
 //! [The ranges](super::ranges) are taken as those of means over several steps, because single steps
 //! are noise.
 
-use super::alarm::Severity;
 use super::latch::{Latch, Verdict};
 use super::ranges::{
     self, COLLAPSED_ENTROPY, HIGHEST_ENTROPY, HIGHEST_GRAD_NORM, LOWEST_ENTROPY, LOWEST_GRAD_NORM,
     UNSTABLE_GRAD_NORM,
 };
 use super::window::Window;
+use crate::run::Severity;
 
 /// Steps of a mean.
 const STEPS: usize = 10;

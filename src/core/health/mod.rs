@@ -16,7 +16,6 @@
 //! {"v":1,"time":"…","event":"alarm","step":40,"code":"entropy_collapse","severity":"critical","message":"…"}
 //! ```
 
-mod alarm;
 mod hacking;
 mod latch;
 mod levels;
@@ -24,6 +23,6 @@ mod monitor;
 mod ranges;
 mod window;
 
-pub use alarm::{Alarm, Severity};
+pub use crate::run::{Alarm, Severity};
 pub use monitor::Monitor;
 pub use ranges::{Range, healthy};

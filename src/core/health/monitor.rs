@@ -1,8 +1,7 @@
 //! Shows each event of a run to every rule.
 
-use crate::run::Event;
+use crate::run::{Alarm, Event, EventKind, Step};
 
-use super::alarm::Alarm;
 use super::hacking::{InTraining, InValidation};
 use super::latch::{Latch, Verdict};
 use super::levels::{Ceilings, ConstantReward, Entropy, Gradient, Speed};
@@ -44,63 +43,59 @@ impl Monitor {
 
     /// Takes the next event of the run; answers the conditions that begin with it.
     pub fn observe(&mut self, event: &Event) -> Vec<Alarm> {
-        match event.name.as_str() {
-            "step" => self.take_step(event),
-            "score" => {
-                let verdict = self.in_validation.judge(event);
+        match &event.kind {
+            EventKind::Step(step) => self.observe_step(step),
+            EventKind::Score(score) => {
+                let verdict = self.in_validation.judge(score);
                 let latch = &mut self.in_validation.latch;
-                latch.take(verdict, step_of(event)).into_iter().collect()
+                let step = score.step.unwrap_or_default();
+                latch.take(verdict, step).into_iter().collect()
             }
             _ => Vec::new(),
         }
     }
 
-    fn take_step(&mut self, event: &Event) -> Vec<Alarm> {
-        let step = step_of(event);
+    fn observe_step(&mut self, Step { step, metrics, .. }: &Step) -> Vec<Alarm> {
         let mut alarms = Vec::new();
         let mut take = |latch: &mut Latch, verdict: Verdict| {
-            alarms.extend(latch.take(verdict, step));
+            alarms.extend(latch.take(verdict, *step));
         };
         // Several steps may share a generation and repeat what is known of it: that counts once.
-        let is_first = event
-            .number("tokens_per_second/rollout")
+        let is_first = metrics
+            .get("tokens_per_second/rollout")
             .is_none_or(|speed| speed > 0.0);
-        let metric = |name: &str| event.number(name).filter(|_| is_first || name == "kl");
+        let metric = |name: &str| metrics.get(name).filter(|_| is_first || name == "kl");
         for (latch, verdict) in self.ceilings.judge(metric) {
             take(latch, verdict);
         }
-        if let Some(entropy) = event.number("entropy") {
+        if let Some(entropy) = metrics.get("entropy") {
             let verdict = self.entropy.judge(entropy);
             take(&mut self.entropy.latch, verdict);
         }
-        if let Some(norm) = event.number("grad_norm") {
+        if let Some(norm) = metrics.get("grad_norm") {
             let verdict = self.gradient.judge_spike(norm);
             take(&mut self.gradient.spike, verdict);
             let verdict = self.gradient.judge_zero(norm);
             take(&mut self.gradient.zero, verdict);
         }
-        if let Some(reward) = event.number("reward").filter(|_| is_first) {
+        if let Some(reward) = metrics.get("reward").filter(|_| is_first) {
             let verdict = self.constant_reward.judge(reward);
             take(&mut self.constant_reward.latch, verdict);
             self.in_validation.take_step(reward);
         }
         if is_first {
-            let verdict = self.in_training.judge(event);
+            let verdict = self.in_training.judge(metrics);
             take(&mut self.in_training.latch, verdict);
         }
         for (speed, metric) in [
             (&mut self.rollout, "tokens_per_second/rollout"),
             (&mut self.backward, "tokens_per_second/backward"),
         ] {
-            let verdict = speed.judge(event.number(metric).unwrap_or_default());
+            let verdict = speed.judge(metrics.get(metric).unwrap_or_default());
             take(&mut speed.latch, verdict);
         }
         alarms
     }
-}
-
-fn step_of(event: &Event) -> usize {
-    event.number("step").unwrap_or_default() as usize
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What still fits, and what makes it fit.
+//! The largest values that still fit, and the cheapest change that makes a run fit.
 
 use super::peak::MemoryPlan;
 use super::plan;
@@ -7,28 +7,28 @@ use super::size::Bytes;
 use crate::architecture::WeightFormat;
 use crate::experiment::BatchUnit;
 
-/// Searches stop here: what fits in this number is not bounded by memory.
+/// Searches stop here: a value that fits at this number is not limited by memory.
 const LARGEST_BATCH: usize = 65_536;
 
 /// The shortest completion worth proposing, in tokens.
 const SHORTEST_COMPLETION: usize = 16;
 
-/// The largest legal values that still fit in the smallest parts, each alone, the others as they
-/// are; `None` where no value does, or where the size of the memory is not known.
+/// The largest legal value of each key that still fits with the smallest parts, the other keys
+/// unchanged; `None` if no value fits or the size of the memory is not known.
 ///
-/// A group may be cut, so G and B often have no bound in memory but that of the search.
+/// A group can be split, so G and B are often limited only by the search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// `grpo.num_generations` (G). Where B counts completions, one of B's divisors.
+    /// `grpo.num_generations` (G). If B counts completions, one of B's divisors.
     pub num_generations: Option<usize>,
-    /// `grpo.per_device_train_batch_size` (B), up to 65536. Where it counts completions, a multiple of G.
+    /// `grpo.per_device_train_batch_size` (B), up to 65536. If it counts completions, a multiple of G.
     pub per_device_train_batch_size: Option<usize>,
-    /// `rollout.max_completion_length`, in tokens; with the prompt at most the model's positions.
+    /// `rollout.max_completion_length`, in tokens; together with the prompt at most the model's positions.
     pub max_completion_length: Option<usize>,
 }
 
 impl Limits {
-    /// `at most completions of 900 tokens; G and B of any size`; empty where nothing is known.
+    /// `at most completions of 900 tokens; G and B of any size`; empty if nothing is known.
     pub fn words(&self) -> String {
         let (mut bounded, mut any) = (Vec::new(), Vec::new());
         for (name, value) in [
@@ -36,7 +36,7 @@ impl Limits {
             ("B", self.per_device_train_batch_size),
         ] {
             match value {
-                // A multiple of G may stop short of the search's end.
+                // The largest multiple of G can be below the end of the search.
                 Some(value) if value > LARGEST_BATCH / 2 => any.push(name),
                 Some(value) => bounded.push(format!("{name} {value}")),
                 None => {}
@@ -56,7 +56,7 @@ impl Limits {
     }
 }
 
-/// A change of the experiment: keys with their new values, and what they come to.
+/// A change of the experiment: keys with their new values, and the resulting inputs.
 #[derive(Clone)]
 struct Change {
     keys: Vec<(&'static str, String)>,
@@ -95,7 +95,7 @@ impl Change {
     }
 
     fn in_4_bits(&self) -> Self {
-        // Scales in 32 bits take more, so it fits with either kind.
+        // Scales in 32 bits need more memory, so it fits with either kind.
         let format = WeightFormat::Nf4 {
             double_quant: false,
         };
@@ -108,7 +108,7 @@ impl Change {
         self.inputs.clone().can_fit(capacity)
     }
 
-    /// Completions, and answers where those are what does not fit, of at least `least` tokens.
+    /// Completions of at least `least` tokens that fit, and shorter answers if those do not fit.
     fn shorter(&self, least: usize, capacity: u64) -> Option<Self> {
         let now = self.inputs.completion_length;
         let lengths = (least, now.checked_sub(1)?);
@@ -177,14 +177,13 @@ impl MemoryPlan {
         }
     }
 
-    /// The cheapest change that makes it fit, in words with keys and values; `None` where it fits
-    /// or where the size of the memory is not known.
+    /// The cheapest change that makes the run fit, as text with keys and values; `None` if it fits or
+    /// the size of the memory is not known.
     ///
-    /// Phases go in parts as small as they have to be by themselves ([`Inputs::sized_for`]), so this
-    /// is about a run that does not fit even one completion at a time. Cheap is what changes the
-    /// result least: layers' inputs on the host change nothing but time; then completions of at
-    /// least half their length, then a base model in 4 bits, then both, then completions as short as
-    /// they have to be.
+    /// Phases already run in parts as small as necessary ([`Inputs::sized_for`]), so this is about a
+    /// run that does not fit even with one completion at a time. The cheapest change affects the
+    /// result least: layer inputs on the host cost only time; then completions of at least half their
+    /// length, then a base model in 4 bits, then both, then completions as short as necessary.
     pub fn suggestion(&self, inputs: &Inputs) -> Option<String> {
         let capacity = self.capacity?;
         if self.is_possible() {
@@ -208,11 +207,14 @@ impl MemoryPlan {
             .map(|change| (change, "shorter completions"))
             .or_else(|| {
                 let change = narrow.filter(|change| change.fits(capacity))?;
-                Some((Change::clone(change), "a base model of a quarter"))
+                Some((Change::clone(change), "a base model of a quarter the size"))
             })
             .or_else(|| {
                 let change = narrow?.shorter(half, capacity)?;
-                Some((change, "a base model of a quarter, and shorter completions"))
+                Some((
+                    change,
+                    "a base model of a quarter the size, and shorter completions",
+                ))
             })
             .or_else(|| {
                 let change = base.shorter(SHORTEST_COMPLETION, capacity)?;
@@ -222,18 +224,17 @@ impl MemoryPlan {
                 let change = narrow?.shorter(SHORTEST_COMPLETION, capacity)?;
                 Some((
                     change,
-                    "a base model of a quarter, and much shorter completions",
+                    "a base model of a quarter the size, and much shorter completions",
                 ))
             });
         Some(match found {
             Some((change, consequence)) => format!("{}: {consequence}", change.words()),
-            None => no_way(&base, capacity),
+            None => nothing_fits(&base, capacity),
         })
     }
 }
 
-/// The largest number from `low` to `high` that `fits`, where every number below one that fits
-/// does as well.
+/// The largest number from `low` to `high` that `fits`, if every number below one that fits does too.
 fn largest(low: usize, high: usize, mut fits: impl FnMut(usize) -> bool) -> Option<usize> {
     if high < low || !fits(low) {
         return None;
@@ -250,14 +251,14 @@ fn largest(low: usize, high: usize, mut fits: impl FnMut(usize) -> bool) -> Opti
     Some(good)
 }
 
-fn no_way(base: &Change, capacity: u64) -> String {
+fn nothing_fits(base: &Change, capacity: u64) -> String {
     let mut least = base.inputs.clone();
     least.completion_length = least.completion_length.min(SHORTEST_COMPLETION);
     least.answer_length = least.answer_length.min(SHORTEST_COMPLETION);
     let (phase, bytes) = plan(&least, Some(capacity)).fullest();
     format!(
-        "no completion length fits: at {SHORTEST_COMPLETION} tokens {} still takes {}; lower \
-         data.max_prompt_length or lora.r, take a smaller model, or a device with more memory than {}",
+        "no completion length fits: at {SHORTEST_COMPLETION} tokens {} still needs {}; lower \
+         data.max_prompt_length or lora.r, or use a smaller model or a device with more memory than {}",
         phase.name(),
         Bytes(bytes),
         Bytes(capacity)

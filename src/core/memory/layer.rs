@@ -1,10 +1,10 @@
-//! One decoder layer at work: how many values its buffers hold at the fullest moment.
+//! The work of one decoder layer: the number of values in its buffers at the fullest moment.
 //!
 //! Follows `DecoderLayer` (src/model/layer.rs) and `Attention` (src/model/attention.rs). Letters: T
 //! tokens of the part, P and C those of its prompts and its completions, H hidden, Q and K the widths
 //! of all query and all key heads, I inside the MLP, k the tokens of the largest chunk of the MLP, S
-//! the scores of a block of attention. S and kI are bounded by [`VALUES_PER_CHUNK`] where a single
-//! sequence (or a head of a single row) does not exceed it by itself.
+//! the scores of a block of attention. S and kI are limited by [`VALUES_PER_CHUNK`], unless a single
+//! sequence (or a head of a single row) exceeds it by itself.
 
 use super::limits::{CACHE_GROWTH, VALUES_PER_CHUNK};
 use super::shape::Inputs;
@@ -13,7 +13,7 @@ use crate::experiment::TargetModule::{
     self, DownProj, GateProj, KProj, OProj, QProj, UpProj, VProj,
 };
 
-/// Columns of keys that a cube of a GPU takes while decoding (src/kernel/attention/cube).
+/// Columns of keys per cube of a GPU while decoding (src/kernel/attention/cube).
 const COLUMNS_PER_CUBE: f64 = 128.0;
 
 /// Tokens that go through the model together.
@@ -69,7 +69,7 @@ impl Widths {
     }
 }
 
-/// Rows that attend to themselves and to a prefix, as `Attention` cuts them into blocks.
+/// Rows that attend to themselves and to a prefix, cut into blocks as in `Attention`.
 struct Attention {
     /// Values of the queries of all rows, and of their keys.
     queries: f64,
@@ -78,7 +78,7 @@ struct Attention {
     prefix_keys: f64,
     /// Scores of the largest block.
     scores: f64,
-    /// A block's part of the rows and heads, and of the prefixes' heads.
+    /// A block's share of the rows and heads, and of the prefixes' heads.
     share: f64,
     prefix_share: f64,
 }
@@ -103,13 +103,15 @@ impl Attention {
         let (head, prompt) = (row * group.max(1.0), row * group.max(1.0) * key_heads);
         let at_most = |whole: f64, of: f64| (limit / of).floor().clamp(1.0, whole.max(1.0));
         let in_block = at_most(prompts, prompt);
-        let heads = match prompt <= limit {
-            true => key_heads,
-            false => at_most(key_heads, head),
+        let heads = if prompt <= limit {
+            key_heads
+        } else {
+            at_most(key_heads, head)
         };
-        let rows = match head <= limit {
-            true => group.max(1.0),
-            false => at_most(group, row),
+        let rows = if head <= limit {
+            group.max(1.0)
+        } else {
+            at_most(group, row)
         };
         let prefix_share = in_block * heads / (prompts.max(1.0) * key_heads);
         let tokens = prompts * group * width;
@@ -127,13 +129,13 @@ impl Attention {
         self.share >= 1.0
     }
 
-    /// Copies of what a block reads, laid out by head.
+    /// Copies of a block's inputs, laid out by head.
     fn read(&self) -> f64 {
         self.share * (self.queries + 2.0 * self.keys) + self.prefix_share * 2.0 * self.prefix_keys
     }
 
-    /// The forward pass with its output: the scores, twice where those to the prefix and to the own
-    /// keys are joined.
+    /// The forward pass with its output: the scores, twice if those for the prefix and for the row's
+    /// own keys are joined.
     fn forward(&self) -> f64 {
         let copies = if self.prefix_keys > 0.0 { 2.0 } else { 1.0 };
         let block = if self.is_whole() {
@@ -144,13 +146,14 @@ impl Attention {
         self.read() + copies * self.scores + self.queries + block
     }
 
-    /// The backward pass with its output: the weights, their gradient, and its pieces where they are
+    /// The backward pass with its output: the weights, their gradient, and its pieces if they are
     /// joined.
     fn backward(&self) -> f64 {
         let copies = if self.prefix_keys > 0.0 { 3.0 } else { 2.0 };
-        let gathered = match self.is_whole() {
-            true => 0.0,
-            false => self.queries + 2.0 * self.keys + 2.0 * self.prefix_keys,
+        let gathered = if self.is_whole() {
+            0.0
+        } else {
+            self.queries + 2.0 * self.keys + 2.0 * self.prefix_keys
         };
         let gradient = self.share * (self.queries + self.keys);
         self.read() + gradient + copies * self.scores + gathered
@@ -173,7 +176,7 @@ fn chunk(inputs: &Inputs, tokens: &Tokens) -> (f64, bool) {
     (prompts.max(completions), true)
 }
 
-/// Bytes of the largest buffer that a layer makes over a part: inside a chunk of the MLP, or the scores of a
+/// Bytes of the largest buffer of a layer over a part: inside a chunk of the MLP, or the scores of a
 /// block of attention.
 pub(super) fn largest_chunk_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     let widths = Widths::of(inputs);
@@ -184,7 +187,7 @@ pub(super) fn largest_chunk_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     scores.max(inner) * inputs.value_bytes as f64
 }
 
-/// What every layer of a part uses: cosines and sines of all positions.
+/// Bytes that all layers of a part share: cosines and sines of all positions.
 pub(super) fn layout_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     2.0 * tokens.all() * inputs.decoder.head_dim as f64 * inputs.value_bytes as f64
 }
@@ -194,7 +197,7 @@ pub(super) fn input_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     tokens.all() * inputs.decoder.hidden_size as f64 * inputs.value_bytes as f64
 }
 
-/// Values of a token that the norms of heads keep for their gradients: queries and keys as they were,
+/// Values per token that the norms of heads keep for their gradients: the original queries and keys,
 /// and an f32 for each head. A bias keeps nothing.
 fn before_head_norms(inputs: &Inputs) -> f64 {
     let Widths {
@@ -205,14 +208,15 @@ fn before_head_norms(inputs: &Inputs) -> f64 {
         ..
     } = Widths::of(inputs);
     let roots = (heads + key_heads) * F32 / inputs.value_bytes as f64;
-    match inputs.decoder.family.has_qk_norm() {
-        true => queries + keys + roots,
-        false => 0.0,
+    if inputs.decoder.family.has_qk_norm() {
+        queries + keys + roots
+    } else {
+        0.0
     }
 }
 
-/// Bytes that a layer holds while it is computed again and differentiated, with the gradient of its
-/// output and without its input.
+/// Bytes of a layer while it is recomputed and differentiated, with the gradient of its output and
+/// without its input.
 pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     let widths = Widths::of(inputs);
     let Widths {
@@ -228,43 +232,49 @@ pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
         let is_adapted = |module: &&TargetModule| inputs.lora_targets.contains(module);
         modules.iter().filter(is_adapted).count() as f64
     };
-    // What a token's input of these adapters takes: the common one is kept for the gradient of A;
-    // dropout makes each a copy of its own.
-    let kept = |modules: &[TargetModule], width: f64| match inputs.has_dropout {
-        true => adapted(modules) * width,
-        false => adapted(modules).min(1.0) * width,
+    // A token's input of these adapters is kept for the gradient of A. They share one, unless dropout
+    // makes a separate copy for each.
+    let kept = |modules: &[TargetModule], width: f64| {
+        if inputs.has_dropout {
+            adapted(modules) * width
+        } else {
+            adapted(modules).min(1.0) * width
+        }
     };
     let rank = |modules: &[TargetModule]| adapted(modules) * inputs.lora_rank as f64;
     let has_down = adapted(&[DownProj]);
 
-    // Queries, keys and values under autodiff, from the beginning to the end.
+    // Queries, keys and values under autodiff, from start to end.
     let heads = [QProj, KProj, VProj];
     let normed = before_head_norms(inputs);
     let tracked = all * (queries + 2.0 * keys + normed + kept(&heads, hidden) + rank(&heads));
 
     let (chunk, has_several) = chunk(inputs, tokens);
     let rest = [OProj, GateProj, UpProj, DownProj];
-    let dropped = match inputs.has_dropout {
-        true => kept(&[OProj], queries) + kept(&[GateProj, UpProj], hidden) + has_down * inner,
-        false => 0.0,
+    let dropped = if inputs.has_dropout {
+        kept(&[OProj], queries) + kept(&[GateProj, UpProj], hidden) + has_down * inner
+    } else {
+        0.0
     };
-    // Residual, norm, gate, up, their product and what the down-projection makes of it.
+    // Residual, norm, gate, up, their product and the output of the down-projection.
     let forward = 2.0 * hidden + 3.0 * inner + (1.0 + has_down) * hidden + dropped + rank(&rest);
-    // Gate and up meet the gradient of their product, of which an adapter has a share of its own
+    // Gate and up meet the gradient of their product. An adapter adds its own share of that gradient
     // and has kept the product.
-    let norm = match inputs.has_dropout {
-        true => 0.0,
-        false => adapted(&[GateProj, UpProj]).min(1.0) * hidden,
+    let norm = if inputs.has_dropout {
+        0.0
+    } else {
+        adapted(&[GateProj, UpProj]).min(1.0) * hidden
     };
     let product = if inputs.has_dropout { 0.0 } else { inner };
-    // Gradients of gate and up take their places on the CPU; elsewhere they are beside them.
+    // On the CPU the gradients of gate and up overwrite them; elsewhere they need extra memory.
     let inners = if inputs.is_cpu { 3.0 } else { 5.0 };
     let backward =
         2.0 * hidden + norm + inners * inner + has_down * (inner + product) + dropped + rank(&rest);
     // On a device a chunk of three tensors is a copy.
-    let cut = match has_several && !inputs.is_cpu {
-        true => chunk * (2.0 * hidden + queries),
-        false => 0.0,
+    let cut = if has_several && !inputs.is_cpu {
+        chunk * (2.0 * hidden + queries)
+    } else {
+        0.0
     };
     let mlp = tracked
         + all * (hidden + queries)
@@ -272,12 +282,12 @@ pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
         + (all - chunk) * (hidden + queries)
         + cut;
 
-    // From here the MLP is gone; the gradients of the residual and of what attention answers are left.
+    // From here the MLP is done; the gradients of the residual and of attention's output are left.
     let lasting = tracked + all * (hidden + queries);
     let prompt = lasting + Attention::of_prompts(&widths, tokens).backward();
     let of_prompt = tokens.of_prompts() * (queries + 2.0 * keys);
     let completion = lasting + of_prompt + Attention::of_completions(&widths, tokens).backward();
-    // Gradients of prompts and completions, joined one after another.
+    // Gradients of prompts and completions, joined sequentially.
     let joined = lasting + all * (2.0 * queries + 2.0 * keys) + tokens.of_prompts() * 2.0 * keys;
     let projected = joined * value + dense_copy(inputs, &heads);
     (mlp * value + dense_copy(inputs, &rest))
@@ -285,8 +295,8 @@ pub(super) fn backward_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
         .max(projected)
 }
 
-/// Bytes that a layer holds over prompts alone, without autodiff, its input and its keys and values
-/// in the cache left out: the rotation of queries and keys, attention, or the MLP.
+/// Bytes of a layer over only prompts, without autodiff, and without its input and its keys and values
+/// in the cache: the rotation of queries and keys, attention, or the MLP.
 pub(super) fn prefill_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     let widths = Widths::of(inputs);
     let Widths {
@@ -300,11 +310,8 @@ pub(super) fn prefill_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     let rotation = all * (hidden + 3.0 * queries + 2.0 * keys);
     let attention = all * (queries + 2.0 * keys) + Attention::of_prompts(&widths, tokens).forward();
     let (chunk, has_several) = chunk(inputs, tokens);
-    let pieces = match has_several {
-        true => all * hidden,
-        false => 0.0,
-    };
-    // On the CPU the product of gate and up takes the place of the gate.
+    let pieces = if has_several { all * hidden } else { 0.0 };
+    // On the CPU the product of gate and up overwrites the gate.
     let inners = if inputs.is_cpu { 2.0 } else { 3.0 };
     let mlp = all * 2.0 * queries + chunk * (2.0 * hidden + inners * inner) + pieces;
     let heads = dense_copy_for(inputs, &[QProj, KProj, VProj], all);
@@ -314,26 +321,26 @@ pub(super) fn prefill_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
         .max(mlp * value + rest)
 }
 
-/// Bytes that a layer holds over one new token of every completion. The CPU makes room for more columns
-/// of its keys on the way: those so far are then there twice. A GPU has room for all from the start.
+/// Bytes of a layer over one new token of every completion. The CPU grows the columns of its keys on
+/// the way, and the earlier ones then exist twice. A GPU allocates all of them at the start.
 pub(super) fn decode_bytes(inputs: &Inputs, tokens: &Tokens, columns: f64) -> f64 {
     let widths = Widths::of(inputs);
     let (rows, value) = (tokens.rows, inputs.value_bytes as f64);
     let heads = 3.0 * widths.hidden + 2.0 * widths.queries + 2.0 * widths.keys;
-    let growth = match inputs.is_cpu && columns > CACHE_GROWTH as f64 {
-        true => rows * widths.keys * columns,
-        false => 0.0,
+    let growth = if inputs.is_cpu && columns > CACHE_GROWTH as f64 {
+        rows * widths.keys * columns
+    } else {
+        0.0
     };
-    // Few rows are multiplied weight by weight, and then laid out by row.
+    // With few rows, results come weight by weight and are then laid out by row.
     let mlp = rows * (3.0 * widths.hidden + 4.0 * widths.inner);
-    // A GPU sums parts of the keys apart, in f32.
-    let sums = match inputs.is_cpu {
-        true => 0.0,
-        false => {
-            let splits = (tokens.prompt_width / COLUMNS_PER_CUBE).ceil()
-                + (tokens.completion_width / COLUMNS_PER_CUBE).ceil();
-            rows * widths.heads * splits * (widths.head_dim + 4.0) * F32
-        }
+    // A GPU sums parts of the keys separately, in f32.
+    let sums = if inputs.is_cpu {
+        0.0
+    } else {
+        let splits = (tokens.prompt_width / COLUMNS_PER_CUBE).ceil()
+            + (tokens.completion_width / COLUMNS_PER_CUBE).ceil();
+        rows * widths.heads * splits * (widths.head_dim + 4.0) * F32
     };
     (growth + rows * (heads + 4.0 * widths.head_dim)).max(mlp) * value + sums
 }

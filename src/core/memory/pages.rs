@@ -1,8 +1,7 @@
-//! How a card's memory is cut into pages, and what of them stays empty.
+//! The pages of a card's memory, and how much of them stays unused.
 //!
-//! CubeCL's pools cut buffers from pages as large as the largest buffer, and no buffer is on two pages. What training
-//! keeps longest and has most of is the input of each layer; pages that these fill without a rest waste
-//! least.
+//! CubeCL's pools cut buffers from pages as large as the largest buffer, and no buffer spans two pages. Training
+//! keeps the input of each layer longest and has most of them, so pages that are a multiple of it waste least.
 
 use super::layer::{input_bytes, largest_chunk_bytes};
 use super::shape::Inputs;
@@ -10,19 +9,19 @@ use super::training::{logits_bytes, tokens_of_part};
 use super::weights::dense_copy;
 use crate::experiment::TargetModule;
 
-/// What of the buffers that come and go has to be added for gaps between them, and what of a page for the
-/// last one: what CubeCL's own pools reserved in eleven configurations (benches/README.md).
+/// The gaps between buffers as a fraction of the buffers, and the unused part of the last page as a fraction of
+/// a page: measured on CubeCL's own pools in eleven configurations (benches/README.md).
 const GAPS: f64 = 0.1;
 const LAST_PAGE: f64 = 0.75;
 
-/// Bytes of a page: the smallest multiple of a layer's input that holds every single buffer of a training step.
+/// Bytes of a page: the smallest multiple of a layer's input that fits every single buffer of a training step.
 pub fn page_bytes(inputs: &Inputs) -> u64 {
     let (input, largest) = buffers(inputs);
     ((largest / input).ceil() * input) as u64
 }
 
-/// Bytes that no buffer fits in beside so many bytes of buffers. Half an input stands for the rounding of a
-/// page, so that more of anything is never less.
+/// Bytes that stay unused with this many bytes of buffers. Half an input accounts for the rounding of a page, so
+/// that larger inputs never give a smaller result.
 pub(super) fn unused_bytes(inputs: &Inputs, buffers_in_pages: f64) -> f64 {
     let (input, largest) = buffers(inputs);
     GAPS * buffers_in_pages + LAST_PAGE * (largest + input / 2.0)

@@ -1,10 +1,10 @@
-//! A plan as it is answered: peaks by component, and whether they fit.
+//! The result of a plan: peaks by component, and whether they fit.
 
 use std::fmt;
 
 use super::sizes::Sizes;
 
-/// What takes memory.
+/// A component that needs memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
     /// The base model.
@@ -15,19 +15,19 @@ pub enum Component {
     Optimizer,
     /// Gradients of the adapter.
     Gradients,
-    /// What the forward pass keeps for the backward pass.
+    /// Tensors that the forward pass keeps for the backward pass.
     LayerInputs,
     /// The layer that is being computed.
     LayerWork,
     /// Keys and values of the tokens so far, while sampling.
     KvCache,
-    /// Logits and what is made of them.
+    /// Logits and their derived tensors.
     Head,
     /// The BERTScore encoder.
     Encoder,
-    /// Room in a card's pages that no buffer fits in.
+    /// Space in a card's pages that no buffer fits in.
     Pages,
-    /// What is not counted buffer by buffer.
+    /// Memory that is not counted buffer by buffer.
     Reserve,
 }
 
@@ -69,7 +69,7 @@ impl Component {
         self.name().to_ascii_lowercase().replace(' ', "_")
     }
 
-    /// What it is and what it grows with, in a sentence.
+    /// A sentence about what it is and what it grows with.
     pub fn help(self) -> &'static str {
         match self {
             Self::Weights => "The frozen base model; a 4-bit base is about a quarter of bfloat16.",
@@ -78,25 +78,25 @@ impl Component {
             }
             Self::Optimizer => "AdamW's two moments of the adapter, in f32.",
             Self::Gradients => {
-                "Gradients of the adapter: the sums so far, and those of each part that is worked on."
+                "Gradients of the adapter: the sums so far, and those of each part in progress."
             }
             Self::LayerInputs => {
-                "Every layer's input, kept for the backward pass: of a micro-batch, or of the part at work where memory is short."
+                "Every layer's input, kept for the backward pass: of a micro-batch, or of the current part if memory is short."
             }
             Self::LayerWork => {
-                "The one layer at work: a block of attention scores or a chunk of the MLP, which are bounded; grows with B."
+                "The current layer: a block of attention scores or a chunk of the MLP, which are limited; grows with B."
             }
             Self::KvCache => {
-                "Keys and values of all layers while sampling; a prompt's once for its group."
+                "Keys and values of all layers while sampling; those of a prompt once per group."
             }
             Self::Head => {
-                "Logits: a chunk of tokens in training, one row a completion while sampling."
+                "Logits: a chunk of tokens in training, one row per completion while sampling."
             }
             Self::Encoder => {
                 "The BERTScore encoder, its work on a batch of sentences, and on the CPU its cache."
             }
             Self::Pages => {
-                "Room at the ends of the card's pages that no buffer fits in; an estimate, from the pools themselves."
+                "Space at the ends of the card's pages that no buffer fits in; estimated from measurements of the pools."
             }
             Self::Reserve => {
                 "The program or the CUDA context, which are not counted buffer by buffer; an estimate."
@@ -108,18 +108,18 @@ impl Component {
 /// One component's share of a peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Whose.
+    /// The component.
     pub component: Component,
-    /// How much.
+    /// Its size.
     pub bytes: u64,
 }
 
 /// The fullest moment of a phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peak {
-    /// What is under way then: `the last token of the completions`.
+    /// What runs at that moment: `the last token of the completions`.
     pub moment: &'static str,
-    /// Components that take anything, in the order of [`Component::ALL`].
+    /// Components that are not empty, in the order of [`Component::ALL`].
     pub parts: Vec<Part>,
 }
 
@@ -138,8 +138,8 @@ impl Peak {
     }
 }
 
-/// A moment while it is counted; bytes as real numbers, because a form may ask for products that
-/// no integer holds.
+/// A moment while it is counted. Bytes are real numbers, because the values in a form can give products
+/// that overflow an integer.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
     name: &'static str,
@@ -170,7 +170,7 @@ impl Moment {
             moment: self.name,
             parts: parts
                 .filter(|(_, bytes)| *bytes >= 1.0)
-                // A number too large for the type becomes its largest one.
+                // A number that is too large for the type saturates.
                 .map(|(component, bytes)| Part {
                     component,
                     bytes: bytes as u64,
@@ -213,24 +213,24 @@ impl Phase {
 /// Whether a plan fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// With `spare` bytes to go.
+    /// It fits with `spare` bytes left.
     Fits {
         /// Bytes left in the fullest phase.
         spare: u64,
     },
-    /// It fits by less than the plan may be wrong by (a twentieth of what there is).
+    /// It fits by less than the plan's possible error (a twentieth of the capacity).
     Tight {
         /// Bytes left in the fullest phase.
         spare: u64,
     },
     /// It does not fit.
     TooLarge {
-        /// Bytes that the fullest phase lacks.
+        /// Bytes that the fullest phase needs in addition.
         missing: u64,
         /// That phase.
         phase: Phase,
     },
-    /// Nobody has said how much memory there is.
+    /// The size of the memory is not known.
     Unknown,
 }
 
@@ -255,12 +255,12 @@ impl fmt::Display for Verdict {
             Self::TooLarge { missing, phase } => {
                 write!(
                     formatter,
-                    "does not fit: {} lacks {}",
+                    "does not fit: {} needs {} more",
                     phase.name(),
                     Bytes(missing)
                 )
             }
-            Self::Unknown => formatter.write_str("no memory size is known to hold it against"),
+            Self::Unknown => formatter.write_str("the size of the memory is not known"),
         }
     }
 }
@@ -276,7 +276,7 @@ pub struct MemoryPlan {
     pub inference: Peak,
     /// How much goes through the model at a time.
     pub sizes: Sizes,
-    /// What it is held against, in bytes.
+    /// The memory that it is compared with, in bytes.
     pub capacity: Option<u64>,
 }
 
@@ -290,7 +290,7 @@ impl MemoryPlan {
         ]
     }
 
-    /// The phase that takes most, and its bytes.
+    /// The phase that needs most, and its bytes.
     pub fn fullest(&self) -> (Phase, u64) {
         let [rollout, training, inference] =
             self.phases().map(|(phase, peak)| (phase, peak.total()));
@@ -318,7 +318,7 @@ impl MemoryPlan {
         }
     }
 
-    /// Whether nothing is known to speak against it.
+    /// Whether it fits or the size of the memory is not known.
     pub(super) fn is_possible(&self) -> bool {
         !matches!(self.verdict(), Verdict::TooLarge { .. })
     }

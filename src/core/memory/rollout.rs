@@ -1,8 +1,8 @@
 //! Sampling, for training and for answering the evaluation set, and the rewards after it.
 //!
-//! Follows `generate` (src/rollout/mod.rs): prompts go in batches of whole groups, or of a part of
-//! one, one batch at a time on a device, one a core on the CPU. A batch is fullest at its prefill or at its last
-//! token, when every completion is as long as it may become.
+//! Follows `generate` (src/rollout/mod.rs): prompts are processed in batches of whole groups, or of a part of
+//! one; one batch at a time on a device, one per core on the CPU. A batch is fullest at its prefill or at its
+//! last token, when every completion has its full length.
 
 use super::layer::{Tokens, decode_bytes, input_bytes, layout_bytes, prefill_bytes};
 use super::limits::{CACHE_GROWTH, CPU_ROLLOUT_ROWS, FEW_ROWS};
@@ -13,16 +13,16 @@ use super::weights::{
 };
 use crate::experiment::TargetModule;
 
-/// Bytes that a candidate token takes while it is drawn on the host: its id and its probability.
+/// Bytes of a candidate token while sampling on the host: its id and its probability.
 const CANDIDATE_BYTES: f64 = 16.0;
 
-/// What is sampled.
+/// The amount that is sampled.
 struct Sampling {
     /// Prompts of one rollout.
     prompts: usize,
     /// Completions of each.
     group: usize,
-    /// Completions decoded together at most.
+    /// The most completions that are decoded together.
     max_rows: usize,
     /// Tokens of a completion.
     length: usize,
@@ -43,7 +43,7 @@ pub(super) fn rollout(inputs: &Inputs) -> Peak {
     Moment::peak(moments.map(|moment| with_reserve(moment, inputs)))
 }
 
-/// The fullest moment of answering the evaluation set, which is taken to fill its batches.
+/// The fullest moment of answering the evaluation set, which is assumed to fill its batches.
 pub(super) fn inference(inputs: &Inputs) -> Peak {
     let sampling = Sampling {
         prompts: usize::MAX,
@@ -54,7 +54,8 @@ pub(super) fn inference(inputs: &Inputs) -> Peak {
     Moment::peak(moments(inputs, &sampling).map(|moment| with_reserve(moment, inputs)))
 }
 
-/// What is there while tokens are drawn: the adapter too in the type of the activations.
+/// The resting memory while sampling, which includes a copy of the adapter in the type of the
+/// activations.
 fn while_sampling(name: &'static str, inputs: &Inputs) -> Moment {
     let narrow = match inputs.value_bytes {
         4 => 0.0,
@@ -65,21 +66,23 @@ fn while_sampling(name: &'static str, inputs: &Inputs) -> Moment {
 
 fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
     let group = sampling.group.max(1);
-    let rows = match inputs.is_cpu {
-        true => sampling.max_rows.min(CPU_ROLLOUT_ROWS),
-        false => sampling.max_rows,
+    let rows = if inputs.is_cpu {
+        sampling.max_rows.min(CPU_ROLLOUT_ROWS)
+    } else {
+        sampling.max_rows
     };
     let rows = rows.max(1);
     let prompts = sampling.prompts.max(1);
     let (in_batch, samples) = ((rows / group).clamp(1, prompts), group.min(rows));
-    // Batches side by side are as one large one: all of it grows with their number.
+    // Parallel batches count like one large one: everything grows with their number.
     let batches = prompts
         .div_ceil(in_batch)
         .saturating_mul(group.div_ceil(samples))
         .min(inputs.workers.max(1));
-    let most = match samples == group {
-        true => prompts,
-        false => usize::MAX,
+    let most = if samples == group {
+        prompts
+    } else {
+        usize::MAX
     };
     let at_once = in_batch.saturating_mul(batches).min(most) as f64;
     let rows_of_batch = in_batch.saturating_mul(samples);
@@ -87,7 +90,7 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
         prompts: at_once,
         prompt_width: inputs.prompt_length as f64,
         rows: at_once * samples as f64,
-        // The last token is drawn and not fed again.
+        // The last token is sampled but not fed back.
         completion_width: sampling.length.saturating_sub(1) as f64,
     };
     // Blocks and chunks are those of one batch.
@@ -101,7 +104,7 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
         inputs.decoder.num_hidden_layers as f64,
         inputs.value_bytes as f64,
     );
-    // A key and a value a token, layer and key head.
+    // A key and a value per token, layer and key head.
     let per_token = 2.0 * layers * inputs.decoder.key_value_size() as f64 * value;
     let columns = sampling
         .length
@@ -126,8 +129,7 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
     let logits = tokens.rows * inputs.decoder.vocab_size as f64;
     let drawn = match inputs.is_cpu {
         true => {
-            // Made weight by weight where rows are few, then laid out by row; after that they are
-            // read where they are.
+            // With few rows, logits come weight by weight and are then laid out by row.
             let copy = if rows_of_batch <= FEW_ROWS {
                 logits * F32
             } else {
@@ -136,7 +138,7 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
             let candidates = inputs.decoder.vocab_size as f64 * CANDIDATE_BYTES;
             logits * F32 + copy.max(candidates * inputs.workers as f64)
         }
-        // Made in the model's type and widened; drawn where they are.
+        // Computed in the model's type, then widened; sampling needs no copy.
         false if inputs.value_bytes < 4 => logits * (F32 + value),
         false => logits * F32,
     };

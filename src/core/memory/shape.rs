@@ -1,5 +1,5 @@
-//! What a plan follows from: the models' shapes as their `config.json` has them, the machine,
-//! and the experiment's numbers.
+//! The inputs of a plan: the models' shapes from their `config.json`, the machine, and the experiment's
+//! numbers.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -11,27 +11,27 @@ use crate::experiment::{
     BatchArithmetic, ComputeDtype, DeviceChoice, Dtype, Experiment, TargetModule,
 };
 
-/// Bytes that rows are aligned to where they are no shorter (cubecl's `optimal_align`).
+/// The alignment in bytes of rows that are at least as long (cubecl's `optimal_align`).
 const CUDA_ROW_ALIGNMENT: u64 = 512;
 
-/// What has to be read from the disk and asked of the machine, once; experiments that name the
-/// same models are planned from it as often as they are edited.
+/// Everything that a plan reads from the disk and the machine. Read once and reused for every edit of an
+/// experiment with the same models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shapes {
     /// The policy's shape, or why it is not known.
     pub decoder: Result<LlamaConfig, String>,
-    /// The BERTScore encoder's shape, or why it is not known; `None` where the experiment names none.
+    /// The BERTScore encoder's shape, or why it is not known; `None` if the experiment names none.
     pub encoder: Option<Result<EncoderConfig, String>>,
-    /// Whether `model.device = "auto"` comes to a CUDA device. [`Shapes::read`] does not look for
-    /// one, so the caller says.
+    /// Whether `model.device = "auto"` means a CUDA device. [`Shapes::read`] does not look for one, so
+    /// the caller sets it.
     pub has_cuda: bool,
-    /// Cores, each of which works on a part of its own on the CPU.
+    /// Cores, each of which works on a separate part on the CPU.
     pub cores: usize,
 }
 
 impl Shapes {
-    /// Reads both `config.json` that the experiment names. What cannot be read is kept as a
-    /// sentence, because a plan without a model is still a plan of the batch.
+    /// Reads both `config.json` that the experiment names. A failure is stored as a message, because a
+    /// plan without a model still shows the batch.
     pub fn read(experiment: &Experiment) -> Self {
         let encoder = experiment.bertscore.model.as_deref();
         Self {
@@ -64,52 +64,52 @@ fn shape_in<T>(directory: &Path, read: impl Fn(&Path) -> anyhow::Result<T>) -> R
 pub struct EncoderInputs {
     /// Its shape.
     pub shape: EncoderConfig,
-    /// Layers that are held: those up to the one that is compared.
+    /// Layers that are loaded: those up to the one that is compared.
     pub layers: usize,
-    /// Sentences of one forward pass, on a device of its own.
+    /// Sentences per forward pass on a device other than the CPU.
     pub batch_size: usize,
 }
 
-/// Everything that a plan follows from.
+/// The inputs of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inputs {
     /// The policy's shape.
     pub decoder: LlamaConfig,
-    /// The encoder, where there is one whose shape is known.
+    /// The encoder, if there is one whose shape is known.
     pub encoder: Option<EncoderInputs>,
     /// B, G, A, D and what B counts.
     pub batch: BatchArithmetic,
-    /// The longest prompt, in tokens; a plan takes every prompt to be of this length.
+    /// The longest prompt, in tokens; every prompt is assumed to have this length.
     pub prompt_length: usize,
-    /// The longest completion, in tokens; a plan takes none to end earlier.
+    /// The longest completion, in tokens; none is assumed to end earlier.
     pub completion_length: usize,
     /// The longest answer, in tokens (`inference.max_completion_length`).
     pub answer_length: usize,
     /// Rank of the adapter.
     pub lora_rank: usize,
-    /// The linear layers that carry an adapter.
+    /// The linear layers with an adapter.
     pub lora_targets: Vec<TargetModule>,
-    /// Whether inputs of the adapter are dropped while training, which makes each a copy of its own.
+    /// Whether inputs of the adapter are dropped while training, which copies each of them.
     pub has_dropout: bool,
-    /// Whether training goes on from an adapter, which stays as the reference policy.
+    /// Whether training starts from an adapter, which stays as the reference policy.
     pub has_reference: bool,
     /// Bytes of a weight or an activation: 4, or 2 in bfloat16.
     pub value_bytes: u64,
-    /// How the base model's linear layers are kept.
+    /// How the base model's linear layers are stored.
     pub weight_format: WeightFormat,
-    /// Whether all of it is in the host's memory.
+    /// Whether everything is in the host's memory.
     pub is_cpu: bool,
-    /// Parts that are worked on side by side: one a core on the CPU, else one.
+    /// Parts that run in parallel: one per core on the CPU, else one.
     pub workers: usize,
-    /// Whether the inputs of layers wait for the backward pass in the host's memory.
+    /// Whether the inputs of layers are kept in the host's memory until the backward pass.
     pub offloads_layer_inputs: bool,
     /// How much goes through the model at a time.
     pub sizes: Sizes,
 }
 
 impl Inputs {
-    /// What the plan of an experiment follows from; `None` where the decoder's shape is not known
-    /// (then `shapes.decoder` says why).
+    /// The inputs of an experiment's plan; `None` if the decoder's shape is not known (then
+    /// `shapes.decoder` has the reason).
     pub fn of(experiment: &Experiment, shapes: &Shapes) -> Option<Self> {
         let decoder = shapes.decoder.as_ref().ok()?.clone();
         let is_cpu = shapes.is_cpu(experiment);
@@ -131,7 +131,7 @@ impl Inputs {
                 batch_size: bertscore.batch_size,
             })
         });
-        // As `Compute::new` chooses: 32 bits on the CPU, 16 on CUDA unless told otherwise.
+        // As in `Compute::new`: by default 32 bits on the CPU, 16 on CUDA.
         let is_wide = match experiment.model.dtype {
             _ if experiment.model.device == DeviceChoice::Wgpu => true,
             Dtype::Float32 => true,
@@ -152,11 +152,12 @@ impl Inputs {
             lora_targets: lora.target_modules.modules().to_vec(),
             has_dropout: lora.lora_dropout > 0.0,
             value_bytes: if is_wide { 4 } else { 2 },
-            weight_format: match quantization.load_in_4bit || stored_in_nf4 {
-                true => WeightFormat::Nf4 {
+            weight_format: if quantization.load_in_4bit || stored_in_nf4 {
+                WeightFormat::Nf4 {
                     double_quant: quantization.bnb_4bit_use_double_quant,
-                },
-                false => WeightFormat::Dense,
+                }
+            } else {
+                WeightFormat::Dense
             },
             has_reference: experiment.lora.init_adapter.is_some(),
             is_cpu,
@@ -166,8 +167,8 @@ impl Inputs {
         })
     }
 
-    /// Values that a row of a weight takes. What the host copies to a CUDA device begins each row at a round
-    /// address; what kernels make there does not.
+    /// Values that a row of a weight needs, with alignment. A copy from the host to a CUDA device aligns each row;
+    /// the output of a kernel does not.
     pub(super) fn row(&self, values: usize) -> f64 {
         if self.is_cpu || values <= 1 {
             return values as f64;
@@ -178,8 +179,8 @@ impl Inputs {
     }
 }
 
-/// The memory that a plan is held against: what is given by hand, else `memory.budget_gib`, else
-/// all of the device's, where that is known.
+/// The memory that a plan is compared with: the size given on the command line, else
+/// `memory.budget_gib`, else all of the device's memory, if known.
 pub fn capacity(
     experiment: &Experiment,
     given: Option<Bytes>,

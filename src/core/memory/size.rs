@@ -1,4 +1,4 @@
-//! Numbers of bytes as people write and read them.
+//! Human-readable numbers of bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,11 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// A number of bytes. Reads `24GiB`, `24g`, `24000MiB` or plain bytes (every unit is a power of
-/// 1024, as on the card's box); shows `23.4 GiB`, `640 MiB`, `12 KiB`.
+/// 1024, as on the card's box) and displays `23.4 GiB`, `640 MiB`, `12 KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
-/// A text that is no number of bytes.
+/// A text that is not a number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a size: write a number with a unit, such as 24GiB, 24g or 24000MiB, or a number of bytes"
@@ -21,9 +21,9 @@ pub struct Bytes(pub u64);
 pub struct NotASize(pub String);
 
 impl Bytes {
-    /// From a number of GiB, as `memory.budget_gib` has it.
+    /// From a number of GiB, as in `memory.budget_gib`.
     pub fn from_gib(gib: f64) -> Self {
-        // A negative number is refused where the experiment is read; `as` keeps it at 0.
+        // Reading an experiment refuses a negative number; here `as` makes it 0.
         Self((gib * GIB as f64) as u64)
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_they_are_written() {
+    fn sizes_are_parsed() {
         for (text, bytes) in [
             ("24GiB", 24 * GIB),
             ("24g", 24 * GIB),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_shown_in_the_unit_that_reads_best() {
+    fn sizes_are_displayed_in_the_most_readable_unit() {
         let shown =
             [24 * GIB, 640 * MIB, 1600 * MIB, 12 * KIB, 7].map(|bytes| Bytes(bytes).to_string());
         assert_eq!(shown, ["24.0 GiB", "640 MiB", "1.6 GiB", "12 KiB", "7 B"]);

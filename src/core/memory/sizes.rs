@@ -1,7 +1,7 @@
-//! How much goes through the model at a time, so that a run keeps to what there is.
+//! How much goes through the model at a time, so that a run fits into the memory.
 //!
-//! None of these sizes changes what a run computes but for the order of sums: completions are drawn
-//! by streams of their own, and a loss is taken over whole micro-batches whatever their parts.
+//! These sizes only change the order of sums, nothing else: each completion is sampled with its own
+//! random stream, and a loss is always computed over whole micro-batches.
 
 use super::limits::{CPU_ROLLOUT_ROWS, MAX_ROLLOUT_ROWS};
 use super::peak::{MemoryPlan, Peak};
@@ -14,14 +14,14 @@ use super::training;
 pub struct Sizes {
     /// Completions of a part of a micro-batch; `None` is a whole micro-batch, on the CPU a group.
     pub rows_per_part: Option<usize>,
-    /// Completions that are decoded together at most.
+    /// The most completions that are decoded together.
     pub rollout_rows: usize,
-    /// Answers that are decoded together at most.
+    /// The most answers that are decoded together.
     pub answered_together: usize,
 }
 
 impl Sizes {
-    /// As much as may be, whatever it takes.
+    /// The largest sizes, without a memory limit.
     pub fn unbounded(answered_together: usize) -> Self {
         Self {
             rows_per_part: None,
@@ -32,7 +32,7 @@ impl Sizes {
 }
 
 /// The next smaller size of a part: half as many groups, then half as many completions of a group;
-/// `None` where a part is one completion already.
+/// `None` if a part is already one completion.
 pub fn smaller_part(rows: usize, group_size: usize) -> Option<usize> {
     let group_size = group_size.max(1);
     match rows / group_size {
@@ -43,8 +43,8 @@ pub fn smaller_part(rows: usize, group_size: usize) -> Option<usize> {
 }
 
 impl Inputs {
-    /// The same inputs with the largest sizes whose phases fit into `capacity` bytes, each; the
-    /// smallest where none does.
+    /// The same inputs with the largest sizes whose phases each fit into `capacity` bytes; the smallest
+    /// sizes if none fit.
     pub fn sized_for(&self, capacity: u64) -> Self {
         let mut sized = self.clone();
         sized.size_training(capacity);
@@ -56,7 +56,7 @@ impl Inputs {
     /// Whether there are sizes in which every phase fits into `capacity` bytes.
     pub(super) fn can_fit(&mut self, capacity: u64) -> bool {
         let sizes = self.sizes;
-        // Training first: a card's pages are those of its parts.
+        // Training first: its parts determine a card's pages.
         let fits = self.size_training(capacity)
             && self.size_rollout(capacity)
             && self.size_inference(capacity);
@@ -98,13 +98,14 @@ impl Inputs {
         true
     }
 
-    /// Completions of a part where memory sets no bound.
+    /// Completions of a part without a memory limit.
     pub(super) fn largest_part(&self) -> usize {
         let group = self.batch.g.max(1);
         let prompts = self.batch.prompts_per_micro_batch().max(1);
-        match self.is_cpu {
-            true => group,
-            false => prompts.saturating_mul(group),
+        if self.is_cpu {
+            group
+        } else {
+            prompts.saturating_mul(group)
         }
     }
 
@@ -113,9 +114,10 @@ impl Inputs {
         let steps = self.batch.a.max(1);
         let prompts = self.batch.prompts_per_micro_batch().saturating_mul(steps);
         let completions = prompts.max(1).saturating_mul(self.batch.g.max(1));
-        let most = match self.is_cpu {
-            true => CPU_ROLLOUT_ROWS,
-            false => MAX_ROLLOUT_ROWS,
+        let most = if self.is_cpu {
+            CPU_ROLLOUT_ROWS
+        } else {
+            MAX_ROLLOUT_ROWS
         };
         self.sizes.rollout_rows.min(completions).min(most)
     }
@@ -126,8 +128,8 @@ fn fits(peak: Peak, capacity: u64) -> bool {
 }
 
 impl MemoryPlan {
-    /// What memory bounds, for the inputs that this is the plan of: `training in parts of 4
-    /// completions, sampling 64 at a time`; `None` where nothing is bounded.
+    /// The sizes that memory limits, for the inputs of this plan: `training in parts of 4 completions,
+    /// sampling 64 at a time`; `None` if nothing is limited.
     pub fn sizes_in_words(&self, inputs: &Inputs) -> Option<String> {
         let mut words = Vec::new();
         if let Some(rows) = self.sizes.rows_per_part {

@@ -44,7 +44,7 @@ fn resting_memory_is_the_models_arithmetic() {
     assert!((11_500_000_000..11_600_000_000).contains(&parameters));
     let of = |inputs: &Inputs, component| plan(inputs, None).training.of(component);
     assert_eq!(of(&dense(), Component::Weights), 2 * parameters);
-    // 4.127 bits a weight of the linear layers, 16 of the embedding and the head.
+    // 4.127 bits per weight of the linear layers, 16 of the embedding and the head.
     let embeddings = 2 * 131_392 * 4096_u64;
     let quantised = (parameters - embeddings) as f64 * 4.127 / 8.0 + 2.0 * embeddings as f64;
     let found = of(&reference(), Component::Weights) as f64;
@@ -59,7 +59,7 @@ fn resting_memory_is_the_models_arithmetic() {
 }
 
 #[test]
-fn the_cache_holds_a_prompt_once_for_its_group() {
+fn the_cache_contains_a_prompt_once_per_group() {
     let cache = |inputs: &Inputs| plan(inputs, None).rollout.of(Component::KvCache);
     // 48 layers, keys and values, 8 heads of 128, 2 bytes; 1023 columns grow to 1024.
     let token = 48 * 2 * 8 * 128 * 2;
@@ -70,7 +70,7 @@ fn the_cache_holds_a_prompt_once_for_its_group() {
 }
 
 #[test]
-fn more_of_anything_never_takes_less() {
+fn larger_inputs_never_need_less() {
     let mut larger: Vec<Inputs> = Vec::new();
     let mut add = |change: &dyn Fn(&mut Inputs)| {
         let mut inputs = reference();
@@ -117,7 +117,7 @@ fn the_largest_values_fit_and_the_next_do_not() {
             change(&mut changed);
             plan(&changed, Some(capacity)).is_possible()
         };
-        // Parts may be as small as one completion, so the batch has no bound.
+        // Parts can be as small as one completion, so the batch is not limited.
         let b = limits.per_device_train_batch_size.unwrap();
         let step = if unit == BatchUnit::Prompts { 1 } else { 8 };
         assert!(b.is_multiple_of(step) && b > 60_000, "{b}");
@@ -182,7 +182,7 @@ fn parts_are_as_large_as_fits() {
         .sizes_in_words(&inputs)
         .unwrap();
     assert!(words.starts_with("training in parts of "), "{words}");
-    // The last resort are the smallest sizes.
+    // If nothing fits, the smallest sizes are used.
     let hopeless = plan(&inputs, Some(GIB));
     assert!(!hopeless.is_possible());
     assert_eq!(hopeless.sizes.rows_per_part, Some(1));
@@ -206,7 +206,7 @@ fn the_cheapest_change_makes_it_fit() {
     let mut inputs = dense();
     assert_eq!(advice(&inputs, least(&inputs)), None);
     assert_eq!(plan(&inputs, None).suggestion(&inputs), None);
-    // Long texts: what is kept of them may wait on the host.
+    // Long texts: their layer inputs can be kept on the host.
     inputs.completion_length = 8000;
     inputs.answer_length = 64;
     let text = advice(&inputs, least(&inputs) - GIB / 4).unwrap();
@@ -229,7 +229,7 @@ fn the_cheapest_change_makes_it_fit() {
 }
 
 #[test]
-fn no_numbers_make_it_panic_or_wait() {
+fn no_numbers_make_it_panic_or_hang() {
     for b in [0, 1, usize::MAX] {
         for g in [0, 1, 7, usize::MAX] {
             for unit in BatchUnit::ALL {

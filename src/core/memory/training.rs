@@ -1,7 +1,7 @@
 //! The training pass: forward, head, and the backward pass layer by layer.
 //!
 //! Follows `Learner::step` (src/grpo/update.rs). A micro-batch goes through the model in parts
-//! ([`Sizes::rows_per_part`]), on the CPU as many at once as there are workers.
+//! ([`Sizes::rows_per_part`]); on the CPU each worker runs one part at a time.
 //!
 //! [`Sizes::rows_per_part`]: super::Sizes::rows_per_part
 
@@ -11,7 +11,7 @@ use super::peak::{Component, Moment, Peak};
 use super::shape::Inputs;
 use super::weights::{F32, adapter_bytes, resting, with_reserve};
 
-/// Rows of logits that the head makes at least, however large the vocabulary.
+/// The fewest rows of logits in a chunk of the head, however large the vocabulary.
 const LEAST_ROWS_PER_CHUNK: usize = 16;
 
 /// Bytes of a token's key of dropout.
@@ -21,8 +21,8 @@ const DROPOUT_KEY_BYTES: f64 = 8.0;
 struct Parts {
     number: usize,
     at_once: usize,
-    /// Whether all of them keep what the forward pass of the log-probabilities made; otherwise it is
-    /// made again.
+    /// Whether all of them keep the tensors of the forward pass of the log-probabilities; otherwise
+    /// these are recomputed.
     are_kept: bool,
     /// Of one part.
     tokens: Tokens,
@@ -56,7 +56,7 @@ impl Parts {
     }
 }
 
-/// What goes through the model together.
+/// The tokens that go through the model together.
 pub(super) fn tokens_of_part(inputs: &Inputs) -> Tokens {
     Parts::of(inputs).tokens
 }
@@ -70,7 +70,7 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
     let layers = inputs.decoder.num_hidden_layers as f64;
     let input = input_bytes(inputs, tokens);
     let adapter = adapter_bytes(inputs);
-    // Gradients of earlier micro-batches of the step, and those of the parts that are done.
+    // Gradients of earlier micro-batches of the step, and of the finished parts.
     let earlier = if inputs.batch.a > 1 { adapter } else { 0.0 };
     let done = if parts.number > parts.at_once {
         adapter
@@ -81,19 +81,23 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
     let predicting =
         tokens.of_completions() * inputs.decoder.hidden_size as f64 * inputs.value_bytes as f64;
     let work = at_once * backward_bytes(inputs, tokens);
-    let keys = match inputs.has_dropout {
-        true => tokens.all() * DROPOUT_KEY_BYTES,
-        false => 0.0,
+    let keys = if inputs.has_dropout {
+        tokens.all() * DROPOUT_KEY_BYTES
+    } else {
+        0.0
     };
     let layout = layout_bytes(inputs, tokens) + keys;
     let one_layer = at_once * adapter / layers.max(1.0);
 
-    // A part has kept the inputs of all layers and the output of the last; on the host only that
-    // output stays, and the input of the layer at work.
+    // A part keeps the inputs of all layers and the output of the last. With offloading, only that
+    // output and the input of the current layer stay on the device.
     let is_offloaded = inputs.offloads_layer_inputs && !inputs.is_cpu;
-    let inputs_of = |parts: f64| match is_offloaded {
-        true => (parts + at_once) * input,
-        false => parts * (layers + 1.0) * input,
+    let inputs_of = |parts: f64| {
+        if is_offloaded {
+            (parts + at_once) * input
+        } else {
+            parts * (layers + 1.0) * input
+        }
     };
     let head = resting("log-probabilities of the completions", inputs)
         .with(Component::Gradients, earlier)
@@ -106,7 +110,7 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
     let top = |parts_with_inputs: f64, gradients: f64| {
         resting("backward pass of the last layer", inputs)
             .with(Component::Gradients, gradients + one_layer)
-            // The output of the last layer is gone from the parts that are worked on.
+            // The parts in progress have freed the output of the last layer.
             .with(
                 Component::LayerInputs,
                 inputs_of(parts_with_inputs) - at_once * input,
@@ -114,25 +118,27 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
             .with(Component::LayerWork, parts_with_inputs * layout + work)
     };
     let first = top(kept, earlier);
-    // Once a part is done, there is a sum of gradients; where inputs are made again, the next part's
-    // are there in its place.
-    let left = match parts.are_kept {
-        true => (number - 1.0).max(at_once),
-        false => at_once,
+    // Once a part is done, there is a sum of gradients; if inputs are recomputed, the next part's
+    // inputs replace its own.
+    let left = if parts.are_kept {
+        (number - 1.0).max(at_once)
+    } else {
+        at_once
     };
     let later = top(left, earlier + done);
-    // Inputs go as the layers are done, but for the one at work.
+    // Inputs are freed as the layers are done, except that of the current layer.
     let bottom = resting("backward pass of the first layer", inputs)
         .with(Component::Gradients, earlier + done + at_once * adapter)
         .with(Component::LayerInputs, at_once * input)
         .with(Component::LayerWork, at_once * layout + work);
-    // What was before the update stays until what comes after it is known to exist.
+    // The old state stays until the new one is known to be complete.
     let update = resting("update of the adapter", inputs)
         .with(Component::Adapter, adapter)
         .with(Component::Optimizer, 2.0 * adapter);
-    let moments = match parts.number > parts.at_once {
-        true => vec![head, first, later, bottom, update],
-        false => vec![head, first, bottom, update],
+    let moments = if parts.number > parts.at_once {
+        vec![head, first, later, bottom, update]
+    } else {
+        vec![head, first, bottom, update]
     };
     Moment::peak(
         moments
@@ -141,8 +147,8 @@ pub(super) fn training(inputs: &Inputs) -> Peak {
     )
 }
 
-/// Bytes of the logits of a chunk, in f32 whatever the model's type; in a narrower type they are
-/// made, and their gradient is used (src/model/head.rs).
+/// Bytes of the logits of a chunk: in f32, and in the model's type if it is narrower, in which they are
+/// computed and their gradient is used (src/model/head.rs).
 fn head_bytes(inputs: &Inputs, tokens: &Tokens) -> f64 {
     let narrow = match inputs.value_bytes {
         4 => 0.0,

@@ -1,4 +1,4 @@
-//! The format metric: does the answer open in the form the task asks for?
+//! The format metric: does the answer start in the form that the task requires?
 
 use anyhow::{Context, Result};
 use regex::Regex;
@@ -7,10 +7,9 @@ use crate::text::whitespace::strip;
 
 /// A pattern that a completion must match from its first character on.
 ///
-/// The text is the trimmed raw completion: nothing is normalised first, so a
-/// curly quote or a leading `답변:` counts as a miss (the model should learn
-/// the form itself, not something close to it). What follows the match is
-/// free, as with Python's `re.match`.
+/// The text is the trimmed raw completion. Nothing is normalised first, so a curly quote or a
+/// leading `답변:` counts as a miss: the model should learn the form itself, not something close to
+/// it. Any text can follow the match, as with Python's `re.match`.
 #[derive(Debug, Clone)]
 pub struct FormatPattern {
     regex: Regex,
@@ -20,8 +19,8 @@ impl FormatPattern {
     /// Compiles `pattern` (the key `reward.format_pattern`).
     ///
     /// # Errors
-    /// If it is not a regular expression of the `regex` crate, which has no
-    /// look-around and no back-references.
+    /// The pattern is not a regular expression of the `regex` crate, which has neither look-around
+    /// nor back-references.
     pub fn new(pattern: &str) -> Result<Self> {
         let regex = Regex::new(&format!(r"\A(?:{pattern})")).with_context(|| {
             format!(
@@ -46,7 +45,7 @@ mod tests {
     const DEFAULT: &str = r#"^"[^"]+"[이가] 옳다[.]?"#;
 
     #[test]
-    fn the_default_pattern_takes_what_the_task_asks_for() {
+    fn the_default_pattern_accepts_what_the_task_requires() {
         let pattern = FormatPattern::new(DEFAULT).unwrap();
         for (completion, expected) in [
             ("\"이제 집에 가도 돼요.\"가 옳다. 준말이다.", 1.0),
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_with_look_ahead_is_refused_with_the_way_out() {
+    fn a_pattern_with_look_ahead_is_refused_with_a_fix() {
         let message = format!("{:#}", FormatPattern::new("(?=가)").unwrap_err());
         assert!(message.contains("reward.format_pattern = '(?=가)'"));
         assert!(message.contains("without look-ahead"));

@@ -1,13 +1,11 @@
 //! The metrics: format, exact match, ROUGE-1 and BERTScore.
 //!
-//! There is one definition for both uses: what trains the model as a reward is
-//! what ranks its checkpoints afterwards. A completion and a label are each an
-//! answer (`"…"가 옳다`) followed by a reason; exact match compares the answers,
-//! ROUGE-1 and BERTScore the reasons.
+//! One definition serves both uses: the metric that trains the model as a reward also ranks its
+//! checkpoints. A completion and a label are each an answer (`"…"가 옳다`) followed by a reason;
+//! exact match compares the answers, ROUGE-1 and BERTScore the reasons.
 //!
-//! In contest mode the text is split, compared and cleaned as the contest's
-//! evaluation does it, without the normalisation that is ours: see
-//! [`MetricSettings::contest`].
+//! In contest mode the text is split, compared and cleaned exactly as in the contest's evaluation,
+//! without our normalisation: see [`MetricSettings::contest`].
 
 mod format;
 mod rouge;
@@ -27,37 +25,36 @@ pub use settings::MetricSettings;
 pub use crate::experiment::RougeTokenizer;
 use crate::text::answer;
 
-/// Changes whenever a definition in this room changes its numbers, so that
-/// scores kept from an older release are computed anew.
+/// Incremented whenever a definition in this module changes its numbers, so that scores cached by an
+/// older release are recomputed.
 const DEFINITION_VERSION: u32 = 1;
 
-/// What scores pairs of reasons by meaning: BERTScore's place in [`Metrics`].
+/// Scores pairs of reasons by meaning, as BERTScore does.
 ///
-/// A trait because the encoder lives in a room that needs the tensor library
-/// and this one does not.
+/// A trait, because the encoder needs the tensor library and this module does not.
 pub trait ReasonScorer: Send {
-    /// Everything that decides the numbers (weights, layer, idf, baseline), in
-    /// a form that stays the same from run to run.
+    /// Everything that determines the numbers (weights, layer, idf, baseline), in a form that stays
+    /// the same from run to run.
     fn fingerprint(&self) -> String;
 
     /// F1 of each (candidate, reference), in order. Neither side is ever empty.
     ///
     /// # Errors
-    /// If the encoder fails, for example for want of memory.
+    /// The encoder fails, for example because it runs out of memory.
     fn f1(&mut self, pairs: &[(String, String)]) -> Result<Vec<f64>>;
 }
 
 /// The scores of one completion against its label.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ItemScores {
-    /// 1 if the completion opens in the form asked for, else 0.
+    /// 1 if the completion starts in the required form, else 0.
     pub format: f64,
     /// 1 if the answer is one of the label's alternatives, else 0.
     pub exact_match: f64,
     /// ROUGE-1 F1 of the reasons, 0 to 1; 0 if either is empty.
     pub rouge1: f64,
-    /// BERTScore F1 of the reasons; 0 if either is empty. NaN, never a made-up
-    /// zero, where no encoder is configured ([`Metrics::has_reason_scorer`]).
+    /// BERTScore F1 of the reasons; 0 if either is empty. NaN, not 0, if no encoder is configured
+    /// ([`Metrics::has_reason_scorer`]).
     pub bertscore: f64,
     /// Whether either reason is empty. The contest leaves such pairs out of
     /// the means of ROUGE-1 and BERTScore; we count them as 0.
@@ -81,12 +78,11 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Compiles the pattern, opens the dictionary and takes the encoder, if
-    /// there is one.
+    /// Compiles the pattern and opens the dictionary.
     ///
     /// # Errors
-    /// If the pattern is not a regular expression, an ending is empty, or the
-    /// dictionary that `mecab` needs is missing or cannot be read.
+    /// The pattern is not a regular expression, an ending is empty, or the dictionary that `mecab`
+    /// needs is missing or cannot be read.
     pub fn new(
         settings: MetricSettings,
         reason_scorer: Option<Box<dyn ReasonScorer>>,
@@ -94,7 +90,7 @@ impl Metrics {
         ensure!(
             !settings.answer_endings.is_empty()
                 && settings.answer_endings.iter().all(|e| !e.trim().is_empty()),
-            "reward.answer_endings = {:?} must name at least one ending and no empty one, for \
+            "reward.answer_endings = {:?} must have at least one ending and no empty one, for \
              example [\"가 옳다\", \"이 옳다\"]",
             settings.answer_endings
         );
@@ -132,20 +128,19 @@ impl Metrics {
         self.reason_scorer.is_some()
     }
 
-    /// Everything that decides the numbers, the same from run to run and from
-    /// machine to machine: equal fingerprints, equal scores.
+    /// Everything that determines the numbers, the same from run to run and from machine to machine:
+    /// equal fingerprints mean equal scores.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
     /// Scores each (completion, label), in order.
     ///
-    /// Pairs are scored in parallel, and pairs that occur more than once, as
-    /// the completions of a group often do, are scored once.
+    /// Pairs are scored in parallel. A pair that occurs more than once, as the completions of a group
+    /// often do, is scored once.
     ///
     /// # Errors
-    /// If the encoder fails, or answers with the wrong number of values or
-    /// with one that is not finite.
+    /// The encoder fails, or returns the wrong number of values or a value that is not finite.
     pub fn score(&mut self, pairs: &[(&str, &str)]) -> Result<Vec<ItemScores>> {
         let (distinct, positions) = distinct(pairs.iter().copied());
         let text = &self.text;
@@ -173,7 +168,7 @@ impl Metrics {
         let Some(scorer) = &mut self.reason_scorer else {
             return Ok(vec![f64::NAN; parts.len()]);
         };
-        // Completions that differ in the answer alone share their reasons.
+        // Completions that differ only in the answer share their reasons.
         let (pairs, positions) = distinct(parts.iter().filter_map(|part| part.reasons.clone()));
         let values = if pairs.is_empty() {
             Vec::new()
@@ -184,14 +179,14 @@ impl Metrics {
         };
         ensure!(
             values.len() == pairs.len(),
-            "the BERTScore encoder answered {} values for {} pairs of reasons",
+            "the BERTScore encoder returned {} values for {} pairs of reasons",
             values.len(),
             pairs.len()
         );
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             let (candidate, reference) = &pairs[at];
             anyhow::bail!(
-                "the BERTScore encoder answered {} for candidate {candidate:?}, reference \
+                "the BERTScore encoder returned {} for candidate {candidate:?}, reference \
                  {reference:?}: its weights are damaged, or its dtype overflows",
                 values[at]
             );
@@ -207,7 +202,7 @@ impl Metrics {
     }
 }
 
-/// What needs no encoder, and so can be shared between threads.
+/// The metrics without an encoder, which threads can share.
 struct TextMetrics {
     settings: MetricSettings,
     format: FormatPattern,
@@ -215,7 +210,7 @@ struct TextMetrics {
 }
 
 impl TextMetrics {
-    /// All but BERTScore.
+    /// All scores except BERTScore.
     fn parts(&self, completion: &str, label: &str) -> Parts {
         let endings = &self.settings.answer_endings;
         let (exact_match, candidate, reference) = if self.settings.contest {
@@ -257,8 +252,7 @@ struct Parts {
     reasons: Option<(String, String)>,
 }
 
-/// The different items in order of first appearance, and where each item of
-/// the input is found among them.
+/// The distinct items in order of first appearance, and the index of each input item among them.
 fn distinct<T: Clone + Eq + std::hash::Hash>(
     items: impl Iterator<Item = T>,
 ) -> (Vec<T>, Vec<usize>) {
@@ -288,7 +282,7 @@ mod tests {
 
     type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
-    /// Scores by length and remembers what it was asked.
+    /// Scores by length and records the pairs it was given.
     struct Recorder {
         asked: Asked,
         value: Option<f64>,

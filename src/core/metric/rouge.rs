@@ -2,8 +2,7 @@
 //!
 //! The contest's code keeps the first 1000 whitespace words, lowers the case,
 //! replaces everything but `[A-Za-z0-9가-힣]` by a space, cuts the rest into
-//! mecab-ko morphemes and compares clipped counts. The tokens are the only
-//! thing that differs between [`RougeTokenizer`]s.
+//! mecab-ko morphemes and compares clipped counts. [`RougeTokenizer`]s differ only in their tokens.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +15,7 @@ use super::RougeTokenizer;
 use crate::text::morpheme::MecabDictionary;
 use crate::text::whitespace::is_python_whitespace;
 
-/// Words of a text that count; the rest is cut off, as in the contest's code.
+/// The most words of a text that count; the rest is cut off, as in the contest's code.
 const MAX_WORDS: usize = 1000;
 
 /// ROUGE-1 with its tokenizer ready.
@@ -43,14 +42,13 @@ impl fmt::Debug for Rouge1 {
 }
 
 impl Rouge1 {
-    /// Makes the metric ready; `mecab_dict` is read for `mecab` alone.
+    /// Prepares the metric; `mecab_dict` is only read for `mecab`.
     ///
-    /// `contest` leaves out the NFC normalisation, which the contest's code
-    /// does not have: decomposed Hangul is then cleaned away to nothing.
+    /// `contest` skips the NFC normalisation, which the contest's code does not have: cleaning then
+    /// removes decomposed Hangul.
     ///
     /// # Errors
-    /// If `mecab` is chosen without a dictionary, or with one that cannot be
-    /// read.
+    /// `mecab` is chosen without a dictionary, or with one that cannot be read.
     pub fn new(
         tokenizer: RougeTokenizer,
         mecab_dict: Option<&Path>,
@@ -77,7 +75,7 @@ impl Rouge1 {
         })
     }
 
-    /// Which tokens are compared.
+    /// The kind of tokens that are compared.
     pub fn tokenizer(&self) -> RougeTokenizer {
         match self.tokenizer {
             Tokenizer::Eojeol => RougeTokenizer::Eojeol,

@@ -1,4 +1,4 @@
-//! What a person can choose about the metrics.
+//! The settings of the metrics.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::experiment::{RewardSection, RougeTokenizer};
 use crate::text::answer;
 
-/// Files of a compiled dictionary that decide how it cuts a text.
+/// The files of a compiled dictionary that determine how it cuts a text.
 const DICTIONARY_FILES: [&str; 5] = ["sys.dic", "unk.dic", "matrix.bin", "char.bin", "dicrc"];
 
 /// How the metrics are computed. The defaults are those of the experiment
@@ -20,14 +20,14 @@ pub struct MetricSettings {
     pub format_pattern: String,
     /// What ROUGE-1 counts; default `eojeol`.
     pub rouge_tokenizer: RougeTokenizer,
-    /// Folder of a compiled mecab-ko dictionary, for `mecab` alone.
+    /// Folder of a compiled mecab-ko dictionary, only for `mecab`.
     pub mecab_dict: Option<PathBuf>,
     /// Where an answer ends and its reason begins, in order of search; default
     /// `["가 옳다", "이 옳다"]`.
     pub answer_endings: Vec<String>,
-    /// Text handling exactly as in the contest's evaluation: only ASCII quotes
-    /// are dropped, nothing is NFC-normalised, no `답변:` is stripped, and `#`
-    /// alternatives count only inside the answer part. Default false.
+    /// Text handling exactly as in the contest's evaluation: only ASCII quotes are removed, nothing is
+    /// NFC-normalised, no `답변:` is stripped, and `#` alternatives count only inside the answer
+    /// part. Default false.
     pub contest: bool,
 }
 
@@ -57,8 +57,8 @@ impl From<&RewardSection> for MetricSettings {
 }
 
 impl MetricSettings {
-    /// Everything here that decides a number, in one line. A dictionary counts
-    /// by its content, wherever it lies; one that is not used does not count.
+    /// Every setting that determines a number, on one line. A dictionary counts by its content, not
+    /// its path; one that is not used does not count.
     pub(super) fn fingerprint(&self) -> Result<String> {
         let dictionary = match (self.rouge_tokenizer, &self.mecab_dict) {
             (RougeTokenizer::Mecab, Some(dir)) => format!(":{}", dictionary_hash(dir)?),
@@ -78,7 +78,7 @@ fn dictionary_hash(dir: &Path) -> Result<String> {
         let path = dir.join(name);
         let file = match crate::regular_file::open(&path) {
             Ok(file) => file,
-            // Whether a file may be missing is for the dictionary's reader to say.
+            // The dictionary's reader decides whether a file can be missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
                 return Err(error).with_context(|| format!("reading {}", path.display()));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_counts_by_content_and_only_where_it_is_used() {
+    fn a_dictionary_counts_by_content_and_only_if_it_is_used() {
         let fingerprint_of = |content: &str, rouge_tokenizer| {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("sys.dic"), content).unwrap();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::logs::{tell_all, tell_samples};
 use super::{Origin, Point, open_sink};
 use crate::experiment::Reporter;
-use crate::run::{Event, Follower, RunDir, read_lines};
+use crate::run::{Event, RunDir, Tail, read_lines};
 
 /// What [`export`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Exported {
 pub fn export(run: &RunDir, format: Reporter, folder: &Path) -> Result<Exported> {
     let origin = Origin::read(run)?;
     let mut sink = open_sink(format, folder, &origin)?;
-    tell_samples(&mut Follower::new(&run.system()), &mut *sink)?;
+    tell_samples(&mut Tail::from_start(&run.system()), &mut *sink)?;
     let told = tell_all(run, &mut *sink)?;
     if !told.is_finished {
         sink.finish(None, Timestamp::now())?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::logs::{tell, tell_all, tell_samples};
 use super::{Origin, Sink, open_sink};
 use crate::experiment::Reporter;
-use crate::run::{CompletionRecord, Event, Follower, RunDir, SystemSample, WriteError};
+use crate::run::{CompletionRecord, Event, RunDir, Tail, WriteError};
 
 /// The sinks that `run.report_to` asks for, in folders of the run directory that have their names.
 ///
@@ -27,7 +27,7 @@ pub struct Reports {
 
 struct Open {
     sink: Box<dyn Sink>,
-    samples: Follower<SystemSample>,
+    samples: Tail,
 }
 
 impl Reports {
@@ -112,7 +112,7 @@ fn folder_of(run: &Path, format: Reporter) -> PathBuf {
 fn open_with_logs(run: &RunDir, format: Reporter) -> Result<Open> {
     let origin = Origin::read(run)?;
     let mut sink = open_sink(format, &folder_of(run.path(), format), &origin)?;
-    let mut samples = Follower::new(&run.system());
+    let mut samples = Tail::from_start(&run.system());
     tell_all(run, &mut *sink)?;
     tell_samples(&mut samples, &mut *sink)?;
     sink.publish()?;

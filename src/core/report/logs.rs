@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Point, Sink};
 use crate::run::{
-    BadLine, CompletionRecord, Event, Follower, RunDir, RunStatus, SystemSample, WriteError,
+    BadLine, CompletionRecord, Event, EventKind, RunDir, RunStatus, SystemSample, Tail, WriteError,
     read_lines,
 };
 
@@ -37,12 +37,13 @@ pub(super) fn tell_all(run: &RunDir, sink: &mut dyn Sink) -> Result<Told> {
         if let Some(point) = Point::of_event(&event) {
             completions.tell_before(point.step, sink)?;
         }
-        if event.name == "done" {
+        let is_finished = matches!(event.kind, EventKind::Done(_));
+        if is_finished {
             completions.tell_before(u64::MAX, sink)?;
         }
         tell(&event, sink)?;
         told.events += 1;
-        told.is_finished = event.name == "done";
+        told.is_finished = is_finished;
     }
     completions.tell_before(u64::MAX, sink)?;
     told.unreadable += completions.unreadable;
@@ -54,29 +55,22 @@ pub(super) fn tell(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError>
     if let Some(point) = Point::of_event(event) {
         sink.scalars(&point)?;
     }
-    if event.name == "done" {
-        let status = match event.text("status") {
-            Some("failed") => RunStatus::Failed,
-            Some("stopped") => RunStatus::Stopped,
-            _ => RunStatus::Finished,
-        };
-        sink.finish(Some(status), event.time)?;
+    if let EventKind::Done(done) = &event.kind {
+        let ended = done.status.filter(|status| status.is_over());
+        sink.finish(ended.or(Some(RunStatus::Finished)), event.time)?;
     }
     Ok(())
 }
 
 /// Tells what was added to system.jsonl. Samples are no part of what a run computes, so what cannot be
 /// read of them is left out.
-pub(super) fn tell_samples(
-    samples: &mut Follower<SystemSample>,
-    sink: &mut dyn Sink,
-) -> Result<(), WriteError> {
-    while let Ok(update) = samples.poll() {
-        for sample in update.items.iter().flatten() {
-            sink.system(&Point::of_sample(sample))?;
-        }
-        if !update.has_more {
-            break;
+pub(super) fn tell_samples(samples: &mut Tail, sink: &mut dyn Sink) -> Result<(), WriteError> {
+    if samples.look().is_err() {
+        return Ok(());
+    }
+    while let Ok(Some(lines)) = samples.newer() {
+        for sample in lines.values::<SystemSample>().flatten() {
+            sink.system(&Point::of_sample(&sample))?;
         }
     }
     Ok(())

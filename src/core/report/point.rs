@@ -1,14 +1,10 @@
 //! Metrics at a moment, under the names that other programs show.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde::Deserialize;
 
-use crate::run::{Event, SystemSample};
+use crate::run::{Event, EventKind, Score, Step, SystemSample};
 
-/// Scores of an answer file that are reported, as a `score` event names them.
-const SCORES: [&str; 5] = ["final_mean", "em", "rouge1", "bertscore", "format"];
-/// Fields of a `step` event that are no metrics.
-const NO_METRICS: [&str; 3] = ["step", "total_steps", "nonfinite"];
 /// W&B counts memory in MiB and calls it MB.
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -28,14 +24,14 @@ impl Point {
     /// The metrics of a `step` event as `train/…` and those of a `score` event as `eval/…`, which is
     /// how transformers reports what TRL logs; `None` for other events.
     pub fn of_event(event: &Event) -> Option<Self> {
-        let scalars = match event.name.as_str() {
-            "step" => step_scalars(event),
-            "score" => score_scalars(event),
+        let (step, scalars) = match &event.kind {
+            EventKind::Step(step) => (step.step, step_scalars(step)),
+            EventKind::Score(score) => (score.step?, score_scalars(score)),
             _ => return None,
         };
         Some(Self {
             time: event.time,
-            step: event.number("step").filter(|step| *step >= 0.0)? as u64,
+            step: step as u64,
             scalars,
         })
     }
@@ -94,37 +90,68 @@ pub(super) fn unix_seconds(time: Timestamp) -> f64 {
     time.as_microsecond() as f64 / 1e6
 }
 
-fn step_scalars(event: &Event) -> Vec<(String, f64)> {
-    let metrics = event.fields.keys().map(String::as_str);
+fn step_scalars(step: &Step) -> Vec<(String, f64)> {
+    let metrics = step.metrics.iter();
     metrics
-        .filter(|name| !NO_METRICS.contains(name))
-        .filter_map(|name| Some((format!("train/{name}"), event.number(name)?)))
+        .map(|(name, value)| (format!("train/{name}"), value))
         .collect()
 }
 
-/// What a file has no value for is left out, in earlier versions of the log as a null.
-fn score_scalars(event: &Event) -> Vec<(String, f64)> {
+/// The means of an answer file, or of one question type in it.
+#[derive(Deserialize)]
+struct Means {
+    final_mean: Option<f64>,
+    em: Option<f64>,
+    rouge1: Option<f64>,
+    bertscore: Option<f64>,
+    format: Option<f64>,
+}
+
+impl Means {
+    /// Each with its name in a `score` event.
+    fn named(&self) -> [(&'static str, Option<f64>); 5] {
+        [
+            ("final_mean", self.final_mean),
+            ("em", self.em),
+            ("rouge1", self.rouge1),
+            ("bertscore", self.bertscore),
+            ("format", self.format),
+        ]
+    }
+}
+
+/// What a file has no value for is left out; the first releases wrote it as a null.
+fn score_scalars(score: &Score) -> Vec<(String, f64)> {
     let mut scalars = Vec::new();
-    let finite = |fields: &Map<String, Value>, name: &str| fields.get(name).and_then(Value::as_f64);
-    scalars.extend(finite(&event.fields, "epoch").map(|epoch| ("eval/epoch".to_owned(), epoch)));
-    let intervals = event.fields.get("intervals").and_then(Value::as_object);
-    for name in SCORES {
-        let value = finite(&event.fields, name);
-        scalars.extend(value.map(|value| (format!("eval/{name}"), value)));
-        let ends = intervals.and_then(|intervals| intervals.get(name)?.as_array());
-        for (end, value) in ["low", "high"].into_iter().zip(ends.into_iter().flatten()) {
-            let value = value.as_f64();
-            scalars.extend(value.map(|value| (format!("eval/{name}_{end}"), value)));
+    scalars.extend(
+        score
+            .epoch
+            .map(|epoch| ("eval/epoch".to_owned(), epoch as f64)),
+    );
+    let means = Means {
+        final_mean: score.final_mean,
+        em: score.em,
+        rouge1: score.rouge1,
+        bertscore: score.bertscore,
+        format: score.format,
+    };
+    for (name, mean) in means.named() {
+        let mean = mean.filter(|mean| mean.is_finite());
+        scalars.extend(mean.map(|mean| (format!("eval/{name}"), mean)));
+        let interval = score.intervals.as_ref().and_then(|all| all.of(name));
+        for (end, value) in ["low", "high"]
+            .into_iter()
+            .zip(interval.into_iter().flatten())
+        {
+            scalars.push((format!("eval/{name}_{end}"), value));
         }
     }
-    let types = event.fields.get("per_type").and_then(Value::as_object);
-    for (question_type, scores) in types.into_iter().flatten() {
-        let Some(scores) = scores.as_object() else {
+    for (question_type, means) in score.per_type.iter().flatten() {
+        let Ok(means) = Means::deserialize(means) else {
             continue;
         };
-        for name in SCORES {
-            let value = finite(scores, name);
-            scalars.extend(value.map(|value| (format!("eval/{question_type}/{name}"), value)));
+        for (name, mean) in means.named() {
+            scalars.extend(mean.map(|mean| (format!("eval/{question_type}/{name}"), mean)));
         }
     }
     scalars
@@ -132,17 +159,16 @@ fn score_scalars(event: &Event) -> Vec<(String, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::run::{CardSample, DeviceSample, HostSample};
 
     fn event(name: &str, fields: Value) -> Event {
-        let fields = fields.as_object().cloned().unwrap();
-        Event {
-            fields,
-            ..Event::new(name)
-        }
+        let mut line = json!({"v": 1, "time": "2026-11-22T03:33:24Z", "event": name});
+        let object = line.as_object_mut().unwrap();
+        object.extend(fields.as_object().cloned().unwrap());
+        serde_json::from_value(line).unwrap()
     }
 
     fn named(point: &Point, name: &str) -> Option<f64> {

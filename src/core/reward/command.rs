@@ -1,9 +1,8 @@
 //! Rewards that another program computes.
 //!
-//! The program is started once and answers batch after batch in the form that
-//! [`super::protocol`] describes. One that ends early, answers late or answers
-//! something else is an error that names it, never a reward of 0: a zero would
-//! train the model on the fault.
+//! The program is started once and answers batch after batch in the form that [`super::protocol`]
+//! describes. If it ends early, answers late or answers something else, that is an error that names
+//! it, never a reward of 0: a zero would train the model on the failure.
 
 use std::ops::Range;
 use std::process::ExitStatus;
@@ -14,11 +13,11 @@ use thiserror::Error;
 
 use super::RewardSample;
 use super::process::{Event, Process};
-use super::protocol::{ANSWER_FORM, Given, write_request};
+use super::protocol::{ANSWER_FORM, Answer, write_request};
 
-/// How often a program that says nothing is checked for being alive.
+/// The interval at which a silent program is checked for having ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Longer time-outs are taken for this one (a year), which no clock overflows.
+/// The longest time-out (a year); a much longer one would overflow the clock.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A reward command failed.
@@ -29,9 +28,9 @@ pub struct CommandError {
     pub name: String,
     /// The program and its arguments, as they would be typed.
     pub command: String,
-    /// What happened, and the way out.
+    /// What happened, and how to fix it.
     pub problem: String,
-    /// The last lines the program wrote to its standard error.
+    /// The last lines that the program wrote to its standard error.
     pub stderr: Vec<String>,
 }
 
@@ -56,17 +55,17 @@ pub struct CommandReward {
     command: String,
     timeout: Duration,
     process: Option<Process>,
-    /// Why there is no process any more.
+    /// Why there is no longer a process.
     ended: String,
     next_index: u64,
     pending: Option<Batch>,
     /// Indices of batches that were sent and never collected.
-    given_up: Vec<Range<u64>>,
-    /// Answers that were NaN or infinite since they were last asked for.
+    abandoned: Vec<Range<u64>>,
+    /// Rewards that were NaN or infinite since [`Self::take_nonfinite`] was last called.
     nonfinite: usize,
 }
 
-/// A batch that was sent and whose answers are due.
+/// A batch that was sent and is not answered yet.
 #[derive(Debug)]
 struct Batch {
     indices: Range<u64>,
@@ -74,11 +73,11 @@ struct Batch {
 }
 
 impl CommandReward {
-    /// Starts `argv` in a process group of its own. `timeout` is for a whole
-    /// batch, from its sending to its last answer.
+    /// Starts `argv` in its own process group. `timeout` is for a whole batch, from sending it to its
+    /// last answer.
     ///
     /// # Errors
-    /// If `argv` is empty or the program cannot be started.
+    /// `argv` is empty, or the program cannot be started.
     pub fn start(name: &str, argv: &[String], timeout: Duration) -> Result<Self, CommandError> {
         let mut reward = Self {
             name: name.to_owned(),
@@ -88,7 +87,7 @@ impl CommandReward {
             ended: String::new(),
             next_index: 0,
             pending: None,
-            given_up: Vec::new(),
+            abandoned: Vec::new(),
             nonfinite: 0,
         };
         match Process::start(argv) {
@@ -111,21 +110,21 @@ impl CommandReward {
         &self.name
     }
 
-    /// Sends a batch without waiting for its answers. A batch that was sent
-    /// before and never collected is given up: its answers are passed over.
+    /// Sends a batch without waiting for its answers. An earlier batch that was never collected is
+    /// abandoned: its answers are ignored.
     ///
     /// # Errors
-    /// If the program has ended because of an earlier error.
+    /// The program has ended because of an earlier error.
     pub fn send(&mut self, samples: &[RewardSample<'_>]) -> Result<(), CommandError> {
         let first_index = self.next_index;
         let mut lines = Vec::new();
         for (sample, index) in samples.iter().zip(first_index..) {
             if let Err(error) = write_request(&mut lines, sample, index) {
-                return Err(self.error(format!("cannot be asked: {error}"), Vec::new()));
+                return Err(self.error(format!("cannot be sent a sample: {error}"), Vec::new()));
             }
         }
         let Some(process) = &mut self.process else {
-            let problem = format!("was stopped before: it {}", self.ended);
+            let problem = format!("was stopped earlier: it {}", self.ended);
             return Err(self.error(problem, Vec::new()));
         };
         process.send(lines);
@@ -135,27 +134,27 @@ impl CommandReward {
             deadline: Instant::now() + self.timeout,
         };
         if let Some(previous) = self.pending.replace(batch) {
-            self.given_up.push(previous.indices);
+            self.abandoned.push(previous.indices);
         }
         Ok(())
     }
 
-    /// Waits for the answers of the batch sent last, in the order of its
+    /// Waits for the answers to the batch that was sent last and returns them in the order of its
     /// samples.
     ///
     /// # Errors
-    /// If the program ends, is late, or writes a line that is no answer. It is
-    /// killed then, with everything it started.
+    /// The program ends, is late, or writes a line that is not an answer. It is then killed, with
+    /// everything it started.
     pub fn collect(&mut self) -> Result<Vec<Option<f64>>, CommandError> {
         let Some(batch) = self.pending.take() else {
             return Ok(Vec::new());
         };
-        let mut answers: Vec<Answer> = batch.indices.clone().map(|_| Answer::Awaited).collect();
+        let mut answers: Vec<Slot> = batch.indices.clone().map(|_| Slot::Awaited).collect();
         let mut missing = answers.len();
         while missing > 0 {
             let answered = match self.next_line(batch.deadline) {
                 Ok(answer) => self
-                    .take_answer(answer, &batch.indices, &mut answers)
+                    .record_answer(answer, &batch.indices, &mut answers)
                     .map_err(Failure::BadAnswer),
                 Err(failure) => Err(failure),
             };
@@ -167,14 +166,14 @@ impl CommandReward {
         Ok(answers
             .into_iter()
             .map(|answer| match answer {
-                Answer::Given(reward) => reward,
-                Answer::Awaited => None,
+                Slot::Answered(reward) => reward,
+                Slot::Awaited => None,
             })
             .collect())
     }
 
-    /// What the program answers with its next line before `deadline`.
-    fn next_line(&mut self, deadline: Instant) -> Result<Result<(u64, Given), String>, Failure> {
+    /// The answer on the program's next line before `deadline`.
+    fn next_line(&mut self, deadline: Instant) -> Result<Result<(u64, Answer), String>, Failure> {
         let mut was_seen_ended = false;
         loop {
             let Some(process) = &mut self.process else {
@@ -190,7 +189,7 @@ impl CommandReward {
                 process.events().recv_timeout(left.min(POLL_INTERVAL))
             };
             match event {
-                // Written in time, even if it is read only now.
+                // It was written in time, even if it is only read now.
                 Ok(Event::Line { at, answer }) if at <= deadline => return Ok(answer),
                 Ok(Event::Line { .. }) => return Err(Failure::Late),
                 Ok(Event::LineTooLong { limit }) => return Err(Failure::LineTooLong { limit }),
@@ -198,58 +197,53 @@ impl CommandReward {
                     return Err(Failure::Ended);
                 }
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(Failure::Late),
-                // A child of the program may hold its output open for ever.
-                // What the program wrote before it ended has arrived by the
-                // second look.
+                // A child of the program can keep its output open forever. Everything the program
+                // wrote before it ended has arrived by the second poll.
                 Err(RecvTimeoutError::Timeout) if was_seen_ended => return Err(Failure::Ended),
                 Err(RecvTimeoutError::Timeout) => was_seen_ended = process.has_ended(),
             }
         }
     }
 
-    /// Answers that were NaN or infinite since the last call; they count as none.
+    /// The number of rewards that were NaN or infinite since the last call; they count as missing.
     pub(super) fn take_nonfinite(&mut self) -> usize {
         std::mem::take(&mut self.nonfinite)
     }
 
-    /// Enters the answer of a line. False for one of a batch that was given up.
-    fn take_answer(
+    /// Records the answer of a line. Returns false if it belongs to an abandoned batch.
+    fn record_answer(
         &mut self,
-        answer: Result<(u64, Given), String>,
+        answer: Result<(u64, Answer), String>,
         indices: &Range<u64>,
-        answers: &mut [Answer],
+        answers: &mut [Slot],
     ) -> Result<bool, String> {
         let (index, reward) = answer?;
-        if self
-            .given_up
-            .iter()
-            .any(|given_up| given_up.contains(&index))
-        {
+        if self.abandoned.iter().any(|batch| batch.contains(&index)) {
             return Ok(false);
         }
         let position = index
             .checked_sub(indices.start)
             .and_then(|position| usize::try_from(position).ok());
         match position.and_then(|position| answers.get_mut(position)) {
-            Some(answer @ Answer::Awaited) => {
-                *answer = Answer::Given(match reward {
-                    Given::Number(number) => Some(number),
-                    Given::Nothing | Given::NotFinite => None,
+            Some(answer @ Slot::Awaited) => {
+                *answer = Slot::Answered(match reward {
+                    Answer::Number(number) => Some(number),
+                    Answer::Missing | Answer::NotFinite => None,
                 });
-                self.nonfinite += usize::from(reward == Given::NotFinite);
+                self.nonfinite += usize::from(reward == Answer::NotFinite);
                 Ok(true)
             }
-            Some(Answer::Given(_)) => Err(format!("answered index {index} twice: {ANSWER_FORM}")),
+            Some(Slot::Answered(_)) => Err(format!("answered index {index} twice: {ANSWER_FORM}")),
             None => Err(format!(
-                "answered index {index}, which is not of this batch ({indices:?}): {ANSWER_FORM}"
+                "answered index {index}, which is not in this batch ({indices:?}): {ANSWER_FORM}"
             )),
         }
     }
 
-    /// Kills the program and says why.
+    /// Kills the program and returns the error.
     fn fail(&mut self, failure: &Failure, missing: usize, asked: usize) -> CommandError {
         let Some(process) = self.process.take() else {
-            let problem = format!("was stopped before: it {}", self.ended);
+            let problem = format!("was stopped earlier: it {}", self.ended);
             return self.error(problem, Vec::new());
         };
         let was_asked_to_end = !matches!(failure, Failure::Ended);
@@ -272,8 +266,8 @@ impl CommandReward {
                 }
             },
             Failure::LineTooLong { limit } => format!(
-                "wrote a line of more than {limit} bytes to its standard output, which is for \
-                 answers alone"
+                "wrote a line of more than {limit} bytes to its standard output, which is only for \
+                 answers"
             ),
             Failure::BadAnswer(problem) => problem.clone(),
         };
@@ -291,12 +285,12 @@ impl CommandReward {
 }
 
 /// The state of one sample of a batch.
-enum Answer {
+enum Slot {
     Awaited,
-    Given(Option<f64>),
+    Answered(Option<f64>),
 }
 
-/// Why the answers of a batch will not come.
+/// Why a batch will not be answered.
 enum Failure {
     Late,
     Ended,
@@ -356,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_larger_than_any_pipe_goes_through() {
+    fn a_batch_larger_than_any_pipe_is_answered() {
         let mut reward = start(ECHO, LONG);
         let long = "가".repeat(2000);
         let samples: Vec<RewardSample<'_>> = samples(200)
@@ -382,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_reads_one_json_object_a_line() {
+    fn the_program_reads_one_json_object_per_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let script = format!(
             "read -r line; printf '%s' \"$line\" > '{}'; echo '{{\"index\":0,\"reward\":1}}'; cat",
@@ -398,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_names_the_command_its_status_and_its_last_words() {
+    fn a_crash_names_the_command_its_status_and_its_last_lines() {
         let mut reward = start("read line; echo 'no such table: norms' >&2; exit 3", LONG);
         let message = ask(&mut reward, 2).unwrap_err().to_string();
         for part in [
@@ -410,7 +404,7 @@ mod tests {
         }
         let message = ask(&mut reward, 1).unwrap_err().to_string();
         assert!(
-            message.contains("was stopped before: it ended with"),
+            message.contains("was stopped earlier: it ended with"),
             "{message}"
         );
     }
@@ -442,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_after_the_time_out_is_late_even_if_nobody_looked_before() {
+    fn an_answer_after_the_time_out_is_late_even_if_it_was_not_polled_before() {
         let dir = tempfile::tempdir().unwrap();
         let written = dir.path().join("written");
         let script = format!(
@@ -461,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_answers_are_errors() {
+    fn lines_that_are_not_answers_are_errors() {
         for (line, part) in [
             ("loading model", "`loading model`, which is not JSON"),
             (r#"{"index":0}"#, "neither a number nor null"),
@@ -482,14 +476,14 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_a_batch_that_was_given_up_are_passed_over() {
+    fn answers_to_an_abandoned_batch_are_ignored() {
         let mut reward = start(ECHO, LONG);
         reward.send(&samples(2)).unwrap();
         assert_eq!(ask(&mut reward, 1).unwrap(), [Some(0.25)]);
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let argv = ["/nowhere/scorer".to_owned()];
         let message = CommandReward::start("custom", &argv, LONG)
             .unwrap_err()
@@ -507,8 +501,8 @@ mod tests {
         let mut reward = start(script, LONG);
         let child = ask(&mut reward, 1).unwrap()[0].unwrap();
         drop(reward);
-        // The signal is sent; when it is obeyed is for the system to say. Killed,
-        // the child may still wait to be reaped by whoever inherited it.
+        // The signal is sent; the system decides when it takes effect. A killed child may
+        // still wait to be reaped by its new parent.
         let deadline = Instant::now() + LONG;
         loop {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 64;
 pub struct FormulaError {
     /// The formula as it was written.
     pub formula: String,
-    /// Where the problem is: characters from the start, the first being 1.
+    /// The position of the problem in characters, from 1.
     pub column: usize,
     /// What is wrong and what to write instead.
     pub problem: String,
@@ -55,13 +55,12 @@ impl Formula {
     /// Reads a formula of numbers, names, `+ - * /` and parentheses.
     ///
     /// # Errors
-    /// If it is not well-formed. Whether its names exist is a later question:
-    /// see [`Formula::require_known`].
+    /// The formula is not well-formed. [`Formula::require_known`] checks whether its names exist.
     pub fn parse(text: &str) -> Result<Self, FormulaError> {
         let mut parser = Parser::new(text);
         if text.len() > MAX_LENGTH {
             return Err(parser.error(format!(
-                "{} bytes are too long; at most {MAX_LENGTH} are read",
+                "{} bytes are too long; the limit is {MAX_LENGTH}",
                 text.len()
             )));
         }
@@ -69,7 +68,7 @@ impl Formula {
         parser.skip_spaces();
         if let Some(found) = parser.peek() {
             let problem = if found == ')' {
-                "this `)` closes nothing; remove it or open it with `(`".to_owned()
+                "this `)` has no matching `(`; remove it or add a `(` before it".to_owned()
             } else {
                 format!("expected `+`, `-`, `*`, `/` or the end, found `{found}`")
             };
@@ -97,8 +96,7 @@ impl Formula {
     /// Checks that every name is one of `known`.
     ///
     /// # Errors
-    /// At the first name that is not, with the nearest known name and all of
-    /// them.
+    /// The first name that is not, with the nearest known name and all known names.
     pub fn require_known<S: AsRef<str>>(&self, known: &[S]) -> Result<(), FormulaError> {
         for (name, column) in self.names.iter().zip(&self.columns) {
             if known.iter().any(|candidate| candidate.as_ref() == name) {
@@ -126,19 +124,19 @@ impl Formula {
 
     /// The formula's value, or `None` if values that it needs are missing.
     ///
-    /// In a weighted sum the term of a missing value is left out, as TRL does where a reward function
-    /// answers `None`, and one value has to be there. Any other formula needs all of its values.
+    /// In a weighted sum the term of a missing value is skipped, as TRL does if a reward function
+    /// returns `None`; at least one value must exist. Any other formula needs all of its values.
     /// Division by 0 gives an infinity or NaN, as it does for `f64`.
     pub fn evaluate(&self, value_of: &dyn Fn(&str) -> Option<f64>) -> Option<f64> {
-        let is_there = |name: &String| value_of(name).is_some();
-        if self.root.degree() == Some(1) && self.names.iter().any(is_there) {
+        let has_value = |name: &String| value_of(name).is_some();
+        if self.root.degree() == Some(1) && self.names.iter().any(has_value) {
             return evaluate(&self.root, &|name| Some(value_of(name).unwrap_or(0.0)));
         }
         evaluate(&self.root, value_of)
     }
 
-    /// What each name is multiplied by where the formula is a weighted sum (with a constant or
-    /// without), in the order of [`Formula::names`]; `None` where it is not.
+    /// The weight of each name if the formula is a weighted sum (with or without a constant), in the
+    /// order of [`Formula::names`]; else `None`.
     pub fn weights(&self) -> Option<Vec<f64>> {
         self.root.degree()?;
         let at = |one: &str| evaluate(&self.root, &|name| Some(f64::from(name == one)));
@@ -189,8 +187,7 @@ fn evaluate(node: &Node, value_of: &dyn Fn(&str) -> Option<f64>) -> Option<f64> 
     }
 }
 
-/// Whether `name` can stand in a formula: a letter or `_`, then letters,
-/// digits and `_`.
+/// Whether `name` can be used in a formula: a letter or `_`, then letters, digits and `_`.
 pub fn is_identifier(name: &str) -> bool {
     let mut characters = name.chars();
     characters.next().is_some_and(starts_name) && characters.all(continues_name)
@@ -246,7 +243,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes the operator that stands next, if `among` knows it.
+    /// Reads the next operator if it is one of `among`.
     fn operator(&mut self, among: &[(char, Operator)]) -> Option<Operator> {
         self.skip_spaces();
         let next = self.peek()?;
@@ -294,7 +291,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What a sign or an opening parenthesis begins.
+    /// Parses what follows a sign or an opening parenthesis.
     fn nested(&mut self, opening: char) -> Result<Node, FormulaError> {
         let opened_at = self.at;
         self.at += 1;
@@ -326,7 +323,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `12`, `1.5`, `.5`, `1e-3`. An `e` without digits is left to be refused.
+    /// `12`, `1.5`, `.5`, `1e-3`. An `e` without digits is not part of the number.
     fn number(&mut self) -> Result<Node, FormulaError> {
         let start = self.at;
         self.digits();
@@ -442,12 +439,12 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where_and_what() {
+    fn errors_name_the_column_and_the_problem() {
         for (formula, column, part) in [
             ("", 1, "found the end"),
             ("1 +", 4, "found the end"),
             ("(1 + 2", 1, "never closed"),
-            ("1 + 2)", 6, "closes nothing"),
+            ("1 + 2)", 6, "has no matching"),
             ("3rouge1", 2, "found `r`"),
             ("a b", 3, "found `b`"),
             ("a ** b", 4, "found `*`"),
@@ -492,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_are_names_a_formula_can_hold() {
+    fn identifiers_are_names_that_a_formula_can_use() {
         for name in ["a", "_x1", "length_penalty", "길이"] {
             assert!(is_identifier(name), "{name}");
         }

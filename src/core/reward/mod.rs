@@ -1,8 +1,7 @@
-//! The rewards: which values each completion gets, and the formula that makes
-//! one number of them.
+//! The rewards: the values of each completion, and the formula that combines them into one number.
 //!
-//! Every value is reported under its own name. One that the formula does not
-//! use is monitor-only: it is computed and logged and trains nothing.
+//! Every value is reported under its own name. A value that the formula does not use is
+//! monitor-only: it is computed and logged, but does not affect training.
 
 mod command;
 mod formula;
@@ -26,13 +25,13 @@ use overlong::Overlong;
 /// The name of the total among the rows of [`RewardSet::check`].
 pub const TOTAL: &str = "reward";
 
-/// The metric that is there only if an encoder is configured.
+/// The metric that exists only if an encoder is configured.
 const BERTSCORE: &str = "bertscore";
 
-/// The reward that is there only where `reward.soft_punish_cache` gives it room.
+/// The reward that exists only if `reward.soft_punish_cache` is above 0.
 const OVERLONG: &str = "overlong";
 
-/// What an answer looks like that deserves nothing: no sentence, no form, no reason.
+/// An answer that deserves no reward: no sentence, no form, no reason.
 pub const BAD_ANSWER: &str = "asdf 1234 ???";
 
 /// One completion to be scored.
@@ -42,7 +41,7 @@ pub struct RewardSample<'a> {
     pub id: &'a str,
     /// The rendered prompt.
     pub prompt: &'a str,
-    /// What the model wrote, without special tokens.
+    /// The model's text, without special tokens.
     pub completion: &'a str,
     /// The record's answer.
     pub label: &'a str,
@@ -50,30 +49,29 @@ pub struct RewardSample<'a> {
     pub question_type: &'a str,
     /// Length of the completion, in tokens.
     pub tokens: usize,
-    /// The optimizer step the completion is for, from 1; 0 before the first one.
+    /// The optimizer step that the completion is for, from 1; 0 before the first one.
     pub step: u64,
 }
 
 /// The reward of one completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reward {
-    /// The formula's value; NaN if values that it needs are missing (see
-    /// [`Formula::evaluate`]). Such a completion is left out of its group's
-    /// statistics, as TRL does where every reward function gives `None`.
+    /// The formula's value; NaN if values that it needs are missing (see [`Formula::evaluate`]). Such
+    /// a completion is excluded from its group's statistics, as in TRL if every reward function
+    /// returns `None`.
     pub total: f64,
-    /// The values in the order of [`RewardSet::names`]; `None` where a command
-    /// answered `null`.
+    /// The values in the order of [`RewardSet::names`]; `None` if a command answered `null`.
     pub values: Vec<Option<f64>>,
 }
 
-/// How one reward tells good answers from bad ones.
+/// How one reward distinguishes good answers from bad ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewardCheck {
     /// The name of the reward, or [`TOTAL`].
     pub name: String,
     /// Its value for each sample's label as the completion.
     pub good: Vec<Option<f64>>,
-    /// Its value for [`BAD_ANSWER`] in the place of each sample's completion.
+    /// Its value for [`BAD_ANSWER`] instead of each sample's completion.
     pub bad: Vec<Option<f64>>,
 }
 
@@ -85,7 +83,7 @@ pub struct RewardSet {
     commands: Vec<CommandReward>,
     formula: Formula,
     names: Vec<String>,
-    /// How many of `names` are metrics; the commands follow.
+    /// The number of metrics in `names`; the commands follow them.
     built_in: usize,
 }
 
@@ -94,9 +92,8 @@ impl RewardSet {
     /// `max_completion_length` tokens.
     ///
     /// # Errors
-    /// If the formula is not well-formed or uses a name that nothing gives a
-    /// value (`bertscore` without an encoder among them), if a command's name
-    /// or time-out is not usable, or if a command cannot be started.
+    /// The formula is not well-formed or uses a name without a value (such as `bertscore` without an
+    /// encoder), a command's name or time-out is not usable, or a command cannot be started.
     pub fn new(
         section: &RewardSection,
         max_completion_length: usize,
@@ -117,7 +114,7 @@ impl RewardSet {
         }
         if !metrics.has_reason_scorer() && formula.names().iter().any(|name| name == BERTSCORE) {
             bail!(
-                "reward.formula = \"{}\" uses bertscore, and no encoder is configured: set \
+                "reward.formula = \"{}\" uses bertscore, but no encoder is configured: set \
                  bertscore.model to the folder of a BERT, RoBERTa or XLM-R encoder, or set a \
                  formula without it, for example \
                  \"(exact_match + (format + 3*rouge1)/2)/3\"",
@@ -126,8 +123,8 @@ impl RewardSet {
         }
         if section.soft_punish_cache == 0 && formula.names().iter().any(|name| name == OVERLONG) {
             bail!(
-                "reward.formula = \"{}\" uses overlong, and reward.soft_punish_cache = 0 leaves no room for it: set \
-                 it to the tokens before rollout.max_completion_length over which the reward goes down",
+                "reward.formula = \"{}\" uses overlong, but reward.soft_punish_cache = 0 turns it off: set it \
+                 to the number of tokens before rollout.max_completion_length over which the reward falls",
                 section.formula
             );
         }
@@ -147,8 +144,8 @@ impl RewardSet {
         })
     }
 
-    /// The names of the values, in the order of [`Reward::values`]: the
-    /// metrics (`bertscore` only where there is an encoder), then the commands.
+    /// The names of the values, in the order of [`Reward::values`]: the metrics (`bertscore` only with
+    /// an encoder), then the commands.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -162,8 +159,8 @@ impl RewardSet {
             .map(String::as_str)
     }
 
-    /// What each value is multiplied by in the total, in the order of [`Reward::values`]; `None`
-    /// where the formula is no weighted sum.
+    /// The weight of each value in the total, in the order of [`Reward::values`]; `None` if the formula
+    /// is not a weighted sum.
     pub fn weights(&self) -> Option<Vec<f64>> {
         let (names, weights) = (self.formula.names(), self.formula.weights()?);
         let of = |name: &String| names.iter().position(|used| used == name);
@@ -183,22 +180,20 @@ impl RewardSet {
         &self.formula
     }
 
-    /// The metrics, which rank checkpoints too.
+    /// The metrics, which also rank checkpoints.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// The metrics, to score with.
+    /// The metrics, for scoring.
     pub fn metrics_mut(&mut self) -> &mut Metrics {
         &mut self.metrics
     }
 
-    /// Scores each sample, in order. The commands work while the metrics are
-    /// computed.
+    /// Scores each sample, in order. The commands run while the metrics are computed.
     ///
     /// # Errors
-    /// If a metric or a command fails, or if the formula gives a number that
-    /// is not finite (a division by 0).
+    /// A metric or a command fails, or the formula gives a number that is not finite (a division by 0).
     pub fn evaluate(&mut self, samples: &[RewardSample<'_>]) -> Result<Vec<Reward>> {
         for command in &mut self.commands {
             command.send(samples)?;
@@ -232,8 +227,8 @@ impl RewardSet {
             .collect()
     }
 
-    /// How many rewards each program gave as NaN or infinite since the last call, where it did; they
-    /// count as none.
+    /// For each program that returned NaN or infinite rewards since the last call, their number. They
+    /// count as missing.
     pub fn take_nonfinite(&mut self) -> Vec<(String, usize)> {
         let counted = self.commands.iter_mut().map(|command| {
             let count = command.take_nonfinite();
@@ -242,11 +237,10 @@ impl RewardSet {
         counted.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Scores, for each reward and the total, the label of each of `samples` as a
-    /// completion, and one that answers nothing. A reward that does not tell
-    /// the two apart cannot teach anything. The samples' own completions are not
-    /// looked at; a label should have one alternative and a reason, or it is
-    /// no perfect answer to itself.
+    /// Scores the label of each of `samples` as a completion, and a bad answer, with each reward and the
+    /// total. A reward that does not distinguish the two cannot teach anything. The samples' own
+    /// completions are ignored. A label should have one alternative and a reason, else it is not a
+    /// perfect answer to itself.
     ///
     /// # Errors
     /// As [`RewardSet::evaluate`].
@@ -270,7 +264,7 @@ impl RewardSet {
             .names
             .iter()
             .enumerate()
-            // It looks at the length alone.
+            // It depends only on the length.
             .filter(|(_, name)| *name != OVERLONG)
             .map(|(at, name)| RewardCheck {
                 name: name.clone(),
@@ -286,7 +280,7 @@ impl RewardSet {
         Ok(checks)
     }
 
-    /// Starts the commands anew. One that failed is not asked again otherwise.
+    /// Restarts the commands. Without a restart, a failed command stays stopped.
     ///
     /// # Errors
     /// A command cannot be started.
@@ -342,7 +336,7 @@ fn built_in(name: &str, scores: &ItemScores) -> Option<f64> {
 }
 
 /// # Errors
-/// A command cannot be started, or its time-out is none.
+/// A command cannot be started, or its time-out is not usable.
 fn start(section: &RewardSection) -> Result<Vec<CommandReward>> {
     let commands = section.commands.iter();
     commands
@@ -362,7 +356,7 @@ fn check_command(command: &RewardCommand, taken: &[String]) -> Result<()> {
     let name = &command.name;
     ensure!(
         is_identifier(name),
-        "reward.commands: name = \"{name}\" cannot stand in a formula: use letters, digits and \
+        "reward.commands: name = \"{name}\" cannot be used in a formula: use letters, digits and \
          _, not beginning with a digit"
     );
     ensure!(

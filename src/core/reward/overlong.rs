@@ -1,6 +1,6 @@
 //! The punishment of long completions.
 
-/// The punishment of completions that come near the longest length (DAPO, arXiv 2503.14476), as TRL's
+/// The punishment of completions close to the length limit (DAPO, arXiv 2503.14476), as TRL's
 /// `get_soft_overlong_punishment`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Overlong {

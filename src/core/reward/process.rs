@@ -1,5 +1,5 @@
-//! A child process with its three streams served by threads, so that neither
-//! side ever waits for the other with a full pipe.
+//! A child process whose three streams are served by threads, so that neither side ever blocks on a
+//! full pipe.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,32 +12,32 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::protocol::{Given, read_answer};
+use super::protocol::{Answer, read_answer};
 
-/// Longest line of standard output, in bytes. A line is read as an answer at once, so a program that
-/// never stops writing fills one of them.
+/// Longest line of standard output, in bytes. Each line is parsed as it is read, so a program that
+/// never stops writing fills only one of them.
 const MAX_LINE: usize = 1 << 20;
-/// Answers that wait to be taken before the process is held up.
+/// Answers that can be queued before the process blocks.
 const MAX_WAITING_ANSWERS: usize = 1 << 16;
 /// Lines of standard error that are kept, and bytes of each.
 const STDERR_LINES: usize = 20;
 const STDERR_LINE: usize = 400;
-/// How long a process that has closed its output may take to end, and one that
-/// is dropped may take to notice that its input has ended.
+/// The time that a process has to end after it closed its output, or after its input was closed
+/// because it was dropped.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
-/// How long the last lines of standard error may take to arrive.
+/// The time that the last lines of standard error have to arrive.
 const STDERR_GRACE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What the process did.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// It wrote a line: an index with its reward, or what is wrong with the line.
+    /// It wrote a line: an index with its reward, or the problem with the line.
     Line {
         at: Instant,
-        answer: Result<(u64, Given), String>,
+        answer: Result<(u64, Answer), String>,
     },
-    /// It wrote a line that is not read to its end.
+    /// It wrote a line that is too long to be read to its end.
     LineTooLong { limit: usize },
     /// Its standard output ended.
     Closed,
@@ -52,7 +52,7 @@ pub(super) struct EndReport {
     pub stderr: Vec<String>,
 }
 
-/// A process in a group of its own. Dropping it ends the group.
+/// A process in its own group. Dropping it ends the group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -63,7 +63,7 @@ pub(super) struct Process {
 /// The ends of the threads that serve a process.
 #[derive(Debug)]
 struct Streams {
-    /// `None` once the process is to see its standard input end.
+    /// `None` once the standard input is closed.
     input: Option<Sender<Vec<u8>>>,
     events: Receiver<Event>,
     stderr: Arc<Mutex<VecDeque<String>>>,
@@ -84,8 +84,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C at the terminal is for the trainer, which still needs the
-            // rewards of the step that it finishes.
+            // Ctrl-C at the terminal must only reach the trainer, which still needs the
+            // rewards of its current step.
             .process_group(0)
             .spawn()?;
         match Self::serve(&mut child) {
@@ -95,7 +95,7 @@ impl Process {
                 is_reaped: false,
             }),
             Err(error) => {
-                // It has nobody to talk to; that it is ended is all that counts.
+                // Nothing can be done about a failure here.
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(error)
@@ -126,8 +126,8 @@ impl Process {
         })
     }
 
-    /// Hands over bytes for standard input. That the process no longer reads
-    /// is seen by its answers, which do not come.
+    /// Queues bytes for standard input. A process that no longer reads is noticed because its
+    /// answers are missing.
     pub(super) fn send(&mut self, bytes: Vec<u8>) {
         if let Some(input) = &self.streams.input {
             // Fails only once the process has closed its input.
@@ -135,26 +135,26 @@ impl Process {
         }
     }
 
-    /// What the process does, in order.
+    /// The events of the process, in order.
     pub(super) fn events(&self) -> &Receiver<Event> {
         &self.streams.events
     }
 
-    /// Whether the process has ended by itself. It stays unreaped, so that its
-    /// id still names its group and nobody else's.
+    /// Whether the process has ended by itself. It stays unreaped, so that its id still names its own
+    /// group.
     pub(super) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let id = WaitId::Pid(Pid::from_child(&self.child));
         self.is_reaped || matches!(waitid(id, options), Ok(Some(_)))
     }
 
-    /// Ends the process and everything in its group. `at_once` leaves it no
-    /// time to end by itself, and its status then says nothing.
-    pub(super) fn end(mut self, at_once: bool) -> EndReport {
-        if !at_once {
+    /// Ends the process and everything in its group. `immediately` gives it no time to end by itself;
+    /// its status is then not reported.
+    pub(super) fn end(mut self, immediately: bool) -> EndReport {
+        if !immediately {
             self.wait_for_end(EXIT_GRACE);
         }
-        let ended_by_itself = !at_once && self.has_ended();
+        let ended_by_itself = !immediately && self.has_ended();
         let status = self.kill_and_reap();
         let deadline = Instant::now() + STDERR_GRACE;
         while !self.streams.stderr_reader.is_finished() && Instant::now() < deadline {
@@ -183,7 +183,7 @@ impl Process {
             return None;
         }
         self.streams.input = None;
-        // Fails only if nothing of the group is left, which is what is wanted.
+        // Fails only if no process of the group is left.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         self.is_reaped = true;
         self.child.wait().ok()
@@ -238,8 +238,8 @@ fn keep_last_lines(stderr: impl Read, kept: &Mutex<VecDeque<String>>) {
     }
 }
 
-/// A line without its line end, and whether it was longer than `limit` bytes
-/// and has been cut there; `None` at the end.
+/// A line without its line end, and whether it was cut at `limit` bytes; `None` at the end of the
+/// input.
 fn read_line(reader: &mut impl BufRead, limit: usize) -> io::Result<Option<(Vec<u8>, bool)>> {
     let mut line = Vec::new();
     let mut is_cut = false;

@@ -1,37 +1,36 @@
-//! What a reward command reads and writes: JSON, one object a line.
+//! What a reward command reads and writes: one JSON object per line.
 //!
-//! For each batch it reads one line a sample
+//! For each batch it reads one line per sample
 //!
 //! ```json
 //! {"id":"7","prompt":"…","completion":"…","label":"…","question_type":"선택형","step":12,"index":96}
 //! ```
 //!
-//! and answers one line a sample, in any order,
+//! and answers with one line per sample, in any order,
 //!
 //! ```json
 //! {"index":96,"reward":0.5}
 //! ```
 //!
-//! where `null` in place of the number means that this sample has no such
-//! reward. `NaN` and `Infinity`, which are no JSON and which some programs
-//! write all the same, mean that too and are counted. Other keys of an answer are passed over. `index` is never used
-//! twice in the life of the program. Standard output is for answers alone and
-//! must be flushed after each batch; what the program writes to standard error
-//! is shown when it fails. It should end when its standard input does.
+//! where `null` instead of a number means that this sample has no such reward. `NaN` and `Infinity`
+//! mean the same and are counted; they are not JSON, but some programs write them. Other keys of an
+//! answer are ignored. An `index` is never used twice while the program runs. Standard output is only
+//! for answers and must be flushed after each batch; standard error is shown when the program fails.
+//! The program should end when its standard input does.
 //!
-//! `step` counts from 1. Samples of step 0 are reference answers and nonsense, to
-//! see before the first step that the two are told apart.
+//! `step` counts from 1. Samples of step 0 are reference answers and nonsense: they check, before the
+//! first step, that the program distinguishes the two.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::RewardSample;
 
-/// What an error tells the author of a command to do.
+/// The instruction in an error for the author of a command.
 pub(super) const ANSWER_FORM: &str = "answer one line {\"index\": …, \"reward\": number or null} \
                                       for each sample, and write everything else to standard error";
 
-/// How much of an unreadable line an error shows, in characters.
+/// The characters of an unreadable line that an error shows.
 const SHOWN_CHARACTERS: usize = 200;
 
 #[derive(Serialize)]
@@ -65,23 +64,23 @@ pub(super) fn write_request(
     Ok(())
 }
 
-/// What a program answers for one sample.
+/// A program's reward for one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Given {
+pub(super) enum Answer {
     Number(f64),
     /// `null`.
-    Nothing,
+    Missing,
     /// NaN or an infinity, as Python's `json.dumps` writes them.
     NotFinite,
 }
 
-/// The (index, reward) of an answer, or what is wrong with it.
-pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Given), String> {
+/// The (index, reward) of an answer, or the problem with it.
+pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Answer), String> {
     let shown = || shortened(&String::from_utf8_lossy(line));
-    let mut nothing = Given::Nothing;
+    let mut missing = Answer::Missing;
     let parsed = serde_json::from_slice(line).or_else(|error| {
         let without = without_nonfinite(line).ok_or(error)?;
-        nothing = Given::NotFinite;
+        missing = Answer::NotFinite;
         serde_json::from_slice(&without)
     });
     let answer: Value = parsed.map_err(|error| {
@@ -97,9 +96,9 @@ pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Given), String> {
         ));
     };
     match answer.get("reward") {
-        Some(Value::Null) => Ok((index, nothing)),
+        Some(Value::Null) => Ok((index, missing)),
         Some(Value::Number(number)) if number.as_f64().is_some_and(f64::is_finite) => {
-            Ok((index, number.as_f64().map_or(nothing, Given::Number)))
+            Ok((index, number.as_f64().map_or(missing, Answer::Number)))
         }
         _ => Err(format!(
             "wrote {}, where \"reward\" is neither a number nor null: {ANSWER_FORM}",
@@ -108,13 +107,13 @@ pub(super) fn read_answer(line: &[u8]) -> Result<(u64, Given), String> {
     }
 }
 
-/// The line with `null` in place of a reward that is NaN or infinite; `None` where it is not.
+/// The line with a reward that is NaN or infinite replaced by `null`; `None` if there is none.
 fn without_nonfinite(line: &[u8]) -> Option<Vec<u8>> {
     const KEY: &str = "\"reward\"";
     let text = std::str::from_utf8(line).ok()?;
     text.match_indices(KEY).find_map(|(at, _)| {
-        let behind = text[at + KEY.len()..].trim_start();
-        let value = behind.strip_prefix(':')?.trim_start();
+        let after = text[at + KEY.len()..].trim_start();
+        let value = after.strip_prefix(':')?.trim_start();
         let word = ["NaN", "Infinity", "-Infinity"]
             .into_iter()
             .find(|word| value.starts_with(word))?;
@@ -140,25 +139,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_and_other_keys_passed_over() {
+    fn answers_are_read_and_other_keys_ignored() {
         let read = |line: &str| read_answer(line.as_bytes()).unwrap();
         assert_eq!(
             read(r#"{"index":3,"reward":-0.5}"#),
-            (3, Given::Number(-0.5))
+            (3, Answer::Number(-0.5))
         );
         assert_eq!(
             read(r#" {"reward":1,"note":[],"index":0} "#),
-            (0, Given::Number(1.0))
+            (0, Answer::Number(1.0))
         );
-        assert_eq!(read(r#"{"index":3,"reward":null}"#), (3, Given::Nothing));
+        assert_eq!(read(r#"{"index":3,"reward":null}"#), (3, Answer::Missing));
         for word in ["NaN", "Infinity", "-Infinity"] {
             let line = format!(r#"{{"index": 7, "reward": {word}, "note": "reward"}}"#);
-            assert_eq!(read(&line), (7, Given::NotFinite));
+            assert_eq!(read(&line), (7, Answer::NotFinite));
         }
     }
 
     #[test]
-    fn what_is_no_answer_says_what_is_wrong_with_it() {
+    fn a_line_that_is_not_an_answer_is_explained() {
         for (line, part) in [
             ("loading model", "`loading model`, which is not JSON"),
             ("", "``, which is not JSON"),
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_shown_cut() {
+    fn a_long_line_is_cut_in_the_message() {
         let problem = read_answer("가".repeat(1000).as_bytes()).unwrap_err();
         assert!(problem.contains(&format!("`{}…`", "가".repeat(200))));
     }

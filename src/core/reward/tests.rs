@@ -77,7 +77,7 @@ fn the_default_formula_over_the_four_metrics() {
 }
 
 #[test]
-fn bertscore_without_an_encoder_is_refused_with_the_way_out() {
+fn bertscore_without_an_encoder_is_refused_with_a_fix() {
     let message = refusal(&RewardSection::default(), false);
     assert!(message.contains("set bertscore.model"), "{message}");
     let rewards = RewardSet::new(&section("exact_match"), 8, metrics(false)).unwrap();
@@ -100,7 +100,7 @@ fn a_command_is_a_value_like_any_other() {
 }
 
 #[test]
-fn a_completion_that_nothing_judges_has_no_reward() {
+fn a_completion_without_any_value_has_no_reward() {
     let script = r#"read a; echo '{"index":0,"reward":null}'; cat >/dev/null"#;
     for formula in ["2*length", "exact_match*length"] {
         let section = with_command(formula, "length", script);
@@ -114,7 +114,7 @@ fn a_completion_that_nothing_judges_has_no_reward() {
 }
 
 #[test]
-fn a_punishment_without_room_is_refused() {
+fn a_punishment_that_is_turned_off_is_refused() {
     let message = refusal(&section("exact_match + overlong"), false);
     assert!(
         message.contains("reward.soft_punish_cache = 0"),
@@ -123,7 +123,7 @@ fn a_punishment_without_room_is_refused() {
 }
 
 #[test]
-fn a_command_outside_the_formula_is_monitored_and_its_null_harms_nothing() {
+fn a_command_outside_the_formula_is_monitored_and_its_null_is_harmless() {
     let script = r#"read a; echo '{"index":0,"reward":null}'; cat >/dev/null"#;
     let section = with_command("exact_match", "length", script);
     let mut rewards = RewardSet::new(&section, 8, metrics(false)).unwrap();
@@ -142,7 +142,7 @@ fn a_command_that_fails_fails_the_batch() {
 #[test]
 fn unusable_names_and_time_outs_are_refused() {
     for (name, part) in [
-        ("two words", "cannot stand in a formula"),
+        ("two words", "cannot be used in a formula"),
         ("rouge1", "built-in"),
         ("bertscore", "built-in"),
         ("reward", "built-in"),
@@ -188,13 +188,13 @@ fn division_by_zero_names_the_item_and_its_values() {
 }
 
 #[test]
-fn a_set_may_move_to_the_trainers_thread() {
+fn a_set_can_move_to_the_trainers_thread() {
     fn assert_send<T: Send>() {}
     assert_send::<RewardSet>();
 }
 
 #[test]
-fn the_check_tells_a_good_answer_from_a_bad_one() {
+fn the_check_distinguishes_a_good_answer_from_a_bad_one() {
     let mut rewards = RewardSet::new(&RewardSection::default(), 8, metrics(true)).unwrap();
     let checks = rewards.check(&[sample(""), sample("")]).unwrap();
     let names: Vec<&str> = checks.iter().map(|check| &*check.name).collect();

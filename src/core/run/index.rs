@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::lock::LockOwner;
 use super::process::{self, Liveness};
-use super::state::RunState;
+use super::state::{RunState, RunStatus};
 
 /// A run that was found.
 #[derive(Clone, Debug)]
@@ -17,8 +17,10 @@ pub struct RunEntry {
     pub name: String,
     /// run.json, or why it cannot be read; a run that has not got that far has none yet.
     pub state: Result<RunState, String>,
-    /// Whether its process is there; of a run without run.json, the process that holds its lock.
+    /// Whether its process exists; of a run without run.json, the process that holds its lock.
     pub liveness: Liveness,
+    /// The last lines that a run wrote before it died or failed, for a list that shows them; else empty.
+    pub last_words: Vec<String>,
 }
 
 impl RunEntry {
@@ -43,7 +45,83 @@ impl RunEntry {
             path: path.to_owned(),
             state,
             liveness,
+            last_words: Vec::new(),
         }
+    }
+
+    /// What the run is doing.
+    pub fn condition(&self) -> Condition {
+        Condition::of(&self.state, self.liveness)
+    }
+}
+
+/// What a run is doing, seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// Its process works.
+    Running,
+    /// Its process waits until it is resumed.
+    Paused,
+    /// Its trainer works, and run.json does not exist yet.
+    Starting,
+    /// run.json says that it runs, and its process has exited.
+    Dead,
+    /// It ended with an error.
+    Failed,
+    /// It was asked to stop; it can be resumed.
+    Stopped,
+    /// It reached its end.
+    Finished,
+    /// run.json says that it runs, on another machine.
+    Elsewhere,
+    /// run.json cannot be read.
+    Unreadable,
+}
+
+impl Condition {
+    /// The condition that follows from run.json and the process table.
+    pub fn of(state: &Result<RunState, String>, liveness: Liveness) -> Self {
+        let Ok(state) = state else {
+            // Without run.json it is the lock that names the trainer.
+            return match liveness {
+                Liveness::Alive => Self::Starting,
+                _ => Self::Unreadable,
+            };
+        };
+        match (state.state, liveness) {
+            (RunStatus::Finished, _) => Self::Finished,
+            (RunStatus::Stopped, _) => Self::Stopped,
+            (RunStatus::Failed, _) => Self::Failed,
+            (_, Liveness::Dead | Liveness::Ended) => Self::Dead,
+            (_, Liveness::Unknown) => Self::Elsewhere,
+            (RunStatus::Paused, Liveness::Alive) => Self::Paused,
+            (RunStatus::Running, Liveness::Alive) => Self::Running,
+        }
+    }
+
+    /// One word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Starting => "starting",
+            Self::Dead => "dead",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Finished => "finished",
+            Self::Elsewhere => "elsewhere",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// Whether a trainer of this machine works on it.
+    pub const fn is_active_here(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Starting)
+    }
+
+    /// Whether a trainer works on it, on any machine.
+    pub const fn is_active(self) -> bool {
+        self.is_active_here() || matches!(self, Self::Elsewhere)
     }
 }
 

@@ -13,6 +13,7 @@ mod completions;
 mod control;
 mod directory;
 mod events;
+mod fields;
 mod fingerprint;
 mod host;
 mod index;
@@ -24,20 +25,27 @@ pub mod publish;
 mod reading;
 mod state;
 mod system;
+mod tail;
 
 pub use card::Card;
 pub use checkpoints::{Checkpoint, SavePoint, checkpoints, prune_checkpoints, set_aside};
 pub use completions::{CompletionLog, CompletionRecord};
 pub use control::{Control, Request};
 pub use directory::RunDir;
-pub use events::{Event, EventLog, FieldValue, Observer};
+pub use events::{
+    Alarm, BatchSizes, Checkpoint as CheckpointEvent, Continued, Done, Event, EventKind, EventLog,
+    Finding, Inference, MeanIntervals, Metric, Metrics, Moving, Observer, PartSizes, Paused,
+    Preflight, Resume, Score, Severity, Stall, Start, Step,
+};
+pub use fields::{Field, Fields};
 pub use fingerprint::{file_fingerprint, model_fingerprint};
 pub use host::{HostMeter, resident_memory, total_memory};
-pub use index::{RunEntry, is_run, list_runs, run_folders};
+pub use index::{Condition, RunEntry, is_run, list_runs, run_folders};
 pub use lock::{LockError, LockOwner, RunLock};
 pub use process::{Liveness, host_name};
 pub use progress::Progress;
 pub use publish::{WriteError, publish};
-pub use reading::{BadLine, Follower, Lines, Update, read_lines};
+pub use reading::{BadLine, Lines, read_lines};
 pub use state::{BestCheckpoint, RunState, RunStatus};
 pub use system::{CardSample, DeviceSample, HostSample, SystemLog, SystemSample};
+pub use tail::{LineChunk, Tail, is_absence};

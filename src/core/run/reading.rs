@@ -1,7 +1,7 @@
-//! Reading files of JSON lines: whole, or as they grow.
+//! Reading files of JSON lines from their beginning to their end.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -43,9 +43,9 @@ pub struct Lines<T> {
     item: PhantomData<fn() -> T>,
 }
 
-/// Reads a file of JSON lines ([`Event`](super::Event)s, say). A bad line in the middle is
-/// reported and reading goes on behind it; a last line that lacks its line break is still being
-/// written, or was torn by a crash, and is left out.
+/// Reads a file of JSON lines, e.g. of [`Event`](super::Event)s. A bad line in the middle is reported and
+/// reading continues after it; a last line without a line break is still being written, or is incomplete
+/// after a crash, and is left out. A file that grows is followed by [`Tail`](super::Tail).
 ///
 /// # Errors
 /// The file cannot be opened.
@@ -106,128 +106,10 @@ impl<T: DeserializeOwned> Iterator for Lines<T> {
     }
 }
 
-/// What a [`Follower`] found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Update<T> {
-    /// The file was cut or replaced: forget everything from earlier updates.
-    pub has_restarted: bool,
-    /// The new complete lines.
-    pub items: Vec<Result<T, BadLine>>,
-    /// There is more to read at once.
-    pub has_more: bool,
-}
-
-/// Follows a file of JSON lines while it grows.
-#[derive(Debug)]
-pub struct Follower<T> {
-    path: PathBuf,
-    offset: u64,
-    line: usize,
-    /// The last line that was read, to notice that the file was cut and grew again.
-    last_line: Vec<u8>,
-    item: PhantomData<fn() -> T>,
-}
-
-impl<T: DeserializeOwned> Follower<T> {
-    /// The most bytes read by one [`Follower::poll`], so that a long file cannot hold a caller up.
-    const MOST_BYTES: u64 = 8 * 1024 * 1024;
-
-    /// Follows `path` from its beginning; it need not exist yet.
-    pub fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            offset: 0,
-            line: 0,
-            last_line: Vec::new(),
-            item: PhantomData,
-        }
-    }
-
-    /// The lines that were completed since the last call. A file that is not there (yet, or any
-    /// more) has no lines.
-    ///
-    /// # Errors
-    /// The file is there and cannot be read.
-    pub fn poll(&mut self) -> io::Result<Update<T>> {
-        let mut update = Update {
-            has_restarted: false,
-            items: Vec::new(),
-            has_more: false,
-        };
-        let mut file = match crate::regular_file::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                update.has_restarted = self.offset > 0;
-                self.restart();
-                return Ok(update);
-            }
-            Err(error) => return Err(named(&self.path, error)),
-        };
-        let length = file
-            .metadata()
-            .map_err(|error| named(&self.path, error))?
-            .len();
-        if length == self.offset {
-            return Ok(update);
-        }
-        if !self
-            .is_same_file(&mut file, length)
-            .map_err(|error| named(&self.path, error))?
-        {
-            update.has_restarted = true;
-            self.restart();
-        }
-        self.read_on(&mut file, &mut update)
-            .map_err(|error| named(&self.path, error))?;
-        Ok(update)
-    }
-
-    fn restart(&mut self) {
-        self.offset = 0;
-        self.line = 0;
-        self.last_line.clear();
-    }
-
-    fn is_same_file(&self, file: &mut File, length: u64) -> io::Result<bool> {
-        if length < self.offset {
-            return Ok(false);
-        }
-        let mut there = vec![0; self.last_line.len()];
-        file.seek(SeekFrom::Start(self.offset - self.last_line.len() as u64))?;
-        file.read_exact(&mut there)?;
-        Ok(there == self.last_line)
-    }
-
-    fn read_on(&mut self, file: &mut File, update: &mut Update<T>) -> io::Result<()> {
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut reader = BufReader::new(file);
-        let begun_at = self.offset;
-        let mut bytes = Vec::new();
-        loop {
-            bytes.clear();
-            reader.read_until(b'\n', &mut bytes)?;
-            if bytes.last() != Some(&b'\n') {
-                return Ok(());
-            }
-            self.offset += bytes.len() as u64;
-            self.line += 1;
-            if !bytes.trim_ascii().is_empty() {
-                update.items.push(parse(&self.path, self.line, &bytes));
-            }
-            std::mem::swap(&mut self.last_line, &mut bytes);
-            if self.offset - begun_at >= Self::MOST_BYTES {
-                update.has_more = true;
-                return Ok(());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
 
-    use super::super::jsonl::JsonLines;
     use super::*;
 
     fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
@@ -252,42 +134,5 @@ mod tests {
         assert!(lines.is_torn());
         let missing = read_lines::<Value>(&path.with_file_name("absent")).unwrap_err();
         assert!(missing.to_string().contains("absent"), "{missing}");
-    }
-
-    #[test]
-    fn following_sees_each_line_once_and_notices_a_cut() {
-        let (_folder, path) = file("");
-        std::fs::remove_file(&path).unwrap();
-        let mut follower = Follower::<Value>::new(&path);
-        let values = |update: Update<Value>| {
-            update
-                .items
-                .into_iter()
-                .map(|item| item.unwrap()["s"].as_i64().unwrap())
-                .collect::<Vec<_>>()
-        };
-        assert!(follower.poll().unwrap().items.is_empty());
-        std::fs::write(&path, "{\"s\":1}\n{\"s\":2}\n{\"s\"").unwrap();
-        assert_eq!(values(follower.poll().unwrap()), [1, 2]);
-        let mut lines = JsonLines::open(&path).unwrap();
-        lines.append("{\"s\":3}").unwrap();
-        assert_eq!(values(follower.poll().unwrap()), [3]);
-        assert!(follower.poll().unwrap().items.is_empty());
-
-        // Cut and grown past the old length between two polls.
-        lines.truncate_to(8).unwrap();
-        for line in ["{\"s\":22}", "{\"s\":33}", "{\"s\":44}"] {
-            lines.append(line).unwrap();
-        }
-        let update = follower.poll().unwrap();
-        assert!(update.has_restarted);
-        assert_eq!(values(update), [1, 22, 33, 44]);
-
-        lines.truncate_to(8).unwrap();
-        let update = follower.poll().unwrap();
-        assert!(update.has_restarted);
-        assert_eq!(values(update), [1]);
-        std::fs::remove_file(&path).unwrap();
-        assert!(follower.poll().unwrap().has_restarted);
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::checkpoints::SavePoint;
-use super::events::Event;
+use super::events::{Event, EventKind};
 use super::process::{self, Liveness, host_name};
 use super::publish::{WriteError, publish};
 
@@ -187,30 +187,30 @@ impl RunState {
     /// speed, from `score` the best answers. The state follows from the events, so that of a resumed
     /// run is right once the events it kept were shown to it.
     pub fn take_event(&mut self, event: &Event) {
-        let number = |key: &str| event.number(key).filter(|number| number.is_finite());
-        match event.name.as_str() {
-            "step" => {
-                let count = |key: &str| number(key).unwrap_or_default() as usize;
-                (self.step, self.total_steps) = (count("step"), count("total_steps"));
-                self.reward = number("reward");
-                if let Some(epochs) = number("epoch") {
+        match &event.kind {
+            EventKind::Step(step) => {
+                let metric = |name: &str| {
+                    let metric = step.metrics.get(name);
+                    metric.filter(|number| number.is_finite())
+                };
+                (self.step, self.total_steps) = (step.step, step.total_steps);
+                self.reward = metric("reward");
+                if let Some(epochs) = metric("epoch") {
                     // 1.0 is the end of the first epoch, not the start of the second.
                     self.epoch = epochs.ceil() as usize;
                     self.epoch_fraction = Some(epochs - (epochs.ceil() - 1.0).max(0.0));
                 }
-                self.steps_per_second = number("elapsed_seconds")
+                self.steps_per_second = metric("elapsed_seconds")
                     .filter(|seconds| *seconds > 0.0)
                     .map(|seconds| self.step as f64 / seconds);
             }
-            "score" => {
-                let (best, file) = (event.text("best"), event.text("file"));
-                // Events had no `best_final_mean` at first; that of the file itself was always there.
-                let own = number("final_mean").filter(|_| best == file);
-                if let (Some(file), Some(final_mean)) = (best, number("best_final_mean").or(own)) {
-                    self.best = Some(BestCheckpoint {
-                        file: file.to_owned(),
-                        final_mean,
-                    });
+            EventKind::Score(score) => {
+                // The first releases wrote no `best_final_mean`; that of the file itself was always written.
+                let own = score.final_mean.filter(|_| score.best == score.file);
+                let of_best = score.best_final_mean.filter(|mean| mean.is_finite());
+                let mean = of_best.or(own).filter(|mean| mean.is_finite());
+                if let (Some(file), Some(final_mean)) = (score.best.clone(), mean) {
+                    self.best = Some(BestCheckpoint { file, final_mean });
                 }
             }
             _ => {}
@@ -257,6 +257,7 @@ impl RunState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{Metrics, Score, Step};
 
     #[test]
     fn the_state_survives_being_written() {
@@ -308,20 +309,22 @@ mod tests {
     fn how_far_a_run_has_come_follows_from_its_events() {
         let mut state = RunState::begin("demo/first", "cpu");
         let step = |step: usize, epoch: f64, reward: f64| {
-            Event::new("step")
-                .with("step", step)
-                .with("total_steps", 8usize)
-                .with("epoch", epoch)
-                .with("reward", reward)
-                .with("elapsed_seconds", 2.0 * step as f64)
+            Event::new(Step {
+                step,
+                total_steps: 8,
+                metrics: Metrics::default()
+                    .with("epoch", epoch)
+                    .with("reward", reward)
+                    .with("elapsed_seconds", 2.0 * step as f64),
+            })
         };
-        let score = |file: &str, mean: f64, best: &str| {
-            Event::new("score")
-                .with("file", file)
-                .with("final_mean", mean)
-                .with("best", best)
+        let score = |file: &str, mean: f64, best: &str| Score {
+            file: Some(file.to_owned()),
+            final_mean: Some(mean),
+            best: Some(best.to_owned()),
+            ..Score::default()
         };
-        state.take_event(&score("a.json", 0.5, "a.json"));
+        state.take_event(&Event::new(score("a.json", 0.5, "a.json")));
         state.take_event(&step(1, 0.25, 0.75));
         assert_eq!((state.step, state.total_steps, state.epoch), (1, 8, 1));
         assert_eq!(
@@ -336,11 +339,14 @@ mod tests {
             let file = file.to_owned();
             Some(BestCheckpoint { file, final_mean })
         };
-        state.take_event(&score("b.json", 0.4, "a.json"));
+        state.take_event(&Event::new(score("b.json", 0.4, "a.json")));
         assert_eq!(state.best, best("a.json", 0.5));
         // The best may be a file that the run did not write itself.
-        let other = score("b.json", 0.4, "other.json").with("best_final_mean", 0.9);
-        state.take_event(&other);
+        let other = Score {
+            best_final_mean: Some(0.9),
+            ..score("b.json", 0.4, "other.json")
+        };
+        state.take_event(&Event::new(other));
         assert_eq!(state.best, best("other.json", 0.9));
         state.forget_progress();
         assert_eq!((state.step, state.reward, &state.best), (0, None, &None));

@@ -1,9 +1,8 @@
-//! One file of answers, and how it meets the labels by id.
+//! One file of answers, joined to the labels by id.
 //!
-//! Nothing is repaired in silence. An id without an answer is *missing*, an id
-//! the labels do not know is *extra*; both are counted and listed, and none is
-//! ever scored as an empty text. An id that occurs twice makes the file broken:
-//! nobody can say which answer counts.
+//! Nothing is repaired silently. An id without an answer is *missing*, an id that the labels do not
+//! have is *extra*; both are counted and listed, and neither is ever scored as an empty text. A
+//! duplicate id makes the file broken, since it is unknown which answer counts.
 
 use std::path::Path;
 
@@ -17,14 +16,13 @@ use crate::dataset::{AnswerFile, DataError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Error)]
 #[error("{}{reason}", position(*.line, *.column))]
 pub struct Fault {
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub reason: String,
-    /// Line from 1, where the fault has a place in the file.
+    /// Line from 1, if the fault has a position in the file.
     pub line: Option<usize>,
     /// Column from 1, in characters.
     pub column: Option<usize>,
-    /// The text stops before the JSON does: what a file that is still being
-    /// written looks like.
+    /// The text ends inside the JSON, as in a file that is still being written.
     #[serde(skip)]
     pub ends_early: bool,
 }
@@ -37,7 +35,7 @@ fn position(line: Option<usize>, column: Option<usize>) -> String {
 }
 
 impl Fault {
-    /// A fault without a place.
+    /// A fault without a position.
     pub fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -49,8 +47,8 @@ impl Fault {
 }
 
 impl From<DataError> for Fault {
-    /// The place of the first fault; the file's name is dropped, since a fault is
-    /// always shown beside it.
+    /// The first fault with its position. The file's name is dropped, since a fault is always shown
+    /// next to it.
     fn from(error: DataError) -> Self {
         match error {
             DataError::Read { source, .. } => Self::new(format!("cannot be read: {source}")),
@@ -66,11 +64,11 @@ impl From<DataError> for Fault {
                     count => format!(" (and {} more faults)", count - 1),
                 };
                 let first = faults.into_iter().next().unwrap_or_default();
-                let has_place = first.line > 0;
+                let has_position = first.line > 0;
                 Self {
                     reason: format!("{first}{more}"),
-                    line: has_place.then_some(first.line),
-                    column: has_place.then_some(first.column),
+                    line: has_position.then_some(first.line),
+                    column: has_position.then_some(first.column),
                     ends_early: false,
                 }
             }
@@ -81,9 +79,9 @@ impl From<DataError> for Fault {
 /// One item of an answer file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Joins to a label; unique within its file.
+    /// The id of its label; unique within its file.
     pub id: String,
-    /// What the model wrote, possibly empty.
+    /// The model's text, possibly empty.
     pub text: String,
 }
 
@@ -91,7 +89,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerSheet {
     answers: Vec<Answer>,
-    /// Ids of items that are there and have no answer.
+    /// Ids of items that have no answer.
     unanswered: Vec<String>,
     fingerprint: String,
 }
@@ -100,10 +98,9 @@ impl AnswerSheet {
     /// Parses the bytes of an answer file.
     ///
     /// # Errors
-    /// A [`Fault`] with line and column. [`Fault::ends_early`] tells a file that
-    /// may still be growing.
+    /// A [`Fault`] with line and column. [`Fault::ends_early`] marks a file that may still be growing.
     pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
-        // The path is for messages only, and a fault goes without.
+        // The path is only for messages, and a fault drops it.
         let file = AnswerFile::parse(Path::new(""), bytes).map_err(|error| {
             let fault = Fault::from(error);
             // Network file systems show bytes that have not arrived as NUL.
@@ -177,9 +174,9 @@ impl AnswerSheet {
 /// Answers in the order of the labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join<'sheet> {
-    /// For each label the answer to score, `None` where there is none.
+    /// The answer to score for each label, `None` if there is none.
     pub texts: Vec<Option<&'sheet str>>,
-    /// How well the file covers the labels.
+    /// How the file covers the labels.
     pub coverage: Coverage,
 }
 
@@ -192,7 +189,7 @@ pub struct Coverage {
     pub expected: usize,
     /// Labels without an answer, in label order.
     pub missing: Vec<String>,
-    /// Ids of the file that no label has: first those with an answer.
+    /// Ids of the file that no label has, those with an answer first.
     pub extra: Vec<String>,
 }
 
@@ -202,7 +199,7 @@ impl Coverage {
         self.answered == self.expected
     }
 
-    /// The deviations in words, one a line; empty when ids match exactly.
+    /// The deviations as text, one per line; empty when ids match exactly.
     pub fn notes(&self) -> Vec<String> {
         let cases = [
             (&self.missing, "without an answer"),
@@ -216,7 +213,7 @@ impl Coverage {
     }
 }
 
-/// The first ids of a list, and how many more there are.
+/// The first ids of a list, and the number of the others.
 pub(super) fn first_few(ids: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = ids[..ids.len().min(SHOWN)].join(", ");
@@ -283,7 +280,7 @@ mod tests {
         let text = "[{\"id\": \"1\", \"answer\": \"a\"},\n {\"id\": 1, \"answer\": \"b\"}]";
         let fault = AnswerSheet::parse(text.as_bytes()).unwrap_err();
         assert_eq!((fault.line, fault.column), (Some(2), Some(2)));
-        assert!(fault.reason.contains("occurs already in line 1"), "{fault}");
+        assert!(fault.reason.contains("already occurs in line 1"), "{fault}");
     }
 
     #[test]
@@ -294,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_have_a_place_and_tell_growing_files_apart() {
+    fn faults_have_a_position_and_mark_growing_files() {
         let cases: [(&[u8], bool, Option<usize>); 8] = [
             (b"", true, Some(1)),
             (b"[", true, Some(1)),

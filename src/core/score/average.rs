@@ -1,15 +1,15 @@
-//! From per-item scores to the means of a file and its Final Mean, the two ways
-//! there are: over all items, and as the contest's official evaluation does it.
+//! Turns per-item scores into the means of a file and its Final Mean, in two ways: over all items,
+//! and as in the contest's official evaluation.
 
 use serde::Serialize;
 
 use crate::metric::ItemScores;
 
-/// How a file's means and its Final Mean are formed.
+/// How a file's means and its Final Mean are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Averaging {
-    /// Every metric over all items, a missing reason counting 0;
+    /// Every metric over all items, with a missing reason counting as 0;
     /// Final Mean = (ROUGE-1 + BERTScore + EM) / 3.
     AllItems,
     /// The official evaluation of the 2025 contest, without its third measure:
@@ -20,7 +20,7 @@ pub enum Averaging {
 }
 
 impl Averaging {
-    /// The Final Mean in words, for headers.
+    /// The formula of the Final Mean as text, for headers.
     pub fn formula(self) -> &'static str {
         match self {
             Self::AllItems => "(ROUGE-1 + BERTScore + EM) / 3 over all items",
@@ -31,7 +31,7 @@ impl Averaging {
         }
     }
 
-    /// The reported values out of column sums over `items` items.
+    /// The reported values, computed from column sums over `items` items.
     pub(super) fn values(self, items: f64, sums: [f64; COLUMNS]) -> [f64; VALUES] {
         let [exact_match, rouge1, bertscore, reasons] = sums;
         let em = exact_match / items;
@@ -41,7 +41,7 @@ impl Averaging {
                 [rouge1, bertscore, em, (rouge1 + bertscore + em) / 3.0]
             }
             Self::Contest => {
-                // Without a single pair of reasons the sums are 0 as well.
+                // Without any pair of reasons the sums are 0 as well.
                 let reasons = reasons.max(1.0);
                 let (rouge1, bertscore) = (rouge1 / reasons, bertscore / reasons);
                 [
@@ -84,7 +84,7 @@ pub struct Means {
     pub em: f64,
     /// See [`Averaging`].
     pub final_mean: f64,
-    /// Share of completions in the form asked for; not part of the Final Mean.
+    /// Share of completions in the required form; not part of the Final Mean.
     pub format: f64,
 }
 
@@ -109,7 +109,7 @@ impl Means {
     }
 }
 
-/// The Final Mean that a single item contributes: what per-item comparisons use.
+/// The Final Mean of a single item, for per-item comparisons.
 pub fn item_mean(scores: &ItemScores) -> f64 {
     (scores.rouge1 + scores.bertscore + scores.exact_match) / 3.0
 }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn no_item_has_no_mean_and_no_reason_no_division_by_zero() {
+    fn no_items_have_no_mean_and_missing_reasons_do_not_divide_by_zero() {
         assert_eq!(Means::of([].into_iter(), Averaging::AllItems), None);
         let silent = [item(1.0, 0.0, 0.0, true)];
         let contest = Means::of(silent.into_iter(), Averaging::Contest).unwrap();

@@ -1,8 +1,7 @@
-//! Per-item scores kept beside a run: `scores/inference_epoch{E}.json`.
+//! Per-item scores cached in a run: `scores/inference_epoch{E}.json`.
 //!
-//! A kept file is used only if the answers, the labels and the settings it was
-//! made from are those of now. Anything else, a damaged file included, is
-//! computed again and written over.
+//! A cached file is used only if the answers, the labels and the settings are still those it was
+//! made from. Otherwise, or if the file is damaged, the scores are recomputed and it is overwritten.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +15,13 @@ use crate::run::publish;
 /// Version of the file format.
 const VERSION: u32 = 1;
 
-/// A directory of kept scores.
+/// A directory of cached scores.
 #[derive(Clone, Debug)]
 pub struct ScoreCache {
     directory: PathBuf,
 }
 
-/// What scores depend on: the blake3 of the answers and of the labels, and the
+/// Everything that scores depend on: the blake3 of the answers and of the labels, and the
 /// fingerprint of metric settings and encoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheKey {
@@ -34,12 +33,12 @@ pub struct CacheKey {
     pub settings: String,
 }
 
-/// One file of kept scores, as it was read.
+/// One file of cached scores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptFile {
     /// What the scores were made from.
     pub key: CacheKey,
-    /// How reports name the encoder; `None` in files of older releases.
+    /// The encoder's name in reports; `None` in files of older releases.
     pub encoder: Option<String>,
     /// Scores of the answered items.
     pub items: Vec<ScoredItem>,
@@ -67,19 +66,19 @@ struct KeptItem {
 }
 
 impl ScoreCache {
-    /// Keeps scores in `directory`, which is created when first written to.
+    /// A cache in `directory`, which is created when first written to.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
         }
     }
 
-    /// Where the scores of an answer file of this name are kept.
+    /// The path of the scores of an answer file with this name.
     pub fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
 
-    /// The scores kept under this name, whatever they were made from.
+    /// The scores cached under this name, whatever they were made from.
     pub fn read(&self, file: &str) -> Option<KeptFile> {
         let bytes = crate::regular_file::read(&self.path(file)).ok()?;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
@@ -90,17 +89,17 @@ impl ScoreCache {
         })
     }
 
-    /// The kept scores, if they were made from exactly this.
+    /// The cached scores, if they were made from exactly `key`.
     pub fn load(&self, file: &str, key: &CacheKey) -> Option<Vec<ScoredItem>> {
         let kept = self.read(file)?;
         (kept.key == *key).then_some(kept.items)
     }
 
-    /// Publishes the scores of an answer file; `encoder` names the encoder for
-    /// those who read them without one.
+    /// Publishes the scores of an answer file. `encoder` is the encoder's name, for readers that do
+    /// not load it.
     ///
     /// # Errors
-    /// If the directory cannot be created or the file not be written.
+    /// The directory cannot be created or the file cannot be written.
     pub fn store(
         &self,
         file: &str,
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_come_back_only_for_the_same_key_and_a_whole_file() {
+    fn scores_are_returned_only_for_the_same_key_and_a_whole_file() {
         let directory = tempfile::tempdir().unwrap();
         let cache = ScoreCache::new(directory.path().join("scores"));
         let items = vec![ScoredItem {

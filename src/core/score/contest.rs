@@ -1,11 +1,11 @@
-//! The contest's way of meeting labels: answer and label are paired by position
-//! and their ids must agree.
+//! The contest's way of joining labels: answer and label are paired by position and their ids must
+//! agree.
 
 use super::answers::{AnswerSheet, Fault};
 use super::labels::Labels;
 
-/// Checks what the official evaluation checks before it scores: as many answers
-/// as labels, each with the id of the label at its position.
+/// Checks the same as the official evaluation before it scores: as many answers as labels, each with
+/// the id of the label at its position.
 ///
 /// # Errors
 /// The first position that differs, with both ids.
@@ -14,8 +14,8 @@ pub fn check_positions(sheet: &AnswerSheet, labels: &Labels) -> Result<(), Fault
     for (position, (found, expected)) in ids.zip(labels.ids()).enumerate() {
         if found != expected {
             return Err(Fault::new(format!(
-                "the contest pairs by position, and item {} has id {found:?} where the labels \
-                 have {expected:?}; sort the answers as the labels, or rank without --contest",
+                "the contest pairs by position, but item {} has id {found:?} and its label has \
+                 {expected:?}; sort the answers like the labels, or rank without --contest",
                 position + 1
             )));
         }
@@ -25,7 +25,7 @@ pub fn check_positions(sheet: &AnswerSheet, labels: &Labels) -> Result<(), Fault
         Ok(())
     } else {
         Err(Fault::new(format!(
-            "the contest pairs by position, and there are {found} answers for {expected} labels; \
+            "the contest pairs by position, but there are {found} answers for {expected} labels; \
              rank without --contest to join by id"
         )))
     }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_must_stand_where_the_labels_have_them() {
+    fn ids_must_be_in_the_order_of_the_labels() {
         let labels = ["1", "2"].map(|id| Label {
             id: id.to_owned(),
             question_type: String::new(),

@@ -1,8 +1,8 @@
-//! What differs between two texts, for showing: by grapheme or by eojeol.
+//! Differences between two texts for display, by grapheme or by eojeol.
 //!
-//! Texts are compared in NFC, so that a decomposed 한 is the composed one, and
-//! the segments are NFC as well. Same input, same segments: the cost is bounded by
-//! the sizes of the texts, never by the clock.
+//! Texts are compared in NFC, so that a decomposed 한 equals the composed one, and the segments are
+//! NFC as well. The same input gives the same segments: the cost is limited by the sizes of the
+//! texts, never by a clock.
 
 use std::ops::Range;
 
@@ -11,18 +11,16 @@ use similar::{Algorithm, DiffTag, capture_diff_slices};
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Above this product of the two lengths, in units, a coarser unit is taken: the
-/// search takes some milliseconds there and grows with the product.
+/// Above this product of the two lengths, in units, a coarser unit is used: the search takes some
+/// milliseconds there and grows with the product.
 const LARGEST_TABLE: usize = 1_000_000;
 
-/// What is taken as one piece of a text.
+/// The unit of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DiffUnit {
-    /// A user-perceived character: a syllable, a lone jamo, an emoji with what
-    /// belongs to it.
+    /// A user-perceived character: a syllable, a lone jamo, an emoji with its modifiers.
     Grapheme,
-    /// A run of characters between white space, 어절; the white space is a piece
-    /// too.
+    /// A run of characters between white space, 어절. The white space is a unit too.
     Eojeol,
 }
 
@@ -32,29 +30,27 @@ pub enum DiffUnit {
 pub enum SegmentKind {
     /// In both texts.
     Equal,
-    /// In the first alone.
+    /// Only in the first.
     Removed,
-    /// In the second alone.
+    /// Only in the second.
     Added,
 }
 
 /// A part of a diff; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Segment {
-    /// Where the text occurs.
+    /// The texts that it belongs to.
     pub kind: SegmentKind,
     /// In NFC.
     pub text: String,
 }
 
-/// From `old` to `new` as one sequence; at each change what was removed comes
-/// before what was added. Equal and removed segments together are `old`, equal
-/// and added ones `new`.
+/// The changes from `old` to `new` as one sequence; at each change the removed text comes before the
+/// added text. Equal and removed segments together are `old`, equal and added ones `new`.
 ///
-/// Short equal runs between two changes are part of the change, so that a word
-/// that kept one syllable of three reads as another word. Texts too long for
-/// [`DiffUnit::Grapheme`] are compared by eojeol, and texts too long for that as
-/// a whole, but for a common beginning and end.
+/// A short equal run between two changes is part of the change, so that a word that kept one
+/// syllable of three reads as another word. Texts too long for [`DiffUnit::Grapheme`] are compared
+/// by eojeol, and texts too long for that as a whole, except for a common beginning and end.
 pub fn diff(old: &str, new: &str, unit: DiffUnit) -> Vec<Segment> {
     let (old, new): (String, String) = (old.nfc().collect(), new.nfc().collect());
     segments(&old, &new, unit)
@@ -122,7 +118,7 @@ fn eojeols(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// A stretch of pieces that is equal in both texts, or is replaced.
+/// A range of pieces that is equal in both texts, or replaced.
 #[derive(Clone, Debug)]
 struct Hunk {
     is_equal: bool,
@@ -153,8 +149,7 @@ impl Hunk {
     }
 }
 
-/// The shortest way from `old` to `new` (Myers 1986), equal and changed hunks
-/// alternating.
+/// The shortest edit from `old` to `new` (Myers 1986) as alternating equal and changed hunks.
 fn search(old: &[&str], new: &[&str]) -> Vec<Hunk> {
     let mut hunks: Vec<Hunk> = Vec::new();
     for operation in capture_diff_slices(Algorithm::Myers, old, new) {
@@ -175,8 +170,7 @@ fn search(old: &[&str], new: &[&str]) -> Vec<Hunk> {
     hunks
 }
 
-/// The hunks with every equal one that `joins` its neighbours made part of one
-/// change, again and again as changes grow.
+/// Merges every equal hunk that `joins` its neighbours into one change, repeatedly as changes grow.
 fn merged(hunks: Vec<Hunk>, joins: impl Fn(&Hunk, &Hunk, &Hunk) -> bool) -> Vec<Hunk> {
     let mut merged: Vec<Hunk> = Vec::with_capacity(hunks.len());
     for mut hunk in hunks {
@@ -222,7 +216,7 @@ pub fn sides(segments: &[Segment]) -> [Vec<Segment>; 2] {
     [without(SegmentKind::Added), without(SegmentKind::Removed)]
 }
 
-/// The segments as one text, `[-removed-]{+added+}` marked as wdiff does.
+/// The segments as one text, marked `[-removed-]{+added+}` as in wdiff.
 pub fn marked(segments: &[Segment]) -> String {
     segments
         .iter()
@@ -289,7 +283,7 @@ mod tests {
                 "가겠습니까",
                 "[-먹었-]{+가겠+}습니[-다-]{+까+}",
             ),
-            // The change in the middle grows first and then takes in its neighbours.
+            // The change in the middle grows first and then absorbs its neighbours.
             ("가 나 다 끝", "라 마 바 끝", "[-가 나 다-]{+라 마 바+} 끝"),
         ];
         for (old, new, expected) in cases {
@@ -341,11 +335,11 @@ mod tests {
     fn long_texts_are_compared_coarsely() {
         let words = |word: &str| vec![word; 2_500].join(" ");
         let long = |word: &str| format!("처음 {} 끝", words(word));
-        // By grapheme this were 7 500 × 7 500, by eojeol 5 000 × 5 000.
+        // By grapheme this would be 7 500 × 7 500, by eojeol 5 000 × 5 000.
         let text = shown(&long("가나"), &long("나다"), DiffUnit::Grapheme);
         assert!(text.starts_with("처음 [-가나 가나 "), "{}", &text[..60]);
         assert!(text.ends_with(" 나다+} 끝"));
-        // Not long where they differ.
+        // The part that differs is short.
         let text = shown(&long("가나"), &(long("가나") + "."), DiffUnit::Grapheme);
         assert!(text.ends_with(" 가나 끝{+.+}"));
     }

@@ -8,7 +8,7 @@ use super::answers::{Coverage, Fault};
 use super::average::{Averaging, Means};
 use crate::metric::ItemScores;
 
-/// Where an answer file stands.
+/// The state of an answer file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {
     /// Every label has an answer.
@@ -17,12 +17,12 @@ pub enum FileState {
     Partial,
     /// Still being written, or not read yet.
     Pending {
-        /// What is being waited for.
+        /// What it is waiting for.
         reason: String,
     },
     /// Cannot be read or scored.
     Broken(Fault),
-    /// Was there and is not any more.
+    /// No longer exists.
     Gone,
 }
 
@@ -44,21 +44,21 @@ impl FileState {
 pub struct ScoredItem {
     /// The label's id.
     pub id: String,
-    /// The label's type as its file spells it.
+    /// The label's type as spelled in its file.
     pub question_type: String,
     /// The four metrics.
     pub scores: ItemScores,
 }
 
-/// One answer file with its scores. Where the file is pending, broken or gone,
-/// `coverage` and `items` are those of its last good version, if there was one.
+/// One answer file with its scores. If the file is pending, broken or gone, `coverage` and `items`
+/// are those of its last good version, if there was one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredFile {
     /// File name without its directory.
     pub file: String,
     /// The epoch in the name, if any.
     pub epoch: Option<u64>,
-    /// Where the file stands now.
+    /// The current state of the file.
     pub state: FileState,
     /// How the answers cover the labels; `None` if never read.
     pub coverage: Option<Coverage>,
@@ -78,8 +78,8 @@ impl ScoredFile {
         }
     }
 
-    /// Whether the scores, be they of the current or of the last good version,
-    /// cover every label. A deleted file is not ranked.
+    /// Whether the scores, of the current or of the last good version, cover every label. A deleted
+    /// file is not ranked.
     pub fn is_ranked(&self) -> bool {
         self.state != FileState::Gone
             && self.coverage.as_ref().is_some_and(Coverage::is_complete)
@@ -116,7 +116,7 @@ impl ScoredFile {
 /// Means over the items of one question type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TypeMeans {
-    /// 선택형, 교정형 or whatever else the labels say.
+    /// 선택형, 교정형 or another type in the labels.
     #[serde(skip)]
     pub question_type: String,
     /// Number of items.

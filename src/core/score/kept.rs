@@ -1,9 +1,8 @@
-//! Scores that runs keep, read without an encoder.
+//! Cached scores of runs, read without an encoder.
 //!
-//! Whoever has no encoder at hand, the terminal above all, still shows what a run
-//! scored. Answers and labels are checked by their hashes, and the settings by
-//! their text; of the encoder the name is checked and that all files read were
-//! scored by the same one. What is not found so has to be scored by
+//! The terminal UI, which loads no encoder, can still show the scores of a run. Answers and labels
+//! are checked by their hashes, the settings by their text. Of the encoder, the name is checked, and
+//! that the same one scored all files. A file without valid scores must be scored by
 //! [`rank`](super::rank()).
 
 use std::path::Path;
@@ -21,20 +20,20 @@ use super::statistics::Resampling;
 use crate::experiment::{BertScoreSection, Experiment};
 use crate::metric::{MetricSettings, Metrics};
 
-/// Reads the scores that runs keep for the settings of one experiment.
+/// Reads the cached scores of runs for the settings of one experiment.
 #[derive(Clone, Debug)]
 pub struct KeptScores {
-    /// The fingerprint of the settings up to the part that an encoder writes.
+    /// The fingerprint of the settings without the encoder's part at its end.
     wanted: String,
     averaging: Averaging,
     rouge_tokenizer: String,
     encoder: String,
-    /// The whole fingerprint, from the first file that had one.
+    /// The whole fingerprint, from the first file that was read.
     settings: Option<String>,
 }
 
 impl KeptScores {
-    /// For the settings of an experiment, in the contest's way if asked for.
+    /// For the settings of an experiment, optionally in contest mode.
     ///
     /// # Errors
     /// A format pattern or a mecab dictionary that cannot be used.
@@ -50,9 +49,10 @@ impl KeptScores {
                 .strip_suffix("none")
                 .unwrap_or(fingerprint)
                 .to_owned(),
-            averaging: match is_contest {
-                true => Averaging::Contest,
-                false => Averaging::AllItems,
+            averaging: if is_contest {
+                Averaging::Contest
+            } else {
+                Averaging::AllItems
             },
             rouge_tokenizer: experiment.reward.rouge_tokenizer.to_string(),
             encoder: encoder_name(&experiment.bertscore),
@@ -60,13 +60,12 @@ impl KeptScores {
         })
     }
 
-    /// How means are formed.
+    /// How means are computed.
     pub fn averaging(&self) -> Averaging {
         self.averaging
     }
 
-    /// What to print above the numbers. The fingerprint is empty until a file was
-    /// read.
+    /// The header of the numbers. The fingerprint is empty until a file has been read.
     pub fn provenance(&self, labels: &Labels) -> Provenance {
         Provenance {
             averaging: self.averaging,
@@ -78,9 +77,8 @@ impl KeptScores {
         }
     }
 
-    /// The scores of the answers at `path`, `infer_results/FILE` of a run, or
-    /// `None` where none are kept that were made from these answers and labels
-    /// with these settings.
+    /// The scores of the answers at `path`, `infer_results/FILE` of a run; `None` if no scores are
+    /// cached for these answers, labels and settings.
     pub fn score(
         &mut self,
         path: &Path,
@@ -107,11 +105,11 @@ impl KeptScores {
         Some(scored(&file, join.coverage, items))
     }
 
-    /// Ranks a directory of answers as [`rank`](super::rank()) does, with the
-    /// kept scores alone. A file that has none is pending.
+    /// Ranks a directory of answers as [`rank`](super::rank()) does, but only with cached scores. A
+    /// file without them is pending.
     ///
     /// # Errors
-    /// If the directory cannot be listed or holds no answer file.
+    /// The directory cannot be listed or contains no answer file.
     pub fn rank(
         &mut self,
         directory: &Path,
@@ -138,7 +136,7 @@ impl KeptScores {
     }
 }
 
-/// A file that was read and has no kept scores.
+/// A file that was read and has no cached scores.
 fn unscored(file: &str, directory: &Path, sheet: &AnswerSheet, labels: &Labels) -> ScoredFile {
     let reason = format!(
         "not scored yet; moim rank {} scores it",
@@ -150,7 +148,7 @@ fn unscored(file: &str, directory: &Path, sheet: &AnswerSheet, labels: &Labels) 
     }
 }
 
-/// How reports name the BERTScore encoder of an experiment.
+/// The name of an experiment's BERTScore encoder in reports.
 pub fn encoder_name(section: &BertScoreSection) -> String {
     let Some(model) = &section.model else {
         return "none".to_owned();

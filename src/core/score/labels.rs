@@ -1,4 +1,4 @@
-//! The gold answers that files are scored against.
+//! The gold answers for scoring.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use crate::dataset::{AnswerFile, DataError, Record, parse_records};
 /// One label: the accepted answer of one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Joins labels and answers; a string even where the file has a number.
+    /// Joins labels and answers; a string even if the file has a number.
     pub id: String,
-    /// As the file spells it: 선택형, 교정형 or another; empty when absent.
+    /// As spelled in the file: 선택형, 교정형 or another; empty when absent.
     pub question_type: String,
-    /// The question, for showing; empty when absent.
+    /// The question, for display; empty when absent.
     pub question: String,
     /// The gold answer; `#` joins alternatives.
     pub answer: String,
@@ -41,7 +41,7 @@ pub enum LabelsError {
     Invalid {
         /// The label file, if there is one.
         path: Option<PathBuf>,
-        /// Why, and the way out.
+        /// Why, and how to fix it.
         reason: String,
     },
 }
@@ -52,12 +52,12 @@ fn of_file(path: Option<&Path>) -> String {
 }
 
 impl Labels {
-    /// Reads a label file in any shape of a data file. Types and questions are
-    /// taken where every item has a question; a file of ids and answers is enough.
+    /// Reads a label file in any shape of a data file. Types and questions are read if every item has
+    /// a question; a file of ids and answers is enough.
     ///
     /// # Errors
-    /// If the file cannot be read or parsed, an id is absent or occurs twice, an
-    /// item has no answer, or there is no item.
+    /// The file cannot be read or parsed, an id is absent or occurs twice, an item has no answer, or
+    /// there is no item.
     pub fn load(path: &Path) -> Result<Self, LabelsError> {
         let bytes = crate::regular_file::read(path).map_err(|source| DataError::Read {
             path: path.to_owned(),
@@ -88,7 +88,7 @@ impl Labels {
         })
     }
 
-    /// Labels from records that carry their answers.
+    /// Labels from records with answers.
     ///
     /// # Errors
     /// [`LabelsError::Invalid`] if a record has no answer, or as [`Self::new`].
@@ -145,8 +145,8 @@ impl Labels {
         })
     }
 
-    /// The same labels with types and questions taken from records of the same
-    /// ids: for label files that hold answers alone.
+    /// The same labels with the types and questions of the records with the same ids, for label files
+    /// that contain only answers.
     #[must_use]
     pub fn with_questions(mut self, records: &[Record]) -> Self {
         for record in records {
@@ -169,7 +169,7 @@ impl Labels {
         self.items.iter().map(|label| label.id.as_str())
     }
 
-    /// Where an id stands in [`Labels::items`].
+    /// The index of an id in [`Labels::items`].
     pub fn position(&self, id: &str) -> Option<usize> {
         self.positions.get(id).copied()
     }
@@ -184,7 +184,7 @@ impl Labels {
         self.path.as_deref()
     }
 
-    /// That file for reports.
+    /// The name of that file in reports.
     pub(super) fn shown_path(&self) -> String {
         self.path()
             .map_or_else(|| "labels".to_owned(), |path| path.display().to_string())
@@ -205,14 +205,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn duplicates_gaps_and_nothing_are_refused() {
+    fn duplicates_gaps_and_empty_files_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("labels.json");
         let cases = [
             ("[]", "no item"),
             (
                 r#"[{"id":"1","answer":"a"},{"id":"1","answer":"a"}]"#,
-                "occurs already",
+                "already occurs",
             ),
             (
                 r#"[{"id":"7","input":{}}]"#,

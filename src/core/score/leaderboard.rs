@@ -1,5 +1,4 @@
-//! Ranking the answer files of an evaluation set, and saying which differences
-//! are more than noise.
+//! Ranks the answer files of an evaluation set and tests which differences are more than noise.
 
 use serde::Serialize;
 
@@ -11,10 +10,10 @@ use super::statistics::{
     permutation_p_values,
 };
 
-/// What the numbers of a leaderboard are made of: printed above it.
+/// How the numbers of a leaderboard were made; printed above it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Provenance {
-    /// How means are formed.
+    /// How means are computed.
     pub averaging: Averaging,
     /// The label file, or another name of the labels.
     pub labels: String,
@@ -22,7 +21,7 @@ pub struct Provenance {
     pub items: usize,
     /// `eojeol`, `syllable` or `mecab`.
     pub rouge_tokenizer: String,
-    /// The BERTScore encoder and its layer, in words.
+    /// The BERTScore encoder and its layer, as text.
     pub encoder: String,
     /// Fingerprint of the metric settings and the encoder.
     pub settings: String,
@@ -31,21 +30,21 @@ pub struct Provenance {
 /// The files of one directory, ranked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leaderboard {
-    /// What the numbers are made of.
+    /// How the numbers were made.
     pub provenance: Provenance,
-    /// How intervals and tests were drawn.
+    /// How intervals and tests were sampled.
     pub resampling: Resampling,
     /// Ranked files best first, then partial ones by their mean, then those
     /// without scores; natural order of names breaks ties.
     pub rows: Vec<Row>,
-    /// What a reader has to know beside the rows, such as files left out.
+    /// What a reader must know besides the rows, such as files that were left out.
     pub notes: Vec<String>,
 }
 
 /// One file of the leaderboard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Rank from 1; files that tie share it. `None` for a file ranked apart.
+    /// Rank from 1; files that tie share it. `None` for a file that is not ranked.
     pub rank: Option<usize>,
     /// The file and its items.
     pub scored: ScoredFile,
@@ -59,7 +58,7 @@ pub struct Row {
     pub tied_with: Vec<String>,
     /// This file minus the best; `None` for the best itself.
     pub against_best: Option<Difference>,
-    /// This file minus epoch 0; `None` without an epoch 0 and for it.
+    /// This file minus epoch 0; `None` without an epoch 0 and for epoch 0 itself.
     pub against_epoch0: Option<Difference>,
 }
 
@@ -102,10 +101,10 @@ pub struct Delta {
     pub difference: f64,
     /// Paired bootstrap interval of the difference.
     pub interval: Interval,
-    /// Two-sided p-value of this comparison alone.
+    /// Two-sided p-value of only this comparison.
     pub p_value: f64,
-    /// The same, adjusted by Holm for comparing every ranked file with the
-    /// other one. This is the value to decide by.
+    /// The same, adjusted by Holm for comparing every ranked file with the other one. Decide by this
+    /// value.
     pub p_holm: f64,
 }
 
@@ -156,7 +155,7 @@ impl Leaderboard {
         self.rows.iter().filter(|row| row.rank.is_some())
     }
 
-    /// The others: partial, pending, broken, gone.
+    /// The files that are not ranked: partial, pending, broken, gone.
     pub fn apart(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.rank.is_none())
     }
@@ -167,8 +166,8 @@ impl Leaderboard {
         self.rows.first().filter(|row| row.rank.is_some())
     }
 
-    /// Ranked files whose Final Mean these items cannot tell from the best at
-    /// the confidence of the intervals, ties included.
+    /// Ranked files whose Final Mean these items do not distinguish from the best, at the confidence
+    /// of the intervals, ties included.
     pub fn indistinguishable_from_best(&self) -> Vec<&Row> {
         let threshold = 1.0 - self.resampling.confidence;
         let is_noise = |row: &&Row| {
@@ -179,8 +178,7 @@ impl Leaderboard {
     }
 }
 
-/// Final Means that differ by less than 1e-9 are the same number summed in
-/// another order.
+/// Final Means that differ by less than 1e-9 are the same number, summed in another order.
 fn rank_key(means: &Means) -> i64 {
     (means.final_mean * 1e9).round() as i64
 }
@@ -229,7 +227,7 @@ fn compare_ranked(rows: &mut [Row], averaging: Averaging, resampling: &Resamplin
     }
 }
 
-/// Every row minus `rows[reference]`, `None` for the reference itself.
+/// Each row minus `rows[reference]`, `None` for the reference itself.
 fn differences(
     rows: &[Row],
     reference: usize,
@@ -337,7 +335,7 @@ pub(super) fn borrow(columns: &[Vec<f64>; COLUMNS]) -> [&[f64]; COLUMNS] {
     columns.each_ref().map(Vec::as_slice)
 }
 
-/// Whether the row's file still is as it was scored.
+/// Whether the row's file has changed since it was scored.
 pub(super) fn is_stale(row: &Row) -> bool {
     row.means.is_some() && !matches!(row.scored.state, FileState::Complete | FileState::Partial)
 }
@@ -387,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_and_real_differences_are_told_apart() {
+    fn noise_and_real_differences_are_distinguished() {
         let half: Vec<f64> = (0..60).map(|index| f64::from(index % 2)).collect();
         let mut one_more = half.clone();
         one_more[0] = 1.0;
@@ -446,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_no_panic() {
+    fn no_files_do_not_panic() {
         let board = Leaderboard::new(Vec::new(), provenance(2), Resampling::default());
         assert!(board.best().is_none());
     }

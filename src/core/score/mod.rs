@@ -1,10 +1,11 @@
-//! From answers to a ranked list: labels and answer files are joined by id
-//! ([`labels`], [`answers`]), every item is scored once ([`scorer`], kept in
-//! [`cache`] and read from there without an encoder by [`kept`]), the means are
-//! formed ([`average`]) and ranked with their uncertainty ([`leaderboard`],
-//! [`statistics`]; [`mod@rank`] takes a directory), files are compared item by item
-//! ([`mod@compare`]) and word by word ([`mod@diff`]), and all of it is written as
-//! text, JSON, CSV or Markdown ([`render`]).
+//! Turns answers into a ranked list.
+//!
+//! Labels and answer files are joined by id ([`labels`], [`answers`]). Every item is scored once
+//! ([`scorer`]); the scores are stored in [`cache`] and read from there without an encoder by
+//! [`kept`]. The means are computed ([`average`]) and ranked with their uncertainty
+//! ([`leaderboard`], [`statistics`]; [`mod@rank`] ranks a directory). Files are compared item by item
+//! ([`mod@compare`]) and word by word ([`mod@diff`]). The result is written as text, JSON, CSV or
+//! Markdown ([`render`]).
 //!
 //! ```text
 //! answers ─┐
@@ -12,8 +13,8 @@
 //!                       └ scores/ cache        └ statistics
 //! ```
 //!
-//! Nothing is skipped in silence: a file that lacks items is `partial`, one that
-//! cannot be read is `broken` with its line and column, and both are listed.
+//! Nothing is skipped silently: a file without some of the items is `partial`, a file that cannot be
+//! read is `broken` with its line and column, and both are listed.
 
 pub mod answers;
 pub mod average;

@@ -1,10 +1,9 @@
-//! What a file name says: whether it can be an answer file, which epoch it is
-//! from, and where it stands in natural order.
+//! Interprets file names: whether it is an answer file, its epoch, and its natural order.
 
 use std::cmp::Ordering;
 
-/// Whether a directory entry of this name is taken for an answer file: `*.json`,
-/// but no hidden file and nothing that a writer has not published yet.
+/// Whether a directory entry with this name is an answer file: `*.json`, except hidden files and
+/// temporary files that a writer has not published yet.
 pub fn is_answer_file(name: &str) -> bool {
     let lower = name.to_lowercase();
     let Some(stem) = lower.strip_suffix(".json") else {
@@ -30,8 +29,8 @@ pub fn epoch_of(name: &str) -> Option<u64> {
         .last()
 }
 
-/// Orders names as people do: runs of digits by value (`epoch9` before
-/// `epoch10`), the rest by characters. Total: only equal names are equal.
+/// Natural order: runs of digits by value (`epoch9` before `epoch10`), the rest by characters. A total
+/// order: only equal names are equal.
 pub fn natural_order(left: &str, right: &str) -> Ordering {
     let (mut left_rest, mut right_rest) = (left, right);
     loop {

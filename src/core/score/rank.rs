@@ -1,4 +1,4 @@
-//! Ranking a directory of answer files.
+//! Ranks a directory of answer files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ pub enum RankError {
     Unreadable {
         /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// There is nothing to rank.
     #[error(
-        "no answer file in {}: inference_epoch{{E}}.json or any other *.json is looked for",
+        "no answer file in {}: expected inference_epoch{{E}}.json or any other *.json",
         directory.display()
     )]
     NothingFound {
@@ -36,19 +36,18 @@ pub enum RankError {
     Scoring(#[from] anyhow::Error),
 }
 
-/// How far ranking a directory has come.
+/// The progress of ranking a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RankProgress<'file> {
     /// The file that is scored next; empty at the end.
     pub file: &'file str,
     /// Files done.
     pub done: usize,
-    /// Files in all.
+    /// The total number of files.
     pub total: usize,
 }
 
-/// Where the answers of `directory` are: of a run directory, its
-/// `infer_results`; else the directory itself.
+/// The directory with the answers: `infer_results` of a run directory, else the directory itself.
 pub fn answers_directory(directory: &Path) -> PathBuf {
     let inner = directory.join("infer_results");
     if inner.is_dir() {
@@ -58,8 +57,8 @@ pub fn answers_directory(directory: &Path) -> PathBuf {
     }
 }
 
-/// The run that these answers belong to: the folder of their `infer_results`,
-/// where it has an `experiment.toml`.
+/// The run that these answers belong to: the folder of their `infer_results`, if it has an
+/// `experiment.toml`.
 pub fn run_of(answers: &Path) -> Option<PathBuf> {
     if answers.file_name()? != "infer_results" {
         return None;
@@ -73,27 +72,27 @@ pub fn run_of(answers: &Path) -> Option<PathBuf> {
         .then(|| run.to_owned())
 }
 
-/// Where scores of these answers are kept: `scores` beside the `infer_results`
-/// of a run directory. Elsewhere nothing is written.
+/// The cache of these answers' scores: `scores` next to the `infer_results` of a run directory.
+/// Outside of a run nothing is cached.
 pub fn cache_of(answers: &Path) -> Option<ScoreCache> {
     Some(ScoreCache::new(run_of(answers)?.join("scores")))
 }
 
-/// The names of the answer files of a directory (see [`answers_directory`]) in
-/// natural order, without the label file and what is hidden or half-written.
+/// The names of the answer files of a directory (see [`answers_directory`]) in natural order, without
+/// the label file and hidden or temporary files.
 ///
 /// # Errors
-/// If the directory cannot be listed or holds no answer file.
+/// The directory cannot be listed or contains no answer file.
 pub fn answer_files(directory: &Path, labels: Option<&Path>) -> Result<Vec<String>, RankError> {
     Ok(Listing::of(&answers_directory(directory), labels)?.answers)
 }
 
-/// Scores and ranks every answer file of a directory (see
-/// [`answers_directory`]), with `progress` called before each file.
+/// Scores and ranks every answer file of a directory (see [`answers_directory`]) and calls `progress`
+/// before each file.
 ///
 /// # Errors
-/// If the directory cannot be listed or holds no answer file, or the encoder
-/// fails. A file that cannot be read is listed as broken and is no error.
+/// The directory cannot be listed or contains no answer file, or the encoder fails. A file that cannot
+/// be read is listed as broken and is not an error.
 pub fn rank(
     directory: &Path,
     scorer: &mut Scorer<'_>,
@@ -119,7 +118,7 @@ pub fn rank(
     Ok(leaderboard)
 }
 
-/// The answer files of a directory, at least one, and what was left out of them.
+/// The answer files of a directory, at least one, with notes about files that were left out.
 pub(super) struct Listing {
     pub answers: Vec<String>,
     pub notes: Vec<String>,

@@ -1,4 +1,4 @@
-//! Scoring answer files against labels, one file at a time.
+//! Scores answer files against labels, one file at a time.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -14,14 +14,13 @@ use super::labels::Labels;
 use super::leaderboard::Provenance;
 use crate::metric::Metrics;
 
-/// How long a file that ends early may have been quiet and still count as being
-/// written.
+/// A truncated file that was written to within this time counts as being written.
 pub const WRITING_GRACE: Duration = Duration::from_secs(30);
 
 /// Scores answer files against one set of labels.
 ///
-/// Borrows the metrics, so that a trainer scores its epochs with the encoder
-/// that its rewards have loaded already.
+/// Borrows the metrics, so that a trainer can score its epochs with the encoder that its rewards have
+/// already loaded.
 #[derive(Debug)]
 pub struct Scorer<'run> {
     labels: &'run Labels,
@@ -33,16 +32,16 @@ pub struct Scorer<'run> {
 }
 
 impl<'run> Scorer<'run> {
-    /// `encoder` names the BERTScore encoder and layer in reports. The contest's
-    /// way is taken where the metrics were made for it.
+    /// `encoder` is the name of the BERTScore encoder and layer in reports. Uses contest mode if the
+    /// metrics were made for it.
     ///
     /// # Errors
-    /// Without an encoder: BERTScore is a third of the Final Mean, and a made-up
-    /// zero would rank by something else.
+    /// There is no encoder: BERTScore is a third of the Final Mean, and a zero instead would rank by
+    /// something else.
     pub fn new(labels: &'run Labels, metrics: &'run mut Metrics, encoder: &str) -> Result<Self> {
         if !metrics.has_reason_scorer() {
             bail!(
-                "no BERTScore encoder is configured, and the Final Mean needs one: give \
+                "no BERTScore encoder is configured, but the Final Mean needs one: give \
                  --encoder DIR [--layer N], or an experiment with [bertscore] model"
             );
         }
@@ -61,19 +60,19 @@ impl<'run> Scorer<'run> {
         })
     }
 
-    /// Keeps per-item scores in a directory and takes them from there.
+    /// Caches per-item scores in a directory.
     #[must_use]
     pub fn with_cache(mut self, cache: ScoreCache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// The labels scored against.
+    /// The labels.
     pub fn labels(&self) -> &'run Labels {
         self.labels
     }
 
-    /// What to print above the numbers.
+    /// The header of the numbers.
     pub fn provenance(&self) -> Provenance {
         Provenance {
             averaging: self.averaging,
@@ -85,17 +84,16 @@ impl<'run> Scorer<'run> {
         }
     }
 
-    /// What went wrong without touching the numbers (scores that could not be
-    /// kept), emptied by the call.
+    /// Returns and clears the warnings about problems that do not affect the numbers (scores that could
+    /// not be cached).
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Scores answers that have been read already. `file` is the name without
-    /// its directory.
+    /// Scores answers that have already been read. `file` is the name without its directory.
     ///
     /// # Errors
-    /// If the encoder fails. Faults of the answers are no error but a state.
+    /// The encoder fails. Faults of the answers are not errors; they become the file's state.
     pub fn score(&mut self, file: &str, sheet: &AnswerSheet) -> Result<ScoredFile> {
         let join = sheet.join(self.labels);
         if let Some(fault) = order_fault(sheet, &join, self.labels, self.averaging) {
@@ -114,8 +112,8 @@ impl<'run> Scorer<'run> {
                     .score_items(&join.texts)
                     .with_context(|| format!("scoring {file}"))?;
                 self.keep(file, &key, &items);
-                // As the next process will read them: from text to f64 the last place of a number may
-                // change, and a run that was resumed is to give the same scores.
+                // Read them back as the next process will: the last digit of a number can change
+                // between f64 and text, and a resumed run must give the same scores.
                 let kept = self.cache.as_ref().and_then(|cache| cache.load(file, &key));
                 kept.and_then(|items| labelled(items, &join.texts, self.labels))
                     .unwrap_or(items)
@@ -149,16 +147,15 @@ impl<'run> Scorer<'run> {
             && let Err(error) = cache.store(file, key, &self.encoder, items)
         {
             self.warnings
-                .push(format!("{error:#}; the scores themselves are fine"));
+                .push(format!("{error:#}; the scores themselves are correct"));
         }
     }
 
-    /// Reads and scores one answer file. What is wrong with the file becomes its
-    /// state: one that ends early and was written to within [`WRITING_GRACE`] is
-    /// pending, any other that cannot be read is broken.
+    /// Reads and scores one answer file. A problem with the file becomes its state: a truncated file
+    /// that was written to within [`WRITING_GRACE`] is pending, any other unreadable file is broken.
     ///
     /// # Errors
-    /// If the encoder fails.
+    /// The encoder fails.
     pub fn score_path(&mut self, path: &Path) -> Result<ScoredFile> {
         let file = file_name(path);
         match read_sheet(path) {
@@ -168,8 +165,8 @@ impl<'run> Scorer<'run> {
     }
 }
 
-/// The answers of a file, or the state of one that cannot be read now: pending
-/// where it ends early and was written to within [`WRITING_GRACE`], else broken.
+/// The answers of a file, or its state if it cannot be read now: pending if it is truncated and was
+/// written to within [`WRITING_GRACE`], else broken.
 pub(super) fn read_sheet(path: &Path) -> Result<AnswerSheet, FileState> {
     let bytes = crate::regular_file::read(path)
         .map_err(|error| FileState::Broken(Fault::new(format!("cannot be read: {error}"))))?;
@@ -183,7 +180,7 @@ pub(super) fn read_sheet(path: &Path) -> Result<AnswerSheet, FileState> {
     })
 }
 
-/// What keeps complete answers from being scored in the contest's way.
+/// The fault that prevents complete answers from being scored in contest mode.
 pub(super) fn order_fault(
     sheet: &AnswerSheet,
     join: &Join<'_>,
@@ -196,8 +193,7 @@ pub(super) fn order_fault(
     contest::check_positions(sheet, labels).err()
 }
 
-/// Kept items with the types of these labels; `None` unless they are exactly the
-/// answered items.
+/// Cached items with the types of these labels; `None` unless they are exactly the answered items.
 pub(super) fn labelled(
     items: Vec<ScoredItem>,
     texts: &[Option<&str>],
@@ -233,7 +229,7 @@ pub(super) fn scored(file: &str, coverage: Coverage, items: Vec<ScoredItem>) -> 
     }
 }
 
-/// A file that was read and cannot be scored.
+/// A file that was read but cannot be scored.
 pub(super) fn broken(file: &str, coverage: Coverage, fault: Fault) -> ScoredFile {
     ScoredFile {
         coverage: Some(coverage),
@@ -250,7 +246,7 @@ pub(super) fn file_name(path: &Path) -> String {
 fn is_fresh(path: &Path) -> bool {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
     modified.is_ok_and(|modified| {
-        // A time stamp in the future is a clock that differs, hence fresh.
+        // A time stamp in the future comes from a different clock and counts as fresh.
         SystemTime::now()
             .duration_since(modified)
             .map_or(true, |age| age < WRITING_GRACE)

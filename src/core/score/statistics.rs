@@ -1,11 +1,10 @@
-//! Resampling and exact tests over paired items: how much of a difference
-//! between two answer files is noise.
+//! Resampling and exact tests over paired items: how much of the difference between two answer files
+//! is noise.
 //!
-//! Everything here is pure and seeded. A *sample* is one answer file: `C`
-//! columns of per-item numbers, all of the same length and in the same item
-//! order for every sample. A *statistic* turns the `C` column sums into `V`
-//! reported values; working on sums lets one routine serve plain means and the
-//! contest's averages over the items that have a reason.
+//! Everything here is pure and seeded. A *sample* is one answer file: `C` columns of per-item
+//! numbers, all of the same length and in the same item order for every sample. A *statistic* turns
+//! the `C` column sums into `V` reported values. Because it works on sums, one routine serves both
+//! plain means and the contest's averages over the items that have a reason.
 //!
 //! Sources: Efron and Tibshirani 1993, chapters 13 (percentile interval) and 15
 //! (permutation test); McNemar 1947 in its exact binomial form; Holm 1979. The
@@ -16,7 +15,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// How many times, from which seed and for which confidence to resample.
+/// The number of resamples, their seed and the confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Resampling {
     /// Number of resamples. Default 10 000: 500 items and 20 files stay under a
@@ -54,15 +53,15 @@ impl From<Interval> for [f64; 2] {
     }
 }
 
-/// Which family of random numbers a draw belongs to; the two must not share a
-/// stream, or bootstrap draws and sign flips would be correlated.
+/// The purpose of a random draw. The two must not share a stream, or bootstrap draws and sign flips
+/// would be correlated.
 #[derive(Clone, Copy)]
 enum Purpose {
     Bootstrap = 0,
     Swap = 1,
 }
 
-/// The generator of one resample: the same whatever thread runs it.
+/// The generator of one resample, the same on every thread.
 fn generator(resampling: &Resampling, purpose: Purpose, resample: usize) -> ChaCha8Rng {
     let mut generator = ChaCha8Rng::seed_from_u64(resampling.seed);
     generator.set_stream(((resample as u64) << 1) | purpose as u64);
@@ -160,9 +159,9 @@ fn quantile_of_sorted(sorted: &[f64], probability: f64) -> f64 {
 /// files' results are swapped by a fair coin, and p is the share of swaps whose
 /// difference is at least as far from zero as the one observed.
 ///
-/// All `2^n` swaps are enumerated where that takes no more than `resamples`
-/// evaluations; otherwise p = (1 + extreme) / (1 + resamples), which is never 0
-/// (Phipson and Smyth 2010). Every sample of `others` meets the same coins.
+/// All `2^n` swaps are enumerated if that takes at most `resamples` evaluations; otherwise
+/// p = (1 + extreme) / (1 + resamples), which is never 0 (Phipson and Smyth 2010). Every sample of
+/// `others` uses the same coins.
 ///
 /// # Shapes
 /// `reference`: `[column][item]`, `others`: `[sample][column][item]`
@@ -236,14 +235,12 @@ pub fn permutation_p_values<const C: usize, const V: usize>(
                 left
             },
         );
-    // The observed assignment is itself one of the enumerated swaps; among
-    // random swaps it has to be counted in.
-    let counted_in = usize::from(enumerated.is_none());
+    // The observed assignment is itself one of the enumerated swaps; with random swaps it must be
+    // added.
+    let observed = usize::from(enumerated.is_none());
     extreme
         .into_iter()
-        .map(|counts| {
-            counts.map(|count| (count + counted_in) as f64 / (rounds + counted_in) as f64)
-        })
+        .map(|counts| counts.map(|count| (count + observed) as f64 / (rounds + observed) as f64))
         .collect()
 }
 
@@ -307,7 +304,7 @@ mod tests {
         assert!((fair_coin_p_value(0, 5) - 2.0 / 32.0).abs() < 1e-12);
         // 2 * (1 + 10) / 1024
         assert!((fair_coin_p_value(9, 1) - 22.0 / 1024.0).abs() < 1e-12);
-        // Far in the underflow of 2^-n.
+        // 2^-n underflows here.
         let large = fair_coin_p_value(1_000, 1_100);
         assert!((large - 0.0307).abs() < 5e-4, "{large}");
     }

@@ -1,7 +1,7 @@
 //! Reading an answer of the form `"sentence"가 옳다. reason`: where the sentence
 //! ends, which sentences a label accepts, and whether a completion has one of them.
 //!
-//! Two sets of rules live here.
+//! There are two sets of rules.
 //!
 //! - The **contest** rules are those of the official evaluation of the 2025 contest
 //!   ([`split`], [`contest_answer`], [`contest_exact_match`]).
@@ -97,7 +97,7 @@ fn lead_in_removed(reason: &str) -> &str {
 pub struct Answer {
     /// The sentence with its ending, normalised, quotes removed: `오늘은 좋다.가 옳다`.
     pub sentence: String,
-    /// The reason in NFC with its own quotes and spaces; empty when there is none.
+    /// The reason in NFC with its original quotes and spaces; empty when there is none.
     pub reason: String,
 }
 
@@ -133,7 +133,7 @@ pub fn split_label(label: &str, endings: &[String]) -> Label {
         };
         push_alternatives(&mut alternatives, answer, endings);
         match strip(after).strip_prefix(ALTERNATIVE_SEPARATOR) {
-            // A `#` that no further ending follows belongs to the reason.
+            // A `#` that is not followed by another ending belongs to the reason.
             Some(next) if cut_after_ending(next, endings).is_some() => rest = next,
             _ => break lead_in_removed(after),
         }
@@ -152,8 +152,8 @@ fn push_alternatives(alternatives: &mut Vec<String>, answer: &str, endings: &[St
     );
 }
 
-/// Normalised, the space between a closing quote and its particle removed, quotes
-/// removed, trimmed. Spaces inside the sentence stay: spacing is what is asked.
+/// Normalised, without the space between a closing quote and its particle, without quotes,
+/// trimmed. Spaces inside the sentence stay: questions are about spacing.
 fn comparable(answer: &str, endings: &[String]) -> String {
     let mut sentence = normalize(answer);
     for ending in endings {
@@ -179,8 +179,8 @@ pub fn alternatives(label: &str, endings: &[String]) -> Vec<String> {
 /// 1.0 if the completion's sentence is one of the label's, else 0.0.
 ///
 /// The ending (`가 옳다`) is part of the comparison, as in the contest, unless the label
-/// has several alternatives, of which only one may carry it: then it is removed from both
-/// sides. A completion with an empty sentence never matches.
+/// has several alternatives, of which perhaps only one has the ending: then it is removed from
+/// both sides. A completion with an empty sentence never matches.
 pub fn exact_match(completion: &str, label: &str, endings: &[String]) -> f64 {
     let answer = split_completion(completion, endings);
     let label = split_label(label, endings);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_removed_as_often_as_they_come() {
+    fn repeated_prefixes_are_removed() {
         assert_eq!(strip_prefixes(" [답변]\r\n답변:  [답변] \"가\""), "\"가\"");
         assert_eq!(strip_prefixes("정답변: 가"), "정답변: 가");
     }

@@ -1,7 +1,7 @@
 //! The tokenizers library, whose panics become errors.
 //!
-//! It checks little of what `tokenizer.json` says: a pattern that its regular expressions give up on,
-//! a special token that is not in the vocabulary, and others, end in a panic of a text much later.
+//! The library checks little of `tokenizer.json`. A pattern that its regular expressions cannot match
+//! or a special token outside the vocabulary panics much later, on some text.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,10 +13,10 @@ thread_local! {
     static ATTEMPTING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does a piece of work of the tokenizers library.
+/// Calls the tokenizers library.
 ///
 /// # Errors
-/// Its own, or the text of its panic.
+/// The library's error, or the message of its panic.
 pub fn attempt<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     let before = ATTEMPTING.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -24,13 +24,13 @@ pub fn attempt<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::R
     done.unwrap_or_else(|panic| Err(message(panic.as_ref()).into()))
 }
 
-/// Whether a panic of this thread is the tokenizers library's, which becomes an error: nothing that a
-/// person has to see.
-pub fn is_dealt_with() -> bool {
+/// Whether a panic of this thread will be caught by [`attempt`] and returned as an error, so that it
+/// need not be reported.
+pub fn is_caught() -> bool {
     ATTEMPTING.get()
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panics::text(panic).unwrap_or("without a word");
-    format!("it gives up: {text}")
+    let text = panics::text(panic).unwrap_or("no message");
+    format!("the tokenizers library panicked: {text}")
 }

@@ -1,6 +1,6 @@
 //! The subject particle that follows a quoted sentence: `"…음"이 옳다`, `"…다."가 옳다`.
 
-/// The particle, 이 or 가, that `sentence` takes, by how its end is read.
+/// The particle, 이 or 가, for `sentence`, by how its end is pronounced.
 ///
 /// The last character that is not closing punctuation (`.?!"')…` and their curly and
 /// full-width forms) decides: a Hangul syllable with a final consonant takes 이; any

@@ -1,5 +1,5 @@
-//! Text between people and the model: tokens, chat templates, stop tokens, and
-//! the rules by which an answer is read (no burn here).
+//! Text between users and the model: tokens, chat templates, stop tokens, and the rules for reading
+//! an answer. No tensors.
 //!
 //! - [`Tokenizer`], [`StopSet`] and [`ChatTemplate`] read a Hugging Face model folder.
 //! - [`answer`] splits an answer into sentence and reason and compares sentences.
@@ -18,7 +18,7 @@ pub mod tokenizer;
 pub mod whitespace;
 
 pub use attempt::attempt;
-pub use attempt::is_dealt_with;
+pub use attempt::is_caught;
 pub use morpheme::MecabDictionary;
 pub use stop::{StopSet, StopToken};
 pub use template::{ChatTemplate, Message, RenderOptions, Role, SpecialTokens};

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-/// The object in `directory/name`; `None` where the file does not exist.
+/// The object in `directory/name`; `None` if the file does not exist.
 ///
 /// # Errors
-/// An unreadable file, or one that is not a JSON object: the message names the file, and
-/// line and column.
+/// An unreadable file, or one that is not a JSON object: the message names the file, the line and
+/// the column.
 pub fn read_object(directory: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
     let path = directory.join(name);
     let text = match crate::regular_file::read_to_string(&path) {
@@ -28,7 +28,7 @@ pub fn read_object(directory: &Path, name: &str) -> Result<Option<Map<String, Va
     match value {
         Value::Object(object) => Ok(Some(object)),
         _ => bail!(
-            "{} holds no JSON object; copy the model folder again",
+            "{} is not a JSON object; copy the model folder again",
             path.display()
         ),
     }

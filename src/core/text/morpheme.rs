@@ -1,4 +1,4 @@
-//! Korean morphemes by a compiled mecab-ko dictionary, in plain Rust.
+//! Korean morphemes from a compiled mecab-ko dictionary, in plain Rust.
 //!
 //! Reads the directory that `mecab-dict-index` of mecab-ko writes (`sys.dic`, `unk.dic`,
 //! `matrix.bin`, `char.bin`, `dicrc`; dictionary format 102, UTF-8) and finds the same
@@ -31,21 +31,21 @@ pub enum MorphemeError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file does not hold what its format says.
+    /// A file does not match its format.
     #[error(
-        "{path}: {problem}; the file is damaged or of another format: copy the dictionary again"
+        "{path}: {problem}; the file is damaged or has another format: copy the dictionary again"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not match.
         problem: String,
     },
 }
 
 /// A compiled mecab-ko dictionary, ready to cut text into morphemes.
 ///
-/// Shareable between threads; cutting a text needs memory in proportion to its length.
+/// Can be shared between threads. Cutting a text needs memory in proportion to its length.
 pub struct MecabDictionary {
     words: WordDictionary,
     unknown_words: WordDictionary,
@@ -120,8 +120,7 @@ impl MecabDictionary {
         })
     }
 
-    /// The morphemes of `text` in order, as they are written in it; white space belongs
-    /// to none.
+    /// The morphemes of `text` in order, verbatim and without white space.
     pub fn morphs(&self, text: &str) -> Vec<String> {
         lattice::best_path(self, text)
             .into_iter()
@@ -129,7 +128,7 @@ impl MecabDictionary {
             .collect()
     }
 
-    /// What a token of this part of speech costs extra when a space precedes it.
+    /// The extra cost of a token of this part of speech after a space.
     fn space_penalty(&self, posid: u16) -> i64 {
         self.space_penalties
             .iter()
@@ -157,7 +156,7 @@ fn map(path: &Path) -> Result<Mmap, MorphemeError> {
     unsafe { Mmap::map(&file) }.map_err(read_error)
 }
 
-/// The (posid, cost) pairs of `left-space-penalty-factor` in a dicrc; none without the key.
+/// The (posid, cost) pairs of `left-space-penalty-factor` in a dicrc; empty without the key.
 fn space_penalties(settings: &str) -> Result<Vec<(u16, i64)>, String> {
     const KEY: &str = "left-space-penalty-factor";
     let Some(value) = settings

@@ -1,4 +1,4 @@
-//! `json.dumps` as chat templates know it: Python's separators, escapes and numbers.
+//! `json.dumps` for chat templates: Python's separators, escapes and numbers.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
@@ -121,7 +121,7 @@ fn write_items<Item>(
         }
         new_line(depth + 1, text);
         write(item, text)?;
-        // Separators and indentation are the template's, and values may hold one another many times.
+        // The template chooses separators and indentation, and values can contain each other many times.
         if text.len() > MAX_LENGTH {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,

@@ -1,9 +1,9 @@
 //! Which tokens end a completion.
 //!
-//! Model folders disagree with themselves about it: `generation_config.json` may name the
-//! end of text and not the end of a turn, and a chat model that is stopped only at the
-//! former runs on into the next turn. The stop set is therefore the union of every place
-//! that names an end, and it remembers which place named which token.
+//! Model folders contradict themselves: `generation_config.json` may name the end of text and
+//! not the end of a turn, and a chat model that stops only at the former continues into the next
+//! turn. The stop set is therefore the union of every file and key that names an end, and it
+//! records which one named which token.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub const END_TOKENS: [&str; 9] = [
 pub struct StopToken {
     /// Token id.
     pub id: u32,
-    /// The token's text; empty where the tokenizer has none for the id.
+    /// The token's text; empty if the tokenizer has none for the id.
     pub text: String,
     /// Where it was named: file and key, `vocabulary`, or `rollout.stop_token_ids`.
     pub sources: Vec<String>,
@@ -51,7 +51,7 @@ impl StopSet {
     /// [`END_TOKENS`] that the tokenizer has, and of `extra` (`rollout.stop_token_ids`).
     ///
     /// # Errors
-    /// A file that is not JSON, an `eos_token_id` that is no id, an `extra` id outside the
+    /// A file that is not JSON, an `eos_token_id` that is not an id, an `extra` id outside the
     /// vocabulary, or no end token at all.
     pub fn from_model_dir(directory: &Path, tokenizer: &Tokenizer, extra: &[u32]) -> Result<Self> {
         let mut sources: BTreeMap<u32, Vec<String>> = BTreeMap::new();
@@ -61,7 +61,7 @@ impl StopSet {
             };
             for id in token_ids(object.get("eos_token_id")).map_err(|value| {
                 anyhow::anyhow!(
-                    "{}: eos_token_id = {value} is no token id or list of them",
+                    "{}: eos_token_id = {value} is not a token id or a list of token ids",
                     directory.join(name).display()
                 )
             })? {
@@ -91,7 +91,7 @@ impl StopSet {
         for id in extra {
             if *id as usize >= tokenizer.vocab_size() {
                 bail!(
-                    "rollout.stop_token_ids names {id}, and the tokenizer's ids end at {}",
+                    "rollout.stop_token_ids names {id}, but the tokenizer's ids end at {}",
                     tokenizer.vocab_size() - 1
                 );
             }
@@ -117,7 +117,7 @@ impl StopSet {
         Ok(Self { tokens })
     }
 
-    /// The tokens, ascending by id, with where each came from.
+    /// The tokens with their sources, ascending by id.
     pub fn tokens(&self) -> &[StopToken] {
         &self.tokens
     }

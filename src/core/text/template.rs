@@ -3,8 +3,8 @@
 //! The environment is that of `apply_chat_template` (transformers
 //! `utils/chat_template_utils.py`): blocks trimmed, `loopcontrols`, Python's string and
 //! dict methods, `tojson` without HTML escapes, `raise_exception`, `strftime_now`, and
-//! `{% generation %}`, which marks text and changes none. A template comes with the model
-//! and is not trusted: it sees no file and nothing of this process.
+//! `{% generation %}`, which marks text without changing it. A template comes with the model and
+//! is not trusted: it can access neither files nor this process.
 
 mod bindings;
 mod bounds;
@@ -24,7 +24,7 @@ use super::model_files::{read_object, token_text};
 pub enum Role {
     /// Standing instructions.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -46,7 +46,7 @@ impl Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
@@ -68,7 +68,7 @@ pub struct SpecialTokens {
 
 impl SpecialTokens {
     /// The `*_token` keys of `tokenizer_config.json`, then those of
-    /// `special_tokens_map.json` that the former lacks. A folder without either has none.
+    /// `special_tokens_map.json` that the former does not have. A folder without either has none.
     ///
     /// # Errors
     /// A file that is not a JSON object.
@@ -90,7 +90,7 @@ impl SpecialTokens {
         Ok(special)
     }
 
-    /// Names a token; the first text given to a name stays.
+    /// Adds a token, unless the name already has one.
     pub fn insert(&mut self, name: &str, text: &str) {
         if self.get(name).is_none() {
             self.tokens.push((name.to_owned(), text.to_owned()));
@@ -106,19 +106,19 @@ impl SpecialTokens {
     }
 }
 
-/// What a rendering depends on beside the messages.
+/// What a rendering depends on besides the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RenderOptions {
     /// End with the header of the assistant's turn, so that the model answers.
     /// Default false, as in transformers.
     pub add_generation_prompt: bool,
-    /// `data.chat_template_kwargs`: variables for the template, which win over its special
+    /// `data.chat_template_kwargs`: variables for the template, which override its special
     /// tokens.
     pub kwargs: Map<String, serde_json::Value>,
-    /// `data.date_string`: pins what the template takes for today. The template sees it as
-    /// the variable `date_string`, and `strftime_now` formats it where it is a date
-    /// (`2025-07-04` or `04 Jul 2025`) and returns it as it is where it is not. Without
-    /// it, `strftime_now` gives this moment and prompts change from day to day.
+    /// `data.date_string`: the template's current date. The template sees it as the variable
+    /// `date_string`. `strftime_now` formats it if it is a date (`2025-07-04` or `04 Jul 2025`),
+    /// else returns it unchanged. Without it, `strftime_now` uses the current time and prompts
+    /// change from day to day.
     pub date_string: Option<String>,
 }
 
@@ -137,8 +137,8 @@ impl ChatTemplate {
     /// `chat_template.json`.
     ///
     /// # Errors
-    /// No template (a base model), several of which none is `default`, or one with a
-    /// syntax error; the message names the file and the way out, `data.chat_template`.
+    /// No template (a base model), several of which none is `default`, or one with a syntax error.
+    /// The message names the file and how to fix it, `data.chat_template`.
     pub fn from_model_dir(directory: &Path) -> Result<Self> {
         let special_tokens = SpecialTokens::from_model_dir(directory)?;
         let path = directory.join("chat_template.jinja");
@@ -166,7 +166,7 @@ impl ChatTemplate {
     }
 
     /// A template file (`data.chat_template`): Jinja, or a JSON file with the key
-    /// `chat_template`. The special tokens come from the model that it is used with.
+    /// `chat_template`. The special tokens are those of the model it is used with.
     ///
     /// # Errors
     /// An unreadable file or a syntax error.
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_found_in_each_of_its_places() {
+    fn a_template_is_found_in_each_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let options = RenderOptions::default();

@@ -8,8 +8,8 @@ use super::attempt;
 
 /// The tokenizer of a Hugging Face model folder.
 ///
-/// Truncation and padding that the file may ask for are off: how long a prompt may be is
-/// the experiment's decision, and nothing is cut silently.
+/// Truncation and padding of the file are ignored: the experiment decides how long a prompt can
+/// be, and nothing is cut silently.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -20,7 +20,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json` of a model folder.
     ///
     /// # Errors
-    /// A missing or unreadable file; the message names it and what to do.
+    /// A missing or unreadable file; the message names it and how to fix it.
     pub fn from_model_dir(directory: &Path) -> Result<Self> {
         let path = directory.join("tokenizer.json");
         if !path.is_file() {
@@ -41,7 +41,7 @@ impl Tokenizer {
                     path.display()
                 ),
                 None => bail!(
-                    "{} is missing; copy it from where the model's weights came from",
+                    "{} is missing; copy it from the source of the model's weights",
                     path.display()
                 ),
             }
@@ -81,8 +81,8 @@ impl Tokenizer {
 
     /// Token ids of `text`.
     ///
-    /// A rendered chat prompt is encoded with `add_special_tokens = false`: the template
-    /// has written the beginning-of-sequence token itself.
+    /// A rendered chat prompt is encoded with `add_special_tokens = false`, since the template
+    /// writes the beginning-of-sequence token itself.
     ///
     /// # Errors
     /// Text that the tokenizer's own model refuses (a vocabulary without an unknown token).
@@ -118,8 +118,8 @@ impl Tokenizer {
     }
 }
 
-/// Ids from this on are refused: tables by id, of which the library makes some itself, would fill the
-/// memory.
+/// Ids from this number on are refused: tables indexed by id, some of them in the library, would fill
+/// the memory.
 const MOST_IDS: usize = 1 << 24;
 
 /// Refuses a vocabulary whose highest id plus one is `count`.
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_with_the_way_out() {
+    fn what_is_missing_is_named_with_a_fix() {
         let directory = tempfile::tempdir().unwrap();
         let message = |path: &Path| Tokenizer::from_model_dir(path).unwrap_err().to_string();
         assert!(message(directory.path()).contains("tokenizer.json is missing"));

@@ -1,5 +1,5 @@
-//! Where change notifications do not arrive: network and other remote file
-//! systems report only what this machine writes itself.
+//! File systems without reliable change notifications: network and other remote file systems only
+//! report writes of this machine.
 
 use std::path::{Path, PathBuf};
 
@@ -31,14 +31,14 @@ const REMOTE: [&str; 24] = [
     "vmhgfs",
 ];
 
-/// Whether files of this type of file system have to be polled. Every FUSE file
-/// system counts: what stands behind one cannot be known.
+/// Whether files on this type of file system must be polled. Every FUSE file system counts, since it
+/// may be remote.
 pub fn is_remote(kind: &str) -> bool {
     kind == "fuse" || kind.starts_with("fuse.") || REMOTE.contains(&kind)
 }
 
-/// The type of the file system that `path` lies on, from the text of
-/// `/proc/self/mountinfo`; `path` must be absolute and free of links.
+/// The type of the file system of `path`, from the text of `/proc/self/mountinfo`. `path` must be
+/// absolute and without links.
 pub fn kind_of(mountinfo: &str, path: &Path) -> Option<String> {
     mountinfo
         .lines()
@@ -73,9 +73,8 @@ fn unescape(field: &str) -> String {
     })
 }
 
-/// Why `directory` has to be polled, or `None` where notifications work or
-/// nothing is known. A directory that does not exist yet is judged by its nearest
-/// ancestor that does.
+/// Why `directory` must be polled; `None` if notifications work or nothing is known. For a directory
+/// that does not exist yet, its nearest existing ancestor decides.
 pub fn polling_reason(directory: &Path) -> Option<String> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let existing = directory

@@ -1,4 +1,4 @@
-//! Notifications of the operating system, reduced to "look again".
+//! Notifications of the operating system, reduced to "scan again".
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -8,18 +8,18 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::score::names::is_answer_file;
 
-/// What wakes the watching thread before its time.
+/// Wakes the watching thread early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nudge {
     /// Something happened in the directory.
     Hint,
-    /// Notifications were lost, or a person asked: read everything again.
+    /// Notifications were lost, or the user asked: read everything again.
     Rescan,
-    /// The watch is over.
+    /// End the watch.
     Stop,
 }
 
-/// A notification source that follows a directory through deletion and return.
+/// A notification source that follows a directory when it is deleted and recreated.
 pub(super) struct Hints {
     watcher: RecommendedWatcher,
     directory: PathBuf,
@@ -28,17 +28,17 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Starts notifications for `directory`, which need not exist yet, and for
-    /// its parent, which tells when it comes or goes.
+    /// Starts notifications for `directory`, which need not exist yet, and for its parent, which reports
+    /// when the directory is created or deleted.
     ///
     /// # Errors
-    /// If the system has no notifications left to give, for example because
-    /// `fs.inotify.max_user_instances` is reached.
+    /// The system has no notifications left, for example because `fs.inotify.max_user_instances` is
+    /// reached.
     pub(super) fn start(directory: &Path, nudges: Sender<Nudge>) -> notify::Result<Self> {
         let watched = directory.to_owned();
         let mut watcher = notify::recommended_watcher(move |event| {
             if let Some(nudge) = nudge_of(event, &watched) {
-                // The receiver is gone only when the watch is over.
+                // Fails only when the watch has ended.
                 let _ = nudges.send(nudge);
             }
         })?;
@@ -52,17 +52,17 @@ impl Hints {
         })
     }
 
-    /// Follows the directory to its present inode, `None` while it is missing.
-    /// A watch sits on an inode: after delete and re-create it is silent for ever.
+    /// Follows the directory to its current inode, `None` while it is missing. A watch belongs to an
+    /// inode: after the directory is deleted and recreated it stays silent.
     ///
     /// # Errors
-    /// If the system refuses another watch (`fs.inotify.max_user_watches`).
+    /// The system refuses another watch (`fs.inotify.max_user_watches`).
     pub(super) fn follow(&mut self, inode: Option<u64>) -> notify::Result<()> {
         if self.armed == inode {
             return Ok(());
         }
         if self.armed.take().is_some() {
-            // Fails where the system has dropped the watch with the directory.
+            // Fails if the system has dropped the watch with the directory.
             let _ = self.watcher.unwatch(&self.directory);
         }
         if inode.is_some() {
@@ -83,15 +83,15 @@ fn nudge_of(event: notify::Result<Event>, directory: &Path) -> Option<Nudge> {
     }
     let is_reading = matches!(event.kind, EventKind::Access(access)
         if access != AccessKind::Close(AccessMode::Write));
-    let concerns_us = |path: &PathBuf| {
+    let is_relevant = |path: &PathBuf| {
         path == directory
             || (path.parent() == Some(directory)
                 && path
                     .file_name()
                     .is_some_and(|name| is_answer_file(&name.to_string_lossy())))
     };
-    // Our own reading opens files: taking that for a change would never end.
-    (!is_reading && event.paths.iter().any(concerns_us)).then_some(Nudge::Hint)
+    // Our own reading opens files: treating that as a change would never end.
+    (!is_reading && event.paths.iter().any(is_relevant)).then_some(Nudge::Hint)
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn overflow_and_errors_ask_for_everything() {
+    fn overflow_and_errors_rescan_everything() {
         let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
         assert_eq!(nudge_of(Ok(overflow), Path::new("/x")), Some(Nudge::Rescan));
         let error = notify::Error::generic("lost");

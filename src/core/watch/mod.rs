@@ -1,16 +1,15 @@
-//! A directory of answer files, watched: which files are there, and whether each
-//! is pending, partial, complete, broken, updated or gone.
+//! Watches a directory of answer files: which files exist, and whether each is pending, partial,
+//! complete, broken, updated or gone.
 //!
-//! Notifications of the operating system are only hints. The truth is a scan of
-//! the directory, keyed by inode, length and time stamp, and in the end by the
-//! hash of the content; it runs on every hint and on a heartbeat, so that lost
-//! notifications, network file systems and a directory that is deleted and made
-//! again cost seconds and never an answer.
+//! Notifications of the operating system are only hints. A scan of the directory decides, by inode,
+//! length and time stamp, and finally by the hash of the content. It runs on every hint and
+//! periodically, so that lost notifications, network file systems and a directory that is deleted and
+//! recreated cost seconds but never an answer.
 //!
-//! - [`DirectoryState`] decides; it does no I/O and is told the time.
+//! - [`DirectoryState`] decides; it does no I/O and receives the time as an argument.
 //! - [`Watcher`] is the thin thread that scans, reads and sends [`WatchUpdate`]s.
 //! - [`LiveRanking`] turns updates into a leaderboard.
-//! - [`filesystem`] knows where notifications do not arrive.
+//! - [`filesystem`] knows file systems without notifications.
 
 pub mod filesystem;
 mod hints;
@@ -29,7 +28,7 @@ pub use ranking::LiveRanking;
 pub use state::{DirectoryState, Entry, Reading, Scan, Stamp};
 pub use thread::{WatchOptions, Watcher};
 
-/// One thing a watched directory has to tell.
+/// A change of a watched directory.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchUpdate {
     /// A file appeared or changed its state or content.
@@ -38,22 +37,22 @@ pub enum WatchUpdate {
     Directory(DirectoryCondition),
     /// How changes are noticed from now on.
     Mode(WatchMode),
-    /// Everything that a scan found has been told: a good moment to rank. Sent
-    /// after the first scan, and after each later one that told something.
+    /// All changes of a scan have been sent: a good moment to rank. Sent after the first scan, and after
+    /// each later one that found a change.
     Settled {
-        /// Files still waited for.
+        /// Files that are still pending.
         pending: usize,
     },
 }
 
-/// The news of one file.
+/// A change of one file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileUpdate {
     /// File name without its directory.
     pub name: String,
     /// The epoch in the name, if any.
     pub epoch: Option<u64>,
-    /// Where the file stands.
+    /// The file's state.
     pub state: FileState,
     /// Number of good versions read so far; from 2 on the file was *updated*.
     pub revision: u32,
@@ -75,11 +74,11 @@ impl FileUpdate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DirectoryCondition {
-    /// It is there.
+    /// It exists.
     Present,
-    /// It is not there (yet, or any more).
+    /// It does not exist (yet, or no longer).
     Missing,
-    /// It is there, and listing it fails for this reason.
+    /// It exists, but listing it fails for this reason.
     Unreadable(String),
 }
 
@@ -87,36 +86,35 @@ pub enum DirectoryCondition {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WatchMode {
-    /// By notifications, with a heartbeat scan behind them.
+    /// By notifications, with periodic scans in addition.
     Events,
-    /// By scanning alone.
+    /// Only by scanning.
     Polling {
         /// Why there are no notifications.
         reason: String,
     },
 }
 
-/// The times a watch goes by.
+/// The times of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// Scan at least this often while something changes. Default 2 s.
     pub active_heartbeat: Duration,
     /// Scan at least this often while nothing does. Default 10 s.
     pub idle_heartbeat: Duration,
-    /// How long after a change a directory counts as active. Default 60 s.
+    /// The time after a change during which a directory counts as active. Default 60 s.
     pub active_for: Duration,
-    /// How long to gather hints before scanning. Default 200 ms.
+    /// The time to gather hints before scanning. Default 200 ms.
     pub coalesce: Duration,
     /// First wait before an unfinished file is read again. Default 50 ms; it
     /// doubles up to `longest_retry`.
     pub first_retry: Duration,
     /// Longest wait between two readings of an unfinished file. Default 2 s.
     pub longest_retry: Duration,
-    /// How long an unfinished file may be quiet before it is broken.
-    /// Default 30 s.
+    /// The time without a change after which an unfinished file is broken. Default 30 s.
     pub quiet_limit: Duration,
-    /// When a new content is read once more: file systems with coarse time
-    /// stamps hide a second write of the same length. Default 3 s.
+    /// The time after which new content is read again: file systems with coarse time stamps hide a
+    /// second write of the same length. Default 3 s.
     pub confirm_after: Duration,
 }
 

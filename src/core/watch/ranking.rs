@@ -1,4 +1,4 @@
-//! From updates to a leaderboard that stays current.
+//! Keeps a leaderboard current from updates.
 
 use std::collections::BTreeMap;
 
@@ -16,18 +16,18 @@ pub struct LiveRanking {
 #[derive(Debug)]
 struct Kept {
     scored: ScoredFile,
-    /// The state that scoring gave, which may know a fault that reading cannot
-    /// see: the order of items in the contest's way.
+    /// The state after scoring, which finds a fault that reading does not: the order of items in contest
+    /// mode.
     judged: FileState,
     revision: u32,
 }
 
 impl LiveRanking {
-    /// Takes in an update, scoring the answers where they are new. Whether the
-    /// leaderboard is another one now.
+    /// Applies an update and scores the answers if they are new. Returns whether the leaderboard has
+    /// changed.
     ///
     /// # Errors
-    /// If the encoder fails.
+    /// The encoder fails.
     pub fn apply(&mut self, update: &WatchUpdate, scorer: &mut Scorer<'_>) -> Result<bool> {
         let WatchUpdate::File(update) = update else {
             return Ok(false);

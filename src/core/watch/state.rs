@@ -1,5 +1,4 @@
-//! The decisions of a watch, free of I/O: scans and readings come in with the
-//! time, updates go out.
+//! The decisions of a watch, without I/O: they turn scans and readings with their times into updates.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -10,7 +9,7 @@ use super::{DirectoryCondition, FileUpdate, Timing, WatchUpdate};
 use crate::score::names::epoch_of;
 use crate::score::{AnswerSheet, Coverage, Fault, FileState, Labels};
 
-/// What identifies a version of a file without reading it.
+/// Identifies a version of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Changes when a file is replaced by a rename.
@@ -28,11 +27,11 @@ pub struct Entry {
     pub name: String,
     /// As of the scan.
     pub stamp: Stamp,
-    /// How long ago the file was written to, by the clock of this machine.
+    /// The time since the file was last written to, by the clock of this machine.
     pub age: Duration,
 }
 
-/// What listing the directory gave.
+/// The result of listing the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// Its answer files.
@@ -43,7 +42,7 @@ pub enum Scan {
     Failed(String),
 }
 
-/// What reading a file gave.
+/// The result of reading a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// All bytes, with the stamps before and after.
@@ -55,21 +54,20 @@ pub enum Reading {
         /// The content.
         bytes: Vec<u8>,
     },
-    /// The file is not there any more.
+    /// The file no longer exists.
     Vanished,
-    /// The file is larger than is ever read.
+    /// The file is larger than the limit.
     TooLarge {
         /// Bytes.
         len: u64,
-        /// The most that is read, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
     /// The file cannot be read.
     Failed(String),
 }
 
-/// Everything known about the directory. Times are durations since any one
-/// moment, never going back.
+/// Everything known about the directory. Times are durations since a fixed moment and never go back.
 #[derive(Debug)]
 pub struct DirectoryState {
     labels: Arc<Labels>,
@@ -82,19 +80,19 @@ pub struct DirectoryState {
 
 #[derive(Debug)]
 struct Tracked {
-    /// As of the last scan or reading; `None` forces a reading when next seen.
+    /// As of the last scan or reading; `None` forces a reading at the next scan that finds the file.
     stamp: Option<Stamp>,
     next_read: Option<Duration>,
     retry: Duration,
-    /// When an unfinished file is given up, unless it changes before.
+    /// When an unfinished file becomes broken, unless it changes before.
     broken_at: Duration,
-    /// Hash of the content that the state was decided by.
+    /// Hash of the content that determined the state.
     content: Option<blake3::Hash>,
     state: FileState,
     revision: u32,
     good: Option<Good>,
-    /// What was told last.
-    told: Option<(FileState, u32)>,
+    /// The state and revision of the last update.
+    reported: Option<(FileState, u32)>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,7 +103,7 @@ struct Good {
 }
 
 impl DirectoryState {
-    /// Nothing known yet. A file is complete when it answers all of `labels`.
+    /// An empty state. A file is complete when it answers all of `labels`.
     pub fn new(labels: Arc<Labels>, timing: Timing) -> Self {
         Self {
             labels,
@@ -117,13 +115,13 @@ impl DirectoryState {
         }
     }
 
-    /// Takes in a scan. What has to be read after it is in [`Self::due`].
+    /// Applies a scan. [`Self::due`] has the files to read after it.
     pub fn scanned(&mut self, now: Duration, scan: Scan) -> Vec<WatchUpdate> {
         self.last_scan = now;
         let (condition, entries) = match scan {
             Scan::Entries(entries) => (DirectoryCondition::Present, Some(entries)),
             Scan::Missing => (DirectoryCondition::Missing, Some(Vec::new())),
-            // Nothing is known about the files: they stay as they are.
+            // Nothing is known about the files: their states stay unchanged.
             Scan::Failed(reason) => (DirectoryCondition::Unreadable(reason), None),
         };
         let mut updates = Vec::new();
@@ -151,7 +149,7 @@ impl DirectoryState {
                 file.state = FileState::Gone;
                 file.stamp = None;
                 file.next_read = None;
-                updates.extend(file.tell(name));
+                updates.extend(file.update(name));
             }
         }
         updates
@@ -165,7 +163,7 @@ impl DirectoryState {
                     stamp: Some(entry.stamp),
                     next_read: Some(now),
                     retry: timing.first_retry,
-                    // A file that was left unfinished long ago is not waited for.
+                    // Do not wait for a file that was left unfinished long ago.
                     broken_at: now + timing.quiet_limit.saturating_sub(entry.age),
                     content: None,
                     state: FileState::Pending {
@@ -173,7 +171,7 @@ impl DirectoryState {
                     },
                     revision: 0,
                     good: None,
-                    told: None,
+                    reported: None,
                 });
             }
             Slot::Occupied(mut slot) => {
@@ -186,8 +184,8 @@ impl DirectoryState {
         }
     }
 
-    /// Forgets what stamps say: every file is read at the next opportunity. For
-    /// lost notifications and for a person who asks.
+    /// Ignores the stamps: every file is read at the next opportunity. For lost notifications and for a
+    /// user who asks.
     pub fn rescan(&mut self, now: Duration) {
         for file in self.files.values_mut() {
             if file.state != FileState::Gone {
@@ -206,18 +204,18 @@ impl DirectoryState {
             .collect()
     }
 
-    /// Takes in what reading a file gave.
+    /// Applies the result of reading a file.
     pub fn read(&mut self, now: Duration, name: &str, reading: Reading) -> Option<WatchUpdate> {
         let timing = self.timing;
         let file = self.files.get_mut(name)?;
         file.next_read = None;
         match reading {
-            // Deleted or moved: the next scan says which, and reads it anew
-            // should it come back under the same stamp.
+            // Deleted or moved: the next scan decides, and reads it again if it comes back with
+            // the same stamp.
             Reading::Vanished => file.stamp = None,
             Reading::TooLarge { len, limit } => {
                 file.state = FileState::Broken(Fault::new(format!(
-                    "{len} bytes, more than the {limit} that are read"
+                    "is too large: {len} bytes, the limit is {limit}"
                 )));
                 file.content = None;
             }
@@ -231,21 +229,21 @@ impl DirectoryState {
                 file.wait(now, "changed while it was read".to_owned(), &timing);
             }
             Reading::Content { after, bytes, .. } => {
-                // The scan and the reading may have seen different versions.
+                // The scan and the reading can have seen different versions.
                 if file.stamp != Some(after) {
                     file.changed(now, after, &timing);
                 }
                 file.decide(now, &bytes, &self.labels, &timing);
             }
         }
-        let update = file.tell(name);
+        let update = file.update(name);
         if update.is_some() {
             self.active_until = now + timing.active_for;
         }
         update
     }
 
-    /// Number of files that are waited for.
+    /// The number of pending files.
     pub fn pending(&self) -> usize {
         let is_pending = |file: &&Tracked| matches!(file.state, FileState::Pending { .. });
         self.files.values().filter(is_pending).count()
@@ -271,7 +269,7 @@ impl Tracked {
         self.broken_at = now + timing.quiet_limit;
     }
 
-    /// Pending, and read again after a while that doubles each time.
+    /// Makes the file pending, to be read again after a wait that doubles each time.
     fn wait(&mut self, now: Duration, reason: String, timing: &Timing) {
         self.state = FileState::Pending { reason };
         self.content = None;
@@ -311,13 +309,13 @@ impl Tracked {
         self.next_read = Some(now + timing.confirm_after);
     }
 
-    /// The update, if it says something new.
-    fn tell(&mut self, name: &str) -> Option<WatchUpdate> {
-        let news = (self.state.clone(), self.revision);
-        if self.told.as_ref() == Some(&news) {
+    /// The update, if there is something new.
+    fn update(&mut self, name: &str) -> Option<WatchUpdate> {
+        let current = (self.state.clone(), self.revision);
+        if self.reported.as_ref() == Some(&current) {
             return None;
         }
-        self.told = Some(news);
+        self.reported = Some(current);
         Some(WatchUpdate::File(FileUpdate {
             name: name.to_owned(),
             epoch: epoch_of(name),

@@ -1,4 +1,4 @@
-//! The thread behind a watch: it scans, reads, asks [`DirectoryState`] and sends.
+//! The thread of a watch: it scans, reads, calls [`DirectoryState`] and sends updates.
 
 use std::fs::Metadata;
 use std::io;
@@ -12,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime};
 use super::hints::{Hints, Nudge};
 use super::state::{DirectoryState, Entry, Reading, Scan, Stamp};
 use super::{Timing, WatchMode, WatchUpdate, filesystem};
+use crate::run::is_absence;
 use crate::score::Labels;
 use crate::score::names::is_answer_file;
 
 /// How to watch.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchOptions {
-    /// The times to go by.
+    /// The times.
     pub timing: Timing,
-    /// Scan only, whatever the file system. Default false.
+    /// Only scan, on every file system. Default false.
     pub poll: bool,
     /// The largest answer file that is read, in bytes. Default 256 MiB.
     pub largest_file: u64,
@@ -48,10 +49,9 @@ impl Watcher {
     /// Starts watching. The directory need not exist yet.
     ///
     /// # Errors
-    /// If the current directory is unknown and `directory` is relative to it, or
-    /// the system refuses a thread.
+    /// The current directory is unknown and `directory` is relative to it, or the system refuses a thread.
     pub fn start(directory: &Path, labels: Arc<Labels>, options: WatchOptions) -> io::Result<Self> {
-        // Notifications carry the path that was asked for: it has to be one form.
+        // Notifications contain the path as it was requested, so it must have one form.
         let directory = std::path::absolute(directory)?;
         let (nudges, nudged) = mpsc::channel();
         let (sender, updates) = mpsc::channel();
@@ -75,12 +75,12 @@ impl Watcher {
         })
     }
 
-    /// What happened, in order. The channel closes when the thread ends.
+    /// The updates, in order. The channel closes when the thread ends.
     pub fn updates(&self) -> &Receiver<WatchUpdate> {
         &self.updates
     }
 
-    /// Reads everything again, whatever the time stamps say.
+    /// Reads everything again, regardless of time stamps.
     pub fn rescan(&self) {
         // A thread that has ended has nothing to read.
         let _ = self.nudges.send(Nudge::Rescan);
@@ -91,7 +91,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         let _ = self.nudges.send(Nudge::Stop);
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported by its hook already.
+            // The panic hook has already reported a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -107,12 +107,12 @@ struct Worker {
     updates: Sender<WatchUpdate>,
 }
 
-/// The receiver of updates is gone.
+/// The receiver of updates was dropped.
 struct Abandoned;
 
 impl Worker {
     fn run(mut self, to_hints: Sender<Nudge>) {
-        // Ends when told to stop, or when nobody listens any more.
+        // Ends on a stop request, or when the receiver is dropped.
         let _ = self.watch(to_hints);
     }
 
@@ -121,8 +121,8 @@ impl Worker {
         let mut is_first = true;
         loop {
             self.follow(&mut hints)?;
-            let told = self.round()?;
-            if told || is_first {
+            let has_changed = self.scan_and_read()?;
+            if has_changed || is_first {
                 let pending = self.state.pending();
                 self.send(WatchUpdate::Settled { pending })?;
                 is_first = false;
@@ -137,7 +137,7 @@ impl Worker {
 
     fn start_hints(&self, to_hints: Sender<Nudge>) -> Result<Option<Hints>, Abandoned> {
         let reason = if self.options.poll {
-            Some("asked for".to_owned())
+            Some("requested".to_owned())
         } else {
             filesystem::polling_reason(&self.directory)
         };
@@ -152,15 +152,14 @@ impl Worker {
         Ok(hints)
     }
 
-    /// Keeps notifications on the directory that is there now; falls back to
-    /// polling when the system refuses.
+    /// Moves the notifications to the current directory; falls back to polling when the system refuses.
     fn follow(&self, hints: &mut Option<Hints>) -> Result<(), Abandoned> {
         let Some(source) = hints else { return Ok(()) };
         let inode = std::fs::metadata(&self.directory)
             .ok()
             .map(|data| data.ino());
         if let Err(error) = source.follow(inode) {
-            // Deleted between the two calls: the next round finds out.
+            // Deleted between the two calls: the next scan notices.
             if self.directory.is_dir() {
                 *hints = None;
                 self.send(WatchUpdate::Mode(polling_after(&error)))?;
@@ -169,26 +168,26 @@ impl Worker {
         Ok(())
     }
 
-    /// One scan and the readings it asks for; whether anything was told.
-    fn round(&mut self) -> Result<bool, Abandoned> {
+    /// One scan and the readings after it. Returns whether an update was sent.
+    fn scan_and_read(&mut self) -> Result<bool, Abandoned> {
         let scan = self.scan();
-        let mut told = false;
+        let mut has_changed = false;
         for update in self.state.scanned(self.now(), scan) {
             self.send(update)?;
-            told = true;
+            has_changed = true;
         }
         for name in self.state.due(self.now()) {
             let reading = self.read(&name);
             if let Some(update) = self.state.read(self.now(), &name, reading) {
                 self.send(update)?;
-                told = true;
+                has_changed = true;
             }
         }
-        Ok(told)
+        Ok(has_changed)
     }
 
-    /// Sleeps until the next scan is due or something happens; a hint waits a
-    /// little for those that follow it.
+    /// Sleeps until the next scan is due or something happens. After a hint it waits a little for those
+    /// that follow.
     fn wait(&self) -> Nudge {
         let wake = self.state.next_wake(self.now());
         match self.nudge_before(wake) {
@@ -234,8 +233,7 @@ impl Worker {
             if !is_answer_file(&name) || is_label_file {
                 continue;
             }
-            // Vanished since it was listed, or a link into nothing: the next
-            // scan sees it if it comes.
+            // It vanished after it was listed, or is a broken link: the next scan finds it if it appears.
             let Ok(metadata) = std::fs::metadata(self.directory.join(&name)) else {
                 continue;
             };
@@ -292,15 +290,6 @@ fn polling_after(error: &notify::Error) -> WatchMode {
     }
 }
 
-fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::StaleNetworkFileHandle
-    )
-}
-
 fn stamp(metadata: &Metadata) -> Stamp {
     Stamp {
         inode: metadata.ino(),
@@ -312,7 +301,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 
 fn age(metadata: &Metadata) -> Duration {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    // A time in the future is the clock of another machine: take it for now.
+    // A time in the future comes from the clock of another machine and counts as now.
     SystemTime::now()
         .duration_since(modified)
         .unwrap_or_default()

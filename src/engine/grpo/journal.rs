@@ -9,12 +9,11 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::observe::Observer;
-use super::watchdog::MOVING;
 use moim_core::experiment::Reporter;
 use moim_core::health::{Alarm, Monitor};
 use moim_core::report::Reports;
 use moim_core::run::{
-    CompletionLog, CompletionRecord, Event, EventLog, RunDir, RunState, read_lines,
+    CompletionLog, CompletionRecord, Event, EventKind, EventLog, RunDir, RunState, read_lines,
 };
 
 /// Steps change run.json at most so often: it is synced, and the disk may take longer than a step of
@@ -97,15 +96,12 @@ impl Journal {
         name: &str,
         fields: Map<String, Value>,
     ) -> Result<()> {
-        let mut event = Event::new(name);
-        for (key, value) in fields {
-            // A null here is a number that was not finite; the event says so by name.
-            if value.is_null() {
-                event.set(&key, f64::NAN)
-            } else {
-                event.set(&key, value)
-            }
-        }
+        self.emit_event(observer, Event::from_fields(name, fields))
+    }
+
+    /// Appends an event and the alarms that it raises, shows them to the observer, and keeps
+    /// run.json current.
+    pub(super) fn emit_event(&mut self, observer: &mut dyn Observer, event: Event) -> Result<()> {
         self.append(observer, &event)?;
         // As a resumed run reads it: from text to f64 the last place of a number may change.
         let event = serde_json::from_str(&event.to_line()).unwrap_or(event);
@@ -113,16 +109,16 @@ impl Journal {
         for alarm in self.monitor.observe(&event) {
             self.raise(observer, &alarm)?;
         }
-        match name {
-            "step" if self.state_written.elapsed() < STATE_EVERY => Ok(()),
-            "step" | "score" => self.change(|_| ()),
+        match &event.kind {
+            EventKind::Step(_) if self.state_written.elapsed() < STATE_EVERY => Ok(()),
+            EventKind::Step(_) | EventKind::Score(_) => self.change(|_| ()),
             _ => Ok(()),
         }
     }
 
     /// Appends an alarm and shows it to the observer.
     pub(super) fn raise(&mut self, observer: &mut dyn Observer, alarm: &Alarm) -> Result<()> {
-        self.append(observer, &alarm.to_event())
+        self.append(observer, &Event::new(alarm.clone()))
     }
 
     /// Appends an event that changes nothing else, and shows it to the observer.
@@ -184,11 +180,13 @@ impl Journal {
                 }
             };
             self.nonfinite.take_event(&event);
-            if event.name == "alarm" {
-                untold.retain(|alarm| !alarm.is_told_by(&event));
-            } else if event.name != MOVING {
-                self.state.take_event(&event);
-                untold = self.monitor.observe(&event);
+            match event.kind {
+                EventKind::Alarm(_) => untold.retain(|alarm| !alarm.is_reported_by(&event)),
+                EventKind::Moving(_) => {}
+                _ => {
+                    self.state.take_event(&event);
+                    untold = self.monitor.observe(&event);
+                }
             }
         }
         if let Some(line) = unreadable {
@@ -203,9 +201,6 @@ impl Journal {
     }
 }
 
-/// The code of the alarm of a reward that was NaN or infinite; its `count` says how often.
-pub(super) const NONFINITE_REWARD: &str = "nonfinite_reward";
-
 /// What was not finite in a run, counted from its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Nonfinite {
@@ -217,11 +212,12 @@ pub(super) struct Nonfinite {
 
 impl Nonfinite {
     fn take_event(&mut self, event: &Event) {
-        match event.text("code").filter(|_| event.name == "alarm") {
-            Some("nonfinite") => self.steps += 1,
-            Some(NONFINITE_REWARD) => {
-                self.rewards += event.number("count").unwrap_or_default() as usize;
-            }
+        let EventKind::Alarm(alarm) = &event.kind else {
+            return;
+        };
+        match alarm.code.as_ref() {
+            Alarm::NONFINITE => self.steps += 1,
+            Alarm::NONFINITE_REWARD => self.rewards += alarm.count.unwrap_or_default(),
             _ => {}
         }
     }
@@ -249,8 +245,8 @@ mod tests {
         fn phase(&mut self, _: Phase, _: usize, _: usize, _: &str) {}
 
         fn event(&mut self, event: &Event) {
-            if let ("alarm", Some(code)) = (event.name.as_str(), event.text("code")) {
-                self.0.push(code.to_owned());
+            if let EventKind::Alarm(alarm) = &event.kind {
+                self.0.push(alarm.code.to_string());
             }
         }
 

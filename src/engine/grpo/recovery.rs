@@ -7,11 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::observe::Observer;
-use super::watchdog::MOVING;
 use super::workplace::Workplace;
 use moim_core::dataset::AnswerFile;
 use moim_core::health::{Alarm, Severity};
-use moim_core::run::{Event, SavePoint, set_aside};
+use moim_core::run::{Event, EventKind, SavePoint, set_aside};
 
 impl Workplace {
     /// Takes back what was logged after the save point of `step`, but keeps what was
@@ -29,11 +28,7 @@ impl Workplace {
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut end = events;
         let mut is_done = false;
-        let wanted = if self.rewards.metrics().has_reason_scorer() {
-            "score"
-        } else {
-            "inference"
-        };
+        let is_scored = self.rewards.metrics().has_reason_scorer();
         for line in bytes
             .get(events as usize..)
             .unwrap_or_default()
@@ -42,20 +37,25 @@ impl Workplace {
             let Ok(event) = serde_json::from_slice::<Event>(line) else {
                 break;
             };
-            let belongs = match event.name.as_str() {
-                "inference" | "score" => {
-                    point.is_some_and(|point| event.text("checkpoint") == Some(&point.to_string()))
-                }
+            let belongs = match &event.kind {
+                EventKind::Inference(answered) => point == Some(answered.checkpoint),
+                EventKind::Score(score) => point.is_some() && score.checkpoint == point,
                 // What an earlier resumption from here, the answers or the score gave rise to; the
                 // alarms of the next step bear its number.
-                "resume" | "alarm" | MOVING => event.number("step") == Some(step as f64),
+                EventKind::Resume(_) | EventKind::Alarm(_) | EventKind::Moving(_) => {
+                    event.step() == Some(step)
+                }
                 _ => false,
             };
             if !belongs {
                 break;
             }
             end += line.len() as u64;
-            is_done |= event.name == wanted;
+            is_done |= match event.kind {
+                EventKind::Score(_) => is_scored,
+                EventKind::Inference(_) => !is_scored,
+                _ => false,
+            };
         }
         let end = if is_done { end } else { events };
         self.discard_answers(end)?;
@@ -85,17 +85,17 @@ impl Workplace {
                 "there is no other, so the run begins anew".to_owned(),
             ),
         };
-        self.untold.push(Alarm {
-            code: "damaged_save_point",
+        self.untold.push(Alarm::new(
+            Alarm::DAMAGED_SAVE_POINT,
             severity,
-            message: format!(
+            0,
+            format!(
                 "{}: {problem}, so it was set aside as {}, and {way}, to the same result (healthy: every save point \
                  is whole; see whether the disk is well)",
                 directory.display(),
                 name(&aside)
             ),
-            step: 0,
-        });
+        ));
         Ok(())
     }
 
@@ -119,9 +119,12 @@ impl Workplace {
     /// back and the answers will be made again, but until then they would be ranked with the others.
     fn discard_answers(&self, position: u64) -> Result<()> {
         for event in self.events_from(position)? {
-            let Some(file) = event.text("file").filter(|_| event.name == "inference") else {
+            let EventKind::Inference(answered) = event.kind else {
                 continue;
             };
+            let file = answered
+                .file
+                .unwrap_or_else(|| answered.checkpoint.answers_file_name());
             let path = self.run.infer_results().join(file);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -149,13 +152,11 @@ impl Workplace {
     /// The answer files that the events so far tell of, with their save point and its step.
     pub(super) fn answered(&self) -> Result<Vec<(SavePoint, usize)>> {
         let events = self.events_from(0)?;
-        let inferences = events.iter().filter(|event| event.name == "inference");
-        Ok(inferences
-            .filter_map(|event| {
-                let point = event.text("checkpoint")?.parse().ok()?;
-                Some((point, event.number("step")? as usize))
-            })
-            .collect())
+        let inferences = events.iter().filter_map(|event| match &event.kind {
+            EventKind::Inference(answered) => Some((answered.checkpoint, answered.step)),
+            _ => None,
+        });
+        Ok(inferences.collect())
     }
 
     /// What is wrong with the answers of a save point; `None` where they are whole, or gone.

@@ -144,15 +144,15 @@ impl Trainer<'_> {
             })?;
             let answered = self.answer(point, step, adapter.as_ref())?;
             self.work.write_answers(point, &answered.answers)?;
-            let alarm = Alarm {
-                code: "damaged_answers",
-                severity: Severity::Warning,
-                message: format!(
+            let alarm = Alarm::new(
+                Alarm::DAMAGED_ANSWERS,
+                Severity::Warning,
+                step,
+                format!(
                     "{problem}; the file was damaged and these answers were made again (healthy: every file is \
                      whole; see whether the disk is well)"
                 ),
-                step,
-            };
+            );
             self.work.journal.raise(self.observer, &alarm)?;
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::watchdog::Watchdog;
 use super::workplace::Workplace;
 use crate::device::Compute;
 use moim_core::run::{
-    Card, DeviceSample, Event, HostMeter, Progress, SystemLog, SystemSample, WriteError,
+    Card, DeviceSample, Event, EventKind, HostMeter, Progress, SystemLog, SystemSample, WriteError,
 };
 
 /// The time between two samples of the machine.
@@ -88,8 +88,10 @@ impl Observer for Telemetry<'_> {
     }
 
     fn event(&mut self, event: &Event) {
-        if let ("step" | "resume", Some(step)) = (event.name.as_str(), event.number("step")) {
-            self.activity.set_step(step as usize);
+        match &event.kind {
+            EventKind::Step(step) => self.activity.set_step(step.step),
+            EventKind::Resume(resumed) => self.activity.set_step(resumed.step),
+            _ => {}
         }
         self.activity.take_event();
         self.pass_notices_on();

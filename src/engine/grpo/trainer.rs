@@ -431,16 +431,16 @@ impl<'a> Trainer<'a> {
             }
         };
         for Shrunk { rows, message } in shrunk {
-            let alarm = Alarm {
-                code: "out_of_memory",
-                severity: Severity::Warning,
-                message: format!(
+            let alarm = Alarm::new(
+                Alarm::OUT_OF_MEMORY,
+                Severity::Warning,
+                step,
+                format!(
                     "{phase} ran out of device memory ({message}) and was taken again, {rows} completions at a time \
                      from now on; the result is the same up to rounding (healthy: everything fits at first, which \
                      memory.budget_gib or {smaller} brings about)"
                 ),
-                step,
-            };
+            );
             self.work.journal.raise(self.observer, &alarm)?;
         }
         Ok(())
@@ -449,17 +449,17 @@ impl<'a> Trainer<'a> {
     /// A step whose loss or gradient is not a number changes nothing; several in a row end the run.
     fn drop_step(&mut self, loss: f64, grad_norm: f64) -> Result<()> {
         self.state.dropped_in_a_row += 1;
-        let alarm = Alarm {
-            code: "nonfinite",
-            severity: Severity::Critical,
-            message: format!(
+        let alarm = Alarm::new(
+            Alarm::NONFINITE,
+            Severity::Critical,
+            self.state.step,
+            format!(
                 "the loss is {loss} and the norm of its gradient {grad_norm}, so the step was dropped and changed \
                  nothing, which makes {} in a row (healthy: both are finite; {MAX_DROPPED_IN_A_ROW} in a row end the \
                  run); if it comes again, lower grpo.learning_rate or grpo.max_grad_norm",
                 self.state.dropped_in_a_row
             ),
-            step: self.state.step,
-        };
+        );
         self.work.journal.raise(self.observer, &alarm)?;
         if self.state.dropped_in_a_row >= MAX_DROPPED_IN_A_ROW {
             bail!(

@@ -6,12 +6,7 @@ use std::time::{Duration, Instant};
 use super::activity::{Current, Moment};
 use super::observe::Phase;
 use moim_core::health::{Alarm, Severity};
-use moim_core::run::Event;
-
-/// The code of the alarm.
-pub(super) const STALLED: &str = "stalled";
-/// The name of the event that takes it back.
-pub(super) const MOVING: &str = "moving";
+use moim_core::run::{Event, Moving, Stall};
 
 /// Watches for signs of progress.
 #[derive(Debug)]
@@ -61,10 +56,11 @@ fn stalled(moment: &Moment, current: &Current, silence: Duration) -> Event {
     if !current.detail.is_empty() {
         last.push_str(&format!(" ({})", current.detail));
     }
-    let alarm = Alarm {
-        code: STALLED,
-        severity: Severity::Warning,
-        message: format!(
+    let alarm = Alarm::new(
+        Alarm::STALLED,
+        Severity::Warning,
+        step_of(moment, current).0,
+        format!(
             "{} has not moved for {}; last: {last}, at {:.0} (healthy: a sign of progress within \
              run.watchdog_minutes, 0 to ask for none). The run was left as it is; see what it takes of the machine in \
              system.jsonl, and whether something it reads or writes hangs. If it has to be ended, \
@@ -73,14 +69,16 @@ fn stalled(moment: &Moment, current: &Current, silence: Duration) -> Event {
             in_words(silence),
             current.time
         ),
-        step: step_of(moment, current).0,
-    };
-    let event = alarm.to_event();
-    event
-        .with("phase", current.phase.name())
-        .with("done", current.done)
-        .with("total", current.total)
-        .with("since", current.time.to_string())
+    );
+    Event::new(Alarm {
+        stall: Some(Stall {
+            phase: current.phase.name().to_owned(),
+            done: current.done,
+            total: current.total,
+            since: current.time,
+        }),
+        ..alarm
+    })
 }
 
 fn moving(moment: &Moment, current: &Current, silence: Duration) -> Event {
@@ -89,11 +87,12 @@ fn moving(moment: &Moment, current: &Current, silence: Duration) -> Event {
         in_words(silence),
         place(moment, current)
     );
-    Event::new(MOVING)
-        .with("step", step_of(moment, current).0)
-        .with("phase", current.phase.name())
-        .with("seconds", silence.as_secs_f64())
-        .with("message", message)
+    Event::new(Moving {
+        step: step_of(moment, current).0,
+        phase: Some(current.phase.name().to_owned()),
+        seconds: Some(silence.as_secs_f64()),
+        message,
+    })
 }
 
 /// `rollout of step 12`; what belongs to no step comes after one.
@@ -123,6 +122,7 @@ fn in_words(time: Duration) -> String {
 mod tests {
     use super::super::activity::Activity;
     use super::*;
+    use moim_core::run::EventKind;
 
     fn moment(activity: &Activity) -> Moment {
         activity.wait(0, Duration::ZERO)
@@ -141,7 +141,8 @@ mod tests {
         assert_eq!(watchdog.look(&moment(&activity), minutes(60)), None);
         assert_eq!(watchdog.look(&moment(&activity), minutes(69)), None);
         let alarm = watchdog.look(&moment(&activity), minutes(70)).unwrap();
-        let message = alarm.text("message").unwrap();
+        let alarm = alarm.alarms().remove(0);
+        let message = &alarm.message;
         assert!(
             message.starts_with(
                 "rollout of step 12 has not moved for 10 min; last: 3 of 8 (1820 tokens), at "
@@ -150,22 +151,21 @@ mod tests {
         );
         assert_eq!(
             (
-                alarm.text("code"),
-                alarm.text("phase"),
-                alarm.number("step")
+                alarm.code.as_ref(),
+                alarm.stall.unwrap().phase.as_str(),
+                alarm.step
             ),
-            (Some(STALLED), Some("rollout"), Some(12.0))
+            (Alarm::STALLED, "rollout", 12)
         );
         assert_eq!(watchdog.look(&moment(&activity), minutes(600)), None);
         activity.report(Phase::Reward, 0, 1, "");
         let end = watchdog.look(&moment(&activity), minutes(601)).unwrap();
+        let EventKind::Moving(end) = end.kind else {
+            panic!("{end:?}");
+        };
         assert_eq!(
-            end.text("message"),
-            Some("it moves again after 541 min: reward of step 12")
-        );
-        assert_eq!(
-            (end.name.as_str(), end.number("step")),
-            (MOVING, Some(12.0))
+            (end.message.as_str(), end.step),
+            ("it moves again after 541 min: reward of step 12", 12)
         );
         assert_eq!(watchdog.look(&moment(&activity), minutes(610)), None);
         // An event is a sign of progress too.
@@ -173,12 +173,7 @@ mod tests {
         assert_eq!(watchdog.look(&moment(&activity), minutes(612)), None);
         assert_eq!(watchdog.look(&moment(&activity), minutes(621)), None);
         let again = watchdog.look(&moment(&activity), minutes(622)).unwrap();
-        assert!(
-            again
-                .text("message")
-                .unwrap()
-                .contains("only that it began")
-        );
+        assert!(again.alarms()[0].message.contains("only that it began"));
     }
 
     #[test]

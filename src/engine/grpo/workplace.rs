@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::EXPERIMENT;
 use super::activity::Activity;
-use super::journal::{Journal, NONFINITE_REWARD};
+use super::journal::Journal;
 use super::observe::{Observer, Phase, Stopped};
 use super::prepared::Prepared;
 use crate::inference::{Answered, answer_file};
@@ -19,7 +19,7 @@ use moim_core::health::{Alarm, Severity};
 use moim_core::memory::Sizes;
 use moim_core::reward::RewardSet;
 use moim_core::run::{
-    Control, Request, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints,
+    Control, Event, Request, RunDir, RunLock, RunState, RunStatus, SavePoint, checkpoints,
     file_fingerprint, prune_checkpoints, publish,
 };
 use moim_core::score::{
@@ -177,17 +177,18 @@ impl Workplace {
         step: usize,
     ) -> Result<()> {
         for (name, count) in self.rewards.take_nonfinite() {
-            let alarm = Alarm {
-                code: NONFINITE_REWARD,
-                severity: Severity::Warning,
-                message: format!(
+            let alarm = Alarm::new(
+                Alarm::NONFINITE_REWARD,
+                Severity::Warning,
+                step,
+                format!(
                     "the reward `{name}` was NaN or infinite for {count} completion(s), which count as if they had \
                      none (healthy: every reward is a number; answer null where there is none)"
                 ),
-                step,
-            };
+            );
+            let count = Some(count);
             self.journal
-                .append(observer, &alarm.to_event().with("count", count))?;
+                .append(observer, &Event::new(Alarm { count, ..alarm }))?;
         }
         Ok(())
     }

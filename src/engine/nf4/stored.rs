@@ -12,7 +12,7 @@
 //! | `X.nested_quant_map` | f32 `[256]` |
 //! | `X.quant_state.bitsandbytes__nf4` | u8: JSON with `quant_type`, `blocksize`, `dtype`, `shape`, `nested_…` |
 
-use moim_core::architecture::NF4_WAY_OUT;
+use moim_core::architecture::NF4_HINT;
 use std::borrow::Cow;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -228,7 +228,7 @@ fn not_nf4<'a>(name: &str, tensors: impl Fn(&str) -> Option<TensorView<'a>>) -> 
     } else {
         return anyhow::anyhow!("the tensor \"{name}.{STATE}\" is missing");
     };
-    anyhow::anyhow!("{name} is stored {kind}; {NF4_WAY_OUT}")
+    anyhow::anyhow!("{name} is stored {kind}; {NF4_HINT}")
 }
 
 /// Rows and columns, where the state is one that we read.
@@ -236,7 +236,7 @@ fn check_state(name: &str, state: &QuantState) -> Result<(usize, usize)> {
     let says = |key: &str| format!("{name}.{STATE}: {key}");
     if state.quant_type != "nf4" {
         bail!(
-            "{} is {:?}; {NF4_WAY_OUT}",
+            "{} is {:?}; {NF4_HINT}",
             says("quant_type"),
             state.quant_type
         );

@@ -27,9 +27,10 @@ fn question_types(texts: &Texts) -> Check {
     let data = &texts.experiment.data;
     let mut unknown = question_type_warnings(&data.train, &texts.train_records);
     unknown.extend(question_type_warnings(&data.eval, &texts.eval_records));
-    match unknown.is_empty() {
-        true => Check::ok(NAME, "every question is 선택형 or 교정형"),
-        false => Check::warning(NAME, unknown.join("; ")),
+    if unknown.is_empty() {
+        Check::ok(NAME, "every question is 선택형 or 교정형")
+    } else {
+        Check::warning(NAME, unknown.join("; "))
     }
 }
 
@@ -150,9 +151,10 @@ fn shared(records: &[Record], others: &[Record]) -> (Vec<String>, Vec<Value>) {
             continue;
         };
         let other = &same[0].id;
-        told.push(match *other == record.id {
-            true => record.id.clone(),
-            false => format!("{} = {other}", record.id),
+        told.push(if *other == record.id {
+            record.id.clone()
+        } else {
+            format!("{} = {other}", record.id)
         });
         pairs.push(json!([record.id, other]));
     }
@@ -200,9 +202,10 @@ fn few_shot(texts: &Texts) -> Option<Check> {
         );
         return Some(Check::ok(NAME, message).with(details));
     }
-    let which = match told.len() == texts.eval_records.len() {
-        true => "every question".to_owned(),
-        false => format!("{} of {} questions", told.len(), texts.eval_records.len()),
+    let which = if told.len() == texts.eval_records.len() {
+        "every question".to_owned()
+    } else {
+        format!("{} of {} questions", told.len(), texts.eval_records.len())
     };
     let message = format!(
         "{}: {which} of {} can be shown as examples, with their answers, in the prompts of others (ids \

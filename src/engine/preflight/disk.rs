@@ -83,9 +83,10 @@ impl Writes {
         let answers = text_bytes(&texts.eval_records)
             + texts.eval_records.len() as u64 * (2 * answer + LINE_BYTES);
         let untouched = usize::from(experiment.inference.before_training);
-        let completions = match run.log_completions {
-            true => batch.completions_per_step() as u64 * steps.div_ceil(iterations) as u64,
-            false => 0,
+        let completions = if run.log_completions {
+            batch.completions_per_step() as u64 * steps.div_ceil(iterations) as u64
+        } else {
+            0
         };
         let completion = experiment.rollout.max_completion_length as u64 * TOKEN_BYTES;
         let line = mean_prompt_bytes(texts) + completion + LINE_BYTES;
@@ -170,7 +171,7 @@ fn of_run(writes: Writes, written: u64, disk: &Disk, cache: Option<(&Disk, u64)>
         0 => format!("run.output_dir = \"{folder}\""),
         _ => folder.to_string(),
     };
-    let way_out = match written {
+    let hint = match written {
         0 => "name another folder",
         _ => "move the run to another disk",
     };
@@ -183,7 +184,7 @@ fn of_run(writes: Writes, written: u64, disk: &Disk, cache: Option<(&Disk, u64)>
         return Check::ok(NAME, message).with(details);
     }
     let message = format!(
-        "{place}: the run writes {} ({parts}) and the disk has {free} free; make room, {way_out}, or set \
+        "{place}: the run writes {} ({parts}) and the disk has {free} free; make room, {hint}, or set \
          run.save_total_limit or run.log_completions = false",
         Bytes(needed)
     );
@@ -237,9 +238,10 @@ fn cache_bytes(texts: &Texts, machine: &Machine) -> Option<u64> {
         .sum();
     let weights = layer * texts.model.num_hidden_layers as u64;
     let (block, nested) = (BLOCK as u64, NESTED_BLOCK as u64);
-    let scales = match plan.double_quant {
-        true => weights / block + 4 * weights / (block * nested),
-        false => 4 * weights / block,
+    let scales = if plan.double_quant {
+        weights / block + 4 * weights / (block * nested)
+    } else {
+        4 * weights / block
     };
     Some(weights / 2 + scales)
 }

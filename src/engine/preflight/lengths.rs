@@ -106,15 +106,16 @@ fn prompts(texts: &Texts) -> Check {
             ));
         }
     }
-    let check = match troubles.is_empty() {
-        true => Check::ok(NAME, format!("{}, of at most {limit}", parts.join("; "))),
-        false => Check::warning(
+    let check = if troubles.is_empty() {
+        Check::ok(NAME, format!("{}, of at most {limit}", parts.join("; ")))
+    } else {
+        Check::warning(
             NAME,
             format!(
                 "{}; raise data.max_prompt_length for all of them",
                 troubles.join("; ")
             ),
-        ),
+        )
     };
     check.with(details)
 }
@@ -200,8 +201,8 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
         &over,
         eval,
     );
-    match troubles.is_empty() {
-        true => Check::ok(
+    if troubles.is_empty() {
+        Check::ok(
             NAME,
             format!(
                 "reference answers of {} in data.train, {} in data.eval; completions of at most {limit}, \
@@ -209,8 +210,9 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
                 train.words(),
                 eval.words()
             ),
-        ),
-        false => Check::warning(NAME, troubles.join("; ")),
+        )
+    } else {
+        Check::warning(NAME, troubles.join("; "))
     }
 }
 

@@ -257,9 +257,10 @@ fn fresh_models_start_with_norms_of_one_and_biases_of_zero() {
                 let values = to_f32(values);
                 let first = values[0];
                 let is_constant = values.iter().all(|&value| value == first);
-                match tensor.ends_with(".bias") {
-                    true => assert!(is_constant && first == 0.0, "{tensor}"),
-                    false => assert!(!is_constant || first == 1.0, "{tensor}"),
+                if tensor.ends_with(".bias") {
+                    assert!(is_constant && first == 0.0, "{tensor}")
+                } else {
+                    assert!(!is_constant || first == 1.0, "{tensor}")
                 }
             }
         }

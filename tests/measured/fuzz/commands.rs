@@ -23,9 +23,20 @@ fn ask(script: &str, timeout: Duration) -> Result<Vec<Option<f64>>, CommandError
         tokens: 0,
         step: 3,
     }])?;
-    // Time to fill what it can before anybody reads.
-    std::thread::sleep(Duration::from_millis(1500));
+    wait_until_filled();
     reward.collect()
+}
+
+/// Waits until what the program wrote, and nobody collects yet, takes no more memory.
+fn wait_until_filled() {
+    let start = Instant::now();
+    let (mut live, mut since) = (ASKED_FOR.live(), start);
+    while since.elapsed() < Duration::from_millis(300) && start.elapsed() < Duration::from_secs(3) {
+        std::thread::yield_now();
+        if ASKED_FOR.live() != live {
+            (live, since) = (ASKED_FOR.live(), Instant::now());
+        }
+    }
 }
 
 #[test]

@@ -52,9 +52,12 @@ fn number(rng: &mut ChaCha8Rng) -> Value {
 fn nested(rng: &mut ChaCha8Rng) -> Value {
     let depth = *pick(rng, &[3, 60, 120, 140]);
     let is_array = rng.random_bool(0.5);
-    (0..depth).fold(Value::Null, |inner, _| match is_array {
-        true => Value::Array(vec![inner]),
-        false => Value::Object(Map::from_iter([("type".to_owned(), inner)])),
+    (0..depth).fold(Value::Null, |inner, _| {
+        if is_array {
+            Value::Array(vec![inner])
+        } else {
+            Value::Object(Map::from_iter([("type".to_owned(), inner)]))
+        }
     })
 }
 
@@ -129,9 +132,10 @@ pub fn change(rng: &mut ChaCha8Rng, value: &mut Value, words: &[&'static str]) {
             text.truncate(cut.unwrap_or(0));
         }
         (7, there @ (Value::Array(_) | Value::Object(_))) => {
-            *there = match rng.random_bool(0.5) {
-                true => Value::Array(vec![there.take()]),
-                false => json!({ "a": there.take() }),
+            *there = if rng.random_bool(0.5) {
+                Value::Array(vec![there.take()])
+            } else {
+                json!({ "a": there.take() })
             };
         }
         (_, there) => *there = new,
@@ -140,16 +144,18 @@ pub fn change(rng: &mut ChaCha8Rng, value: &mut Value, words: &[&'static str]) {
 
 /// The value as text, with what no value can hold.
 pub fn written(rng: &mut ChaCha8Rng, value: &Value) -> Vec<u8> {
-    let text = match rng.random_bool(0.2) {
-        true => serde_json::to_string_pretty(value),
-        false => serde_json::to_string(value),
+    let text = if rng.random_bool(0.2) {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
     };
     let mut text = text.unwrap_or_default();
     let quoted = format!("\"{RAW}\"");
     while text.contains(&quoted) {
-        let raw = match rng.random_bool(0.5) {
-            true => *pick(rng, &NUMBERS),
-            false => *pick(rng, &RAW_TEXTS),
+        let raw = if rng.random_bool(0.5) {
+            *pick(rng, &NUMBERS)
+        } else {
+            *pick(rng, &RAW_TEXTS)
         };
         text = text.replacen(&quoted, raw, 1);
     }

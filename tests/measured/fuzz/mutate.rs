@@ -125,10 +125,7 @@ fn place(rng: &mut ChaCha8Rng, length: usize) -> usize {
 
 fn slice(rng: &mut ChaCha8Rng, length: usize) -> std::ops::Range<usize> {
     let start = place(rng, length);
-    let most = match rng.random_bool(0.8) {
-        true => 32,
-        false => length,
-    };
+    let most = if rng.random_bool(0.8) { 32 } else { length };
     start..(start + rng.random_range(0..=most)).min(length)
 }
 
@@ -276,9 +273,10 @@ fn damaged_safetensors(rng: &mut ChaCha8Rng, example: &[u8], words: &[&'static s
     let Some(header) = example.get(8..8 + length) else {
         return example.to_vec();
     };
-    let header = match rng.random_bool(0.8) {
-        true => damaged_json(rng, header, words),
-        false => header.to_vec(),
+    let header = if rng.random_bool(0.8) {
+        damaged_json(rng, header, words)
+    } else {
+        header.to_vec()
     };
     let stated = match rng.random_range(0..10) {
         0 => rng.next_u64(),

@@ -13,7 +13,7 @@ use moim::encoder::{BertScoreOptions, BertScorer};
 use moim::experiment::Experiment;
 use moim::model::{Llama, load_adapter};
 use moim::run::{
-    Event, Follower, Progress, RunDir, RunState, checkpoints, file_fingerprint, list_runs,
+    Event, Progress, RunDir, RunState, Tail, checkpoints, file_fingerprint, list_runs,
     model_fingerprint, read_lines,
 };
 use moim::score::{Labels, ScoreCache, answer_files};
@@ -65,10 +65,10 @@ const READERS: [(&str, Read); 14] = [
         read_lines::<Event>(path).map(|_| ()).map_err(shown)
     }),
     ("followed.jsonl", |path| {
-        Follower::<Event>::new(path)
-            .poll()
+        Tail::from_start(path)
+            .look()
             .map(|_| ())
-            .map_err(shown)
+            .map_err(|error| format!("{}: {error}", path.display()))
     }),
     ("run.json", |path| {
         RunState::read(path).map(|_| ()).map_err(told)

@@ -33,11 +33,12 @@ const DAMAGES: [Damage; 6] = [
 
 /// The damages that one file of many is struck with: two of them in turn, all with `MOIM_CUTS=all`.
 fn damages(file: usize) -> Vec<Damage> {
-    match std::env::var("MOIM_CUTS").is_ok_and(|asked| asked == "all") {
-        true => DAMAGES.to_vec(),
-        false => (0..2)
+    if std::env::var("MOIM_CUTS").is_ok_and(|asked| asked == "all") {
+        DAMAGES.to_vec()
+    } else {
+        (0..2)
             .map(|at| DAMAGES[(2 * file + at) % DAMAGES.len()])
-            .collect(),
+            .collect()
     }
 }
 
@@ -73,9 +74,10 @@ pub fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let place = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy_tree(&entry.path(), &place),
-            false => drop(fs::copy(entry.path(), place).unwrap()),
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &place)
+        } else {
+            drop(fs::copy(entry.path(), place).unwrap())
         }
     }
 }
@@ -123,9 +125,10 @@ fn resumed(folder: &Folder, file: &str, damage: Damage) -> Result<Outcome, Strin
             fs::write(&path, [&fs::read(&path).unwrap()[..], b"\n"].concat()).unwrap();
         }
         let found = differences(folder, &uninterrupted().0);
-        return match found.is_empty() {
-            true => Ok(Outcome::Same),
-            false => Err(format!("{file}, {damage:?}: differs in {found:?}\n{text}")),
+        return if found.is_empty() {
+            Ok(Outcome::Same)
+        } else {
+            Err(format!("{file}, {damage:?}: differs in {found:?}\n{text}"))
         };
     }
     let name = file.rsplit('/').next().unwrap_or_default();
@@ -269,7 +272,7 @@ fn a_save_point_without_checksums_is_gone_on_from() {
     let mut state = folder.json(&name);
     assert!(state.as_object_mut().unwrap().remove("blake3").is_some());
     folder.write(&name, state.to_string());
-    folder.resume().expect(0, &["going on from epoch_1"]);
+    folder.resume().expect(0, &["resuming from epoch_1"]);
     assert_eq!(folder.of_events("alarm", "code").len(), 0);
     let whole = &uninterrupted().0;
     for file in ["epoch_2/adapter_model.safetensors", "completions.jsonl"] {

@@ -158,7 +158,7 @@ fn a_clock_that_is_set_back_changes_nothing() {
     }
     folder
         .resume()
-        .expect(0, &["going on from epoch_2 (step 4)"]);
+        .expect(0, &["resuming from epoch_2 (step 4)"]);
     let found = differences(&folder, &uninterrupted().0);
     assert!(found.is_empty(), "{found:?}");
     for event in folder.events() {

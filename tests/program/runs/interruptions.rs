@@ -243,14 +243,14 @@ fn everything_at_once_resumes_to_the_same_bytes_in_both_batch_units() {
     let whole = Folder::new();
     whole
         .train(&completions)
-        .expect(0, &["(in force): B×A×D = 8×2×1 = 16 completions/step"]);
+        .expect(0, &["(selected): B×A×D = 8×2×1 = 16 completions/step"]);
     assert_eq!(whole.of_events("step", "step"), [1, 2, 3, 4, 5, 6, 7, 8]);
     let kl = whole.of_events("step", "kl");
     assert!(kl[7].as_f64().unwrap() > 0.0, "{kl:?}");
     let by_prompts = Folder::new();
     by_prompts
         .train(&prompts)
-        .expect(0, &["(in force): B×G×A×D = 2×4×2×1 = 16 completions/step"]);
+        .expect(0, &["(selected): B×G×A×D = 2×4×2×1 = 16 completions/step"]);
     // Two prompts are eight completions: the same steps. Only the files of settings differ.
     by_prompts.write(
         &format!("{RUN}/experiment.toml"),

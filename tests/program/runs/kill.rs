@@ -268,9 +268,10 @@ fn kill_and_compare(settings: &[&str], whole: &Folder, wanted: usize) {
         let most = 1 + draws.next() as usize % MOST_OF_A_RUN;
         while hit.len() < most && kills < wanted {
             tries += 1;
-            let process = match folder.path(RUN).exists() {
-                true => folder.spawn(&["--no-ui", "--resume", RUN]),
-                false => folder.start(settings),
+            let process = if folder.path(RUN).exists() {
+                folder.spawn(&["--no-ui", "--resume", RUN])
+            } else {
+                folder.start(settings)
             };
             match kill_once(&folder, process, whole, pace, tries, &mut draws) {
                 Some(phase) => hit.push(phase),

@@ -68,9 +68,10 @@ fn widths() -> String {
     let [Some(korean), Some(ambiguous), Some(braille)] = drawn else {
         return "unknown: the terminal does not tell where its cursor is".to_owned();
     };
-    let korean = match korean == UnicodeWidthStr::width("한") {
-        true => "Korean 2 cells".to_owned(),
-        false => format!("Korean {korean} cells in place of 2, so columns will not line up"),
+    let korean = if korean == UnicodeWidthStr::width("한") {
+        "Korean 2 cells".to_owned()
+    } else {
+        format!("Korean {korean} cells in place of 2, so columns will not line up")
     };
     let advice = match (ambiguous, braille) {
         (1, 1) => "→ and braille 1 cell",

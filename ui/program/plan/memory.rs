@@ -210,9 +210,10 @@ impl Probed {
     /// Predicted and measured memory with their ratio, seconds and tokens, a line a phase.
     pub fn text(&self) -> String {
         let measured = &self.measured;
-        let made = match measured.is_drawn {
-            true => "weights drawn",
-            false => "model loaded",
+        let made = if measured.is_drawn {
+            "weights drawn"
+        } else {
+            "model loaded"
         };
         let steps = match (&measured.warm_up, measured.steps.len()) {
             (None, _) => "one step, the first".to_owned(),

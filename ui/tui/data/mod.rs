@@ -7,7 +7,6 @@
 
 pub mod answers;
 pub mod comparison;
-mod happenings;
 pub mod index;
 pub mod plan;
 pub mod ranking;

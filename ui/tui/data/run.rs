@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use moim_core::run::{Event, Liveness, RunState};
+use moim_core::run::{Alarm, Event, EventKind, Liveness, RunState, Start};
 
 use super::index::Condition;
 use super::series::{Columns, History};
 use super::system::{metrics_of, seconds_between};
 
-/// The most alarms, and the most happenings, that are kept: the newest.
-const MOST_TOLD: usize = 1000;
+/// The most alarms, and the most other events, that are kept: the newest.
+const MOST_KEPT: usize = 1000;
 
 /// The run that is shown, as far as it has been read.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct OpenRun {
     /// Whether the directory is there; `None` while it was never seen.
     pub is_there: Option<bool>,
     /// The first event: what is trained, with what.
-    pub start: Option<Event>,
+    pub start: Option<Start>,
     /// What the trainer is doing at this moment.
     pub progress: Option<moim_core::run::Progress>,
     /// Metrics of `step` events.
@@ -37,36 +37,14 @@ pub struct OpenRun {
     pub system_start: Option<Timestamp>,
     /// Seconds by which the clock was set back while samples were taken.
     system_shift: f64,
-    /// Alarms, the newest last.
-    pub alarms: Vec<Alarm>,
+    /// Alarms and when they were raised, the newest last.
+    pub alarms: Vec<(Timestamp, Alarm)>,
     /// What else happened: save points, scores, pauses, resumes; the newest last.
-    pub happenings: Vec<Happening>,
+    pub timeline: Vec<Event>,
     /// The end of log.txt, or of the launch log while there is no log.txt.
     pub log: Vec<String>,
     /// How far reading has come.
     pub reading: Reading,
-}
-
-/// An alarm of the run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Alarm {
-    pub time: Timestamp,
-    pub step: usize,
-    /// E.g. `entropy_collapse`.
-    pub code: String,
-    /// `warning` or `critical`.
-    pub severity: String,
-    pub message: String,
-}
-
-/// An event that is neither a step nor an alarm, in words.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Happening {
-    pub time: Timestamp,
-    /// The event's name, e.g. `checkpoint`.
-    pub name: String,
-    /// What it says, e.g. `epoch_1 saved at step 53`.
-    pub text: String,
 }
 
 /// How far a run has been read. The end of a long log is read first.
@@ -96,7 +74,7 @@ pub struct RunNews {
     pub state: Option<(Result<RunState, String>, Option<Liveness>)>,
     pub progress: Option<Option<moim_core::run::Progress>>,
     /// The first event of the log, which is read ahead of the rest.
-    pub start: Option<Event>,
+    pub start: Option<Start>,
     /// Events in the order of the file; all newer than what was told before. The steps among them
     /// need not be here: [`steps`](Self::steps) holds them in less space.
     pub events: Vec<Event>,
@@ -144,7 +122,7 @@ impl OpenRun {
             system_start: None,
             system_shift: 0.0,
             alarms: Vec::new(),
-            happenings: Vec::new(),
+            timeline: Vec::new(),
             log: Vec::new(),
             reading: Reading::default(),
         }
@@ -198,7 +176,7 @@ impl OpenRun {
             self.start = None;
             self.history = History::default();
             self.alarms.clear();
-            self.happenings.clear();
+            self.timeline.clear();
         }
         if let Some(is_there) = news.is_there {
             self.is_there = Some(is_there);
@@ -239,47 +217,41 @@ impl OpenRun {
     }
 
     fn take_in_event(&mut self, event: Event) {
-        match event.name.as_str() {
-            "step" => {
-                let Some(step) = event.number("step") else {
-                    return;
-                };
-                for key in event.fields.keys().filter(|key| is_metric(key)) {
-                    if let Some(value) = event.number(key) {
-                        self.history.push(key, step, value);
-                    }
+        self.alarms.extend(alarms_of(&event));
+        match &event.kind {
+            EventKind::Step(step) => {
+                for (metric, value) in step.metrics.iter() {
+                    self.history.push(metric, step.step as f64, value);
                 }
-                return;
             }
-            "alarm" => {}
-            _ => self.happenings.push(Happening::of(&event)),
+            EventKind::Alarm(_) => {}
+            EventKind::Start(start) => {
+                self.start = Some(start.clone());
+                self.timeline.push(event);
+            }
+            _ => self.timeline.push(event),
         }
-        self.alarms.extend(Alarm::all_of(&event));
-        let surplus = |length: usize| length.saturating_sub(MOST_TOLD);
+        let surplus = |length: usize| length.saturating_sub(MOST_KEPT);
         self.alarms.drain(..surplus(self.alarms.len()));
-        self.happenings.drain(..surplus(self.happenings.len()));
-        if event.name == "start" {
-            self.start = Some(event);
-        }
+        self.timeline.drain(..surplus(self.timeline.len()));
     }
 
     fn take_in_earlier(&mut self, events: &[Event]) {
-        let room = |length: usize| MOST_TOLD.saturating_sub(length);
-        let alarms = events.iter().rev();
-        let mut alarms: Vec<Alarm> = alarms
-            .flat_map(|event| Alarm::all_of(event).into_iter().rev())
-            .take(room(self.alarms.len()))
-            .collect();
-        alarms.reverse();
+        let space = |length: usize| MOST_KEPT.saturating_sub(length);
+        let mut alarms: Vec<(Timestamp, Alarm)> = events.iter().flat_map(alarms_of).collect();
+        alarms.drain(..alarms.len().saturating_sub(space(self.alarms.len())));
         self.alarms.splice(0..0, alarms);
         let others = events
             .iter()
-            .filter(|event| !matches!(event.name.as_str(), "alarm" | "step"));
-        let room = room(self.happenings.len());
-        let mut others: Vec<Happening> = others.rev().take(room).map(Happening::of).collect();
-        others.reverse();
-        self.happenings.splice(0..0, others);
-        if let Some(start) = events.iter().find(|event| event.name == "start") {
+            .filter(|event| !matches!(event.kind, EventKind::Alarm(_) | EventKind::Step(_)));
+        let mut others: Vec<Event> = others.cloned().collect();
+        others.drain(..others.len().saturating_sub(space(self.timeline.len())));
+        self.timeline.splice(0..0, others);
+        let start = events.iter().find_map(|event| match &event.kind {
+            EventKind::Start(start) => Some(start),
+            _ => None,
+        });
+        if let Some(start) = start {
             self.start = Some(start.clone());
         }
     }
@@ -299,28 +271,33 @@ impl OpenRun {
     }
 }
 
-/// Whether a field of a `step` event is a metric over steps, rather than what it is over.
-pub fn is_metric(key: &str) -> bool {
-    !matches!(key, "v" | "step" | "total_steps" | "nonfinite")
+fn alarms_of(event: &Event) -> impl Iterator<Item = (Timestamp, Alarm)> {
+    let time = event.time;
+    event.alarms().into_iter().map(move |alarm| (time, alarm))
 }
 
 #[cfg(test)]
 mod tests {
-    use moim_core::run::{HostSample, SystemSample};
+    use moim_core::run::{
+        CheckpointEvent, HostSample, Metrics, SavePoint, Severity, Step, SystemSample,
+    };
 
     use super::*;
 
     fn step(step: usize, reward: f64) -> Event {
-        Event::new("step")
-            .with("step", step)
-            .with("total_steps", 9usize)
-            .with("reward", reward)
+        Event::new(Step {
+            step,
+            total_steps: 9,
+            metrics: Metrics::default().with("reward", reward),
+        })
     }
 
     fn checkpoint(step: usize) -> Event {
-        Event::new("checkpoint")
-            .with("checkpoint", format!("step_{step}"))
-            .with("step", step)
+        Event::new(CheckpointEvent {
+            checkpoint: SavePoint::Step(step),
+            step,
+            adapter_difference: None,
+        })
     }
 
     fn news(change: impl FnOnce(&mut RunNews)) -> RunNews {
@@ -337,23 +314,24 @@ mod tests {
         }));
         run.take_in(news(|news| {
             news.earlier_steps.add("reward", 1.0, 0.1);
-            news.earlier_events = vec![Event::new("start"), Event::new("alarm"), checkpoint(2)];
+            let alarm = Alarm::new("kl", Severity::Warning, 1, "far away");
+            news.earlier_events = vec![
+                Event::new(Start::default()),
+                Event::new(alarm),
+                checkpoint(2),
+            ];
         }));
         let points = run.history.get("reward").unwrap().points();
         assert_eq!(points[..2], [(1.0, 0.1), (5.0, 0.5)]);
         assert!(points[2].1.is_nan());
         assert_eq!(run.history.names().collect::<Vec<_>>(), ["reward"]);
-        let names: Vec<&str> = run
-            .happenings
-            .iter()
-            .map(|happening| happening.name.as_str())
-            .collect();
+        let names: Vec<&str> = run.timeline.iter().map(Event::name).collect();
         assert_eq!(names, ["start", "checkpoint", "checkpoint"]);
         assert_eq!((run.alarms.len(), run.start.is_some()), (1, true));
         assert_eq!(run.id(), "demo/첫째");
 
         run.take_in(news(|news| news.has_restarted = true));
-        assert!(run.history.get("reward").is_none() && run.happenings.is_empty());
+        assert!(run.history.get("reward").is_none() && run.timeline.is_empty());
     }
 
     #[test]
@@ -362,10 +340,10 @@ mod tests {
         run.take_in(news(|news| {
             news.events = (0..1500).map(checkpoint).collect()
         }));
-        assert_eq!(run.happenings.len(), MOST_TOLD);
-        assert_eq!(run.happenings[0].text, "step_500 saved at step 500");
+        assert_eq!(run.timeline.len(), MOST_KEPT);
+        assert_eq!(run.timeline[0].to_string(), "step_500 saved at step 500");
         run.take_in(news(|news| news.earlier_events = vec![checkpoint(1)]));
-        assert_eq!(run.happenings[0].text, "step_500 saved at step 500");
+        assert_eq!(run.timeline[0].to_string(), "step_500 saved at step 500");
     }
 
     #[test]

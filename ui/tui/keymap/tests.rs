@@ -78,7 +78,7 @@ fn the_documentation_lists_every_key() {
     assert_eq!(
         written,
         to_markdown(),
-        "docs/keys.md is old: cargo test --release --bin moim -- --ignored writes_docs_keys"
+        "docs/keys.md is old: cargo test --release -p moim-ui --lib -- --ignored writes_docs_keys"
     );
 }
 

@@ -7,7 +7,7 @@ fn base() -> Value {
            "num_hidden_layers": 1, "vocab_size": 10})
 }
 
-/// The base of another family, with keys of its own.
+/// The base of another family, with its own keys.
 fn of(model_type: &str, changes: Value) -> Value {
     let mut config = base();
     config["model_type"] = json!(model_type);
@@ -42,7 +42,7 @@ fn both_rope_spellings_agree() {
 }
 
 #[test]
-fn what_it_cannot_do_is_refused_by_name() {
+fn unsupported_features_are_refused_by_name() {
     for (key, value) in [
         ("model_type", json!("gemma3")),
         ("attention_bias", json!(true)),
@@ -73,7 +73,7 @@ fn what_it_cannot_do_is_refused_by_name() {
 }
 
 #[test]
-fn a_window_is_refused_where_it_would_act() {
+fn a_window_is_refused_if_it_would_have_an_effect() {
     let window = |width: Value| json!({"sliding_window": width, "max_position_embeddings": 32768});
     let full = json!(["full_attention"]);
     let local = json!(["full_attention", "sliding_attention"]);
@@ -99,7 +99,7 @@ fn a_window_is_refused_where_it_would_act() {
         (
             "mistral",
             json!({"max_position_embeddings": 32768}),
-            "sliding_window is absent",
+            "sliding_window is missing",
         ),
         (
             "qwen2",
@@ -134,7 +134,7 @@ fn a_window_is_refused_where_it_would_act() {
 }
 
 #[test]
-fn what_a_family_leaves_out_has_the_value_of_transformers() {
+fn missing_keys_have_the_defaults_of_transformers() {
     let read = |model_type: &str, changes: Value| {
         LlamaConfig::from_json(&of(model_type, changes)).unwrap()
     };
@@ -224,7 +224,7 @@ fn folders_of_the_named_models_are_read_with_their_parameters() {
         ] {
             config[key] = json!(value);
         }
-        // Left out where it follows from the others, as older folders do.
+        // Left out if it follows from the others, as in older folders.
         if head_dim * heads != hidden || config["model_type"] == "qwen3" {
             config["head_dim"] = json!(head_dim);
         }
@@ -238,10 +238,10 @@ fn folders_of_the_named_models_are_read_with_their_parameters() {
     }
 }
 
-/// The keys that HyperCLOVAX-SEED's text models (0.5B, 1.5B) have beside Llama's say nothing; those of
-/// its larger siblings change the arithmetic.
+/// The additional keys of HyperCLOVAX-SEED's text models (0.5B, 1.5B) have no effect; those of its
+/// larger siblings change the arithmetic.
 #[test]
-fn hyperclovax_seed_runs_where_its_multipliers_are_absent() {
+fn hyperclovax_seed_runs_without_its_multipliers() {
     let text = json!({"tie_word_embeddings": true, "attention_multiplier": null, "logits_scaling": 1.0,
         "embedding_multiplier": null, "residual_multiplier": 1.0});
     let config = LlamaConfig::from_json(&of("llama", text)).unwrap();

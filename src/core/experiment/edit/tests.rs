@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One file in many hands: a header, a dotted section, a section in braces, comments in odd
-/// places, a value over several lines and a table with a header of its own.
+/// A file that uses every form: a header, a dotted section, a section in braces, comments in odd
+/// places, a value over several lines and a table with a separate header.
 const FILE: &str = r#"# 실험 하나: 다섯 에폭
 grpo.beta = 0.04   # KL
 grpo.num_generations = 4
@@ -70,7 +70,7 @@ fn changed<'a>(before: &'a str, after: &'a str) -> (&'a str, &'a str) {
 }
 
 #[test]
-fn a_value_is_replaced_in_its_place() {
+fn a_value_is_replaced_in_place() {
     for (key, value, old, new) in [
         ("model.path", "models/큰 모델", "tiny", "큰 모델"),
         ("grpo.beta", "0.1", "04", "1"),
@@ -93,7 +93,7 @@ fn a_value_is_replaced_in_its_place() {
 }
 
 #[test]
-fn a_new_key_goes_to_the_end_of_its_section() {
+fn a_new_key_is_added_at_the_end_of_its_section() {
     for (key, value, expected) in [
         (
             "grpo.epsilon",
@@ -140,7 +140,7 @@ fn a_new_key_goes_to_the_end_of_its_section() {
 }
 
 #[test]
-fn line_endings_stay_as_they_are() {
+fn line_endings_stay_unchanged() {
     let windows = FILE.replace('\n', "\r\n");
     let text = after(&after(&windows, "lora.r", "16"), "run.seed", "7");
     assert!(text.contains("[lora]\r\nr = 16\r\n# nothing"), "{text}");
@@ -149,7 +149,7 @@ fn line_endings_stay_as_they_are() {
 }
 
 #[test]
-fn a_key_is_taken_out_with_its_line() {
+fn a_key_is_removed_with_its_line() {
     for (key, gone) in [
         ("grpo.beta", "grpo.beta = 0.04   # KL\n"),
         ("model.path", "  path = \"models/tiny\"   # where it lies\n"),
@@ -188,7 +188,7 @@ fn what_cannot_be_changed_in_place_is_refused_and_nothing_is_lost() {
 }
 
 #[test]
-fn what_is_refused_has_its_default_and_a_fault() {
+fn a_refused_value_leaves_the_default_and_a_fault() {
     let mut document = document(FILE);
     document.set("grpo.num_generations", "여덟").unwrap();
     document
@@ -203,7 +203,7 @@ fn what_is_refused_has_its_default_and_a_fault() {
 }
 
 #[test]
-fn quotes_come_by_themselves() {
+fn quotes_are_added_automatically() {
     for (key, typed, written) in [
         ("model.path", "models/a b", "\"models/a b\""),
         ("model.path", "\"models/a\"", "\"models/a\""),
@@ -233,7 +233,7 @@ fn quotes_come_by_themselves() {
 }
 
 #[test]
-fn values_are_offered_in_one_line() {
+fn values_are_offered_on_one_line() {
     let document = document(FILE);
     let typed = |key: &str| document.typed(key).unwrap();
     assert_eq!(typed("model.path"), "models/tiny");
@@ -302,7 +302,7 @@ fn values(expected: &str) -> BoxedStrategy<toml::Value> {
     }
 }
 
-/// A key that can stand in one line anywhere, with a value for it.
+/// A key that fits on one line anywhere, with a value for it.
 fn settings() -> impl Strategy<Value = (String, toml::Value)> {
     let keys: Vec<(String, String)> = Experiment::keys()
         .into_iter()
@@ -367,7 +367,7 @@ proptest! {
             let bare = toml::Value::String(name.trim().to_owned()).to_string();
             prop_assert_eq!(read, Some(bare));
         }
-        // What the form offers for editing is what was there.
+        // The form offers the current value for editing.
         let offered = edited.typed("run.name").unwrap();
         let mut again = edited.clone();
         again.set("run.name", &offered).unwrap();
@@ -375,7 +375,7 @@ proptest! {
     }
 
     #[test]
-    fn taking_out_what_was_put_in_gives_the_file_back(file in files(), (key, value) in settings()) {
+    fn removing_an_added_key_restores_the_file(file in files(), (key, value) in settings()) {
         let mut edited = document(&file);
         prop_assume!(edited.get(&key).is_none());
         edited.set(&key, &value.to_string()).unwrap();
@@ -383,13 +383,13 @@ proptest! {
         prop_assert_eq!(edited.get(&key), None);
         let (gone, left) = changed(&file, edited.text());
         prop_assert_eq!(gone, "");
-        // The header of a section that was added, and the line ending that a last line lacked.
+        // The header of a section that was added, and the line ending that the last line did not have.
         let section = format!("[{}]", key.split('.').next().unwrap_or_default());
         prop_assert!(left.trim().is_empty() || left.trim() == section, "{left:?}");
     }
 }
 
-/// The value as an experiment writes it, e.g. target modules in their standing order.
+/// The value as an experiment writes it, e.g. target modules in their fixed order.
 fn expected(key: &str, value: &toml::Value) -> Option<String> {
     let mut experiment = Experiment::default();
     let (section, name) = key.split_once('.').unwrap();

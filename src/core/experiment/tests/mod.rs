@@ -37,7 +37,7 @@ fn one_fault(text: &str) -> String {
 }
 
 #[test]
-fn the_smallest_file_takes_every_default() {
+fn the_smallest_file_has_every_default() {
     let experiment = Experiment::parse(SMALLEST, &[]).unwrap();
     let mut expected = Experiment::default();
     expected.model.path = PathBuf::from("models/tiny");
@@ -126,7 +126,7 @@ fn every_default_and_every_value_survives_being_written() {
 }
 
 #[test]
-fn every_key_has_help_and_says_what_to_write() {
+fn every_key_has_help_and_an_expected_value() {
     let keys = Experiment::keys();
     let names: std::collections::BTreeSet<String> = keys.iter().map(Key::path).collect();
     assert_eq!(names.len(), keys.len());
@@ -259,7 +259,7 @@ fn loading_names_the_file() {
 }
 
 #[test]
-fn files_are_checked_apart() {
+fn files_are_checked_separately() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut experiment = Experiment::default();
@@ -309,7 +309,7 @@ fn files_are_checked_apart() {
 }
 
 #[test]
-fn differences_say_what_a_resume_can_bear() {
+fn differences_show_what_a_resume_tolerates() {
     let before = Experiment::parse(SMALLEST, &[]).unwrap();
     let mut after = before.clone();
     assert!(Experiment::differences(&before, &after).is_empty());
@@ -333,13 +333,13 @@ fn differences_say_what_a_resume_can_bear() {
     accumulating.grpo.beta = 0.04;
     let between = Experiment::differences_unsafe_on_resume(&accumulating, &after);
     assert!(between.is_empty(), "{between:?}");
-    // An input may lie elsewhere, where its content is compared; it may not come or go.
+    // An input may move, since its content is compared; it must not be added or removed.
     let mut moved = before.clone();
     moved.model.path = "elsewhere".into();
     moved.data.labels = Some("labels.json".into());
     assert_eq!(hindrances(&moved), ["model.path", "data.labels"]);
     let differences = Experiment::differences(&before, &moved);
-    assert!(differences[0].is_place_of_input() && !differences[1].is_place_of_input());
+    assert!(differences[0].is_path_of_input() && !differences[1].is_path_of_input());
     let known: Vec<String> = Experiment::keys().iter().map(Key::path).collect();
     for key in SAFE_ON_RESUME {
         assert!(known.iter().any(|known| known == key), "{key} is no key");

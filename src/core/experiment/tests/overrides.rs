@@ -60,7 +60,7 @@ fn faults_of_overrides_name_the_override() {
         [
             "--set grpo.num_generation=4: grpo.num_generation: unknown key; did you mean num_generations?",
             "--set grpo.loss_type=ppo: grpo.loss_type = ppo: not one of the allowed values; write one of \"grpo\", \"bnpo\", \"dr_grpo\", \"dapo\", \"luspo\", \"cispo\", \"sapo\", \"vespo\"",
-            "--set num_generations=4: num_generations: lacks its section; did you mean grpo.num_generations?",
+            "--set num_generations=4: num_generations: has no section; did you mean grpo.num_generations?",
             "--set grop.beta=1: grop.beta: unknown section; did you mean [grpo]?",
             "--set beta: not an override; write --set section.key=value, e.g. --set grpo.num_generations=4",
             "--set grpo.beta.x=1: grpo.beta.x: is not a table; write --set grpo.beta=value",

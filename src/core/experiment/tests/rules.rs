@@ -4,7 +4,7 @@ use super::*;
 fn the_batch_rule_names_the_nearest_legal_values() {
     assert_eq!(
         one_fault(&with("[grpo]\nper_device_train_batch_size = 10")),
-        "line 8, column 1: grpo.per_device_train_batch_size = 10: B = 10 completions is not a multiple of G = num_generations = 8, so a group would be torn apart; set B to 8 or 16, or G to 5 or 10; batch_unit = \"prompts\" has no such rule"
+        "line 8, column 1: grpo.per_device_train_batch_size = 10: B = 10 completions is not a multiple of G = num_generations = 8, so a group would be split; set B to 8 or 16, or G to 5 or 10; batch_unit = \"prompts\" has no such rule"
     );
     assert!(
         faults_of(&with(
@@ -25,8 +25,8 @@ fn the_batch_rule_names_the_nearest_legal_values() {
 }
 
 #[test]
-fn a_refused_value_brings_no_second_fault() {
-    // With G refused, B = 10 must not be held against the default of G.
+fn a_refused_value_causes_no_second_fault() {
+    // With G refused, B = 10 must not be compared with the default of G.
     let fault = one_fault(&with(
         "[grpo]\nnum_generations = true\nper_device_train_batch_size = 10",
     ));
@@ -37,7 +37,7 @@ fn a_refused_value_brings_no_second_fault() {
 }
 
 #[test]
-fn rules_hold_one_by_one() {
+fn each_rule_is_checked_on_its_own() {
     for (text, key, words) in [
         (
             "[rollout]\ntemperature = 0",
@@ -105,7 +105,7 @@ fn rules_hold_one_by_one() {
         (
             "[data.chat_template_kwargs]\nmessages = []",
             "data.chat_template_kwargs",
-            "names messages",
+            "sets messages",
         ),
         (
             "[data.chat_template_kwargs]\ndate_string = \"2025-07-04\"",

@@ -32,12 +32,12 @@ impl Rules<'_> {
                 batch.unit == BatchUnit::Prompts || batch.b.is_multiple_of(batch.g),
                 format!(
                     "B = {} completions is not a multiple of G = num_generations = {}, so a group \
-                     would be torn apart",
+                     would be split",
                     batch.b, batch.g
                 ),
                 format!(
                     "{}; batch_unit = \"prompts\" has no such rule",
-                    batch.way_out()
+                    batch.suggestion()
                 ),
             );
         }
@@ -50,8 +50,8 @@ impl Rules<'_> {
                 &["grpo.steps_per_generation", "grpo.gradient_accumulation_steps"],
                 steps > 0 && accumulation > 0 && steps.is_multiple_of(accumulation),
                 format!(
-                    "S = {steps} micro-batches of a generation are not a multiple of A = {accumulation}, so an \
-                     optimizer step would begin in one generation and end in another"
+                    "S = {steps} micro-batches per generation is not a multiple of A = {accumulation}, so an \
+                     optimizer step would start in one generation and end in the next"
                 ),
                 "write a multiple of A, or remove steps_per_generation",
             );
@@ -113,7 +113,7 @@ impl Rules<'_> {
             self.require(
                 "grpo.delta",
                 delta > 1.0,
-                "bounds the probability ratio, which is 1 where nothing has changed",
+                "limits the probability ratio, which is 1 when nothing has changed",
                 "write a number above 1, e.g. 1 + epsilon or more",
             );
         }

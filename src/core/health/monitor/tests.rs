@@ -1,12 +1,12 @@
 use super::*;
 use crate::health::Severity;
+use crate::run::{MeanIntervals, Metrics, SavePoint, Score};
 
 /// A step of a run in good health.
-fn healthy(step: usize) -> Event {
+fn healthy(step: usize) -> Step {
     // Not the same each time, so that no value is constant.
     let wave = [0.00, 0.03, -0.02, 0.01, -0.01][step % 5];
-    Event::new("step")
-        .with("step", step)
+    let metrics = Metrics::default()
         .with("reward", 1.0 + wave)
         .with("rewards/exact_match/mean", 0.6 + wave)
         .with("frac_reward_zero_std", 0.2)
@@ -16,22 +16,27 @@ fn healthy(step: usize) -> Event {
         .with("completions/clipped_ratio", 0.05)
         .with("sampling/sampling_logp_difference/mean", 0.002)
         .with("tokens_per_second/rollout", 5000.0 + 1000.0 * wave)
-        .with("tokens_per_second/backward", 4000.0)
+        .with("tokens_per_second/backward", 4000.0);
+    Step {
+        step,
+        total_steps: 200,
+        metrics,
+    }
 }
 
 /// Every alarm of a run of 200 steps whose step events `change` alters: (code, severity, step).
-fn alarms(change: impl Fn(&mut Event, usize)) -> Vec<(&'static str, Severity, usize)> {
+fn alarms(change: impl Fn(&mut Metrics, usize)) -> Vec<(String, Severity, usize)> {
     let mut monitor = Monitor::default();
     (1..=200)
         .flat_map(|step| {
-            let mut event = healthy(step);
-            change(&mut event, step);
-            monitor.observe(&event)
+            let mut healthy = healthy(step);
+            change(&mut healthy.metrics, step);
+            monitor.observe(&Event::new(healthy))
         })
         .map(|alarm| {
             assert!(alarm.message.contains("healthy:"), "{}", alarm.message);
             assert!(!alarm.message.contains("NaN"), "{}", alarm.message);
-            (alarm.code, alarm.severity, alarm.step)
+            (alarm.code.into_owned(), alarm.severity, alarm.step)
         })
         .collect()
 }
@@ -105,14 +110,14 @@ fn each_condition_is_raised_when_it_begins() {
         ),
     ];
     for (metric, value, expected) in cases {
-        let raised = alarms(|event, step| {
+        let raised = alarms(|metrics, step| {
             if step > 100 {
-                event.set(metric, value(tilt(step)));
+                metrics.set(metric, value(tilt(step)));
             }
         });
         let short: Vec<_> = raised
             .iter()
-            .map(|(code, severity, _)| (*code, *severity))
+            .map(|(code, severity, _)| (code.as_str(), *severity))
             .collect();
         assert_eq!(short, expected, "{metric}");
         assert!(
@@ -124,43 +129,43 @@ fn each_condition_is_raised_when_it_begins() {
 
 #[test]
 fn a_metric_that_is_not_a_number_raises_nothing_and_hides_nothing() {
-    let raised = alarms(|event, step| {
+    let raised = alarms(|metrics, step| {
         for metric in ["kl", "entropy", "grad_norm", "reward"] {
             if step % 2 == 0 {
-                event.set(metric, f64::NAN);
+                metrics.set(metric, f64::NAN);
             }
         }
         if step > 100 && step % 2 == 1 {
-            event.set("kl", 1.0);
+            metrics.set("kl", 1.0);
         }
     });
-    assert_eq!(raised, [("kl", Severity::Warning, 105)]);
-    assert_eq!(alarms(|event, _| event.fields.clear()), []);
+    assert_eq!(raised, [("kl".to_owned(), Severity::Warning, 105)]);
+    assert_eq!(alarms(|metrics, _| *metrics = Metrics::default()), []);
 }
 
 #[test]
 fn a_condition_that_comes_back_is_raised_again() {
-    let raised = alarms(|event, step| {
+    let raised = alarms(|metrics, step| {
         if (50..70).contains(&step) || step >= 150 {
-            event.set("completions/clipped_ratio", 0.5);
+            metrics.set("completions/clipped_ratio", 0.5);
         }
     });
     let steps: Vec<usize> = raised.iter().map(|(_, _, step)| *step).collect();
     assert_eq!((raised.len(), steps), (2, vec![55, 155]));
     // Spikes that follow each other are one trouble; a later one is another.
-    let raised = alarms(|event, step| {
+    let raised = alarms(|metrics, step| {
         if [60, 63, 120].contains(&step) {
-            event.set("grad_norm", 4.0);
+            metrics.set("grad_norm", 4.0);
         }
     });
-    let spike = |step| ("grad_norm_spike", Severity::Warning, step);
+    let spike = |step| ("grad_norm_spike".to_owned(), Severity::Warning, step);
     assert_eq!(raised, [spike(60), spike(120)]);
 }
 
 #[test]
 fn a_mean_on_the_border_raises_once() {
-    let raised = alarms(|event, step| {
-        event.set(
+    let raised = alarms(|metrics, step| {
+        metrics.set(
             "completions/clipped_ratio",
             0.3 + [0.01, -0.01][step / 10 % 2],
         );
@@ -171,19 +176,23 @@ fn a_mean_on_the_border_raises_once() {
 #[test]
 fn a_reward_that_rises_while_the_exact_match_falls_is_raised() {
     let with = |reward_slope: f64, match_slope: f64| {
-        alarms(move |event, step| {
-            let add = |event: &mut Event, metric: &str, slope: f64| {
-                let value = event.number(metric).unwrap() + slope * step as f64;
-                event.set(metric, value);
+        alarms(move |metrics, step| {
+            let add = |metrics: &mut Metrics, metric: &str, slope: f64| {
+                let value = metrics.get(metric).unwrap() + slope * step as f64;
+                metrics.set(metric, value);
             };
-            add(event, "reward", reward_slope);
-            add(event, "rewards/exact_match/mean", match_slope);
+            add(metrics, "reward", reward_slope);
+            add(metrics, "rewards/exact_match/mean", match_slope);
         })
     };
     let raised = with(0.003, -0.003);
     assert_eq!(
         raised,
-        [("reward_up_exact_match_down", Severity::Critical, 40)]
+        [(
+            "reward_up_exact_match_down".to_owned(),
+            Severity::Critical,
+            40
+        )]
     );
     for (reward_slope, match_slope) in [
         (0.003, 0.003),
@@ -201,23 +210,27 @@ fn a_reward_that_rises_while_the_exact_match_falls_is_raised() {
 
 #[test]
 fn a_validation_that_falls_while_the_reward_rises_is_raised_at_its_score() {
+    let intervals = |em: f64| -> MeanIntervals {
+        let intervals = serde_json::json!({"em": [em - 0.06, em + 0.06]});
+        serde_json::from_value(intervals).unwrap()
+    };
     let score = |step: usize, em: f64| {
-        Event::new("score")
-            .with("step", step)
-            .with("checkpoint", format!("epoch_{}", step / 50))
-            .with("em", em)
-            .with(
-                "intervals",
-                serde_json::json!({"em": [em - 0.06, em + 0.06]}),
-            )
+        Event::new(Score {
+            step: Some(step),
+            checkpoint: Some(SavePoint::Epoch(step / 50)),
+            em: Some(em),
+            intervals: Some(intervals(em)),
+            ..Score::default()
+        })
     };
     let run = |ems: [f64; 5], reward_slope: f64| -> Vec<Alarm> {
         let mut monitor = Monitor::default();
         let mut alarms = monitor.observe(&score(0, ems[0]));
         for step in 1..=200 {
             let mut event = healthy(step);
-            event.set("reward", 1.0 + reward_slope * step as f64);
-            alarms.extend(monitor.observe(&event));
+            let reward = 1.0 + reward_slope * step as f64;
+            event.metrics.set("reward", reward);
+            alarms.extend(monitor.observe(&Event::new(event)));
             if step % 50 == 0 {
                 alarms.extend(monitor.observe(&score(step, ems[step / 50])));
             }
@@ -228,7 +241,7 @@ fn a_validation_that_falls_while_the_reward_rises_is_raised_at_its_score() {
     let raised = run([0.30, 0.50, 0.46, 0.42, 0.38], 0.003);
     assert_eq!(raised.len(), 1);
     assert_eq!(
-        (raised[0].code, raised[0].step),
+        (raised[0].code.as_ref(), raised[0].step),
         ("validation_down_reward_up", 150)
     );
     assert!(
@@ -249,9 +262,9 @@ fn a_monitor_that_is_shown_the_events_again_goes_on_as_the_first_one() {
     let event = |step: usize| {
         let mut event = healthy(step);
         if (30..60).contains(&step) || step > 90 {
-            event.set("kl", 1.0);
+            event.metrics.set("kl", 1.0);
         }
-        event
+        Event::new(event)
     };
     let all: Vec<Alarm> = {
         let mut monitor = Monitor::default();
@@ -283,22 +296,25 @@ fn the_runs_of_the_demo_raise_nothing() {
         let mut monitor = Monitor::default();
         let mut step = 0_usize;
         for line in lines.as_array().unwrap() {
-            let mut event = match line {
+            let event = match line {
                 serde_json::Value::Array(values) => {
                     step += 1;
-                    let mut event = Event::new("step");
+                    let mut of_step = Metrics::default();
                     for (metric, value) in metrics.iter().zip(values) {
-                        event.set(metric.as_str().unwrap(), value.as_f64().unwrap());
+                        of_step.set(metric.as_str().unwrap(), value.as_f64().unwrap());
                     }
-                    event
+                    Event::new(Step {
+                        step,
+                        total_steps: 106,
+                        metrics: of_step,
+                    })
                 }
                 score => {
-                    let mut event = Event::new("score");
-                    event.fields = score.as_object().unwrap().clone();
-                    event
+                    let mut fields = score.as_object().unwrap().clone();
+                    fields.insert("step".to_owned(), step.into());
+                    Event::from_fields("score", fields)
                 }
             };
-            event.set("step", step);
             assert_eq!(monitor.observe(&event), [], "{name} step {step}");
         }
         assert_eq!(step, 106);

@@ -1,11 +1,11 @@
-//! The CSV form: one row an item, one group of columns a file.
+//! The CSV form: one row per item, one group of columns per file.
 
 use super::super::render::{csv_line, shown};
 use super::{ComparedItem, Comparison, ItemAnswer, Selection};
 
 impl Comparison {
-    /// The items of a selection with a header line. Numbers have every digit; what a
-    /// file does not have is empty. Columns of a file begin with its name.
+    /// The items of a selection with a header line. Numbers have every digit; a missing value is
+    /// empty. The columns of a file start with its name.
     pub fn to_csv(&self, selection: &Selection) -> String {
         let mut header: Vec<String> = [
             "id",

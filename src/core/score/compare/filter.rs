@@ -1,4 +1,4 @@
-//! Which items of a comparison are looked at.
+//! Selects items of a comparison.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,9 +12,9 @@ use super::{ComparedItem, Verdict};
 
 /// A choice of items by their verdicts against the baseline.
 ///
-/// Of more than two files, one verdict is enough for changed, fixed and broken;
-/// both wrong and both right ask it of every file. An item without a verdict, for
-/// want of an answer, is among all of them alone.
+/// With more than two files, changed, fixed and broken need the verdict of one file, both wrong and
+/// both right that of every file. An item without a verdict, because an answer is missing, only
+/// matches `All`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ItemFilter {
@@ -39,7 +39,7 @@ pub enum ItemFilter {
 pub struct UnknownFilter;
 
 impl ItemFilter {
-    /// In the order in which they are offered.
+    /// In display order.
     pub const ALL: [Self; 6] = [
         Self::All,
         Self::Changed,
@@ -61,7 +61,7 @@ impl ItemFilter {
         }
     }
 
-    /// Whether the item is one of these.
+    /// Whether the item matches.
     pub fn keeps(self, item: &ComparedItem) -> bool {
         let any = |wanted: &[Verdict]| verdicts(item).any(|verdict| wanted.contains(&verdict));
         let every = |wanted| any(&[wanted]) && verdicts(item).all(|verdict| verdict == wanted);
@@ -102,8 +102,7 @@ impl FromStr for ItemFilter {
 pub struct Selection {
     /// By verdict.
     pub filter: ItemFilter,
-    /// Only of this question type, as the labels or as reports spell it; `None`
-    /// for every type.
+    /// Only this question type, as spelled in the labels or in reports; `None` for every type.
     pub question_type: Option<String>,
 }
 
@@ -111,15 +110,15 @@ impl Selection {
     /// Whether the item is part of it.
     pub fn keeps(&self, item: &ComparedItem) -> bool {
         let is_of_type = |wanted: &String| {
-            // Some terminals and file names hand Hangul over decomposed.
+            // Some terminals and file names use decomposed Hangul.
             let of = |kind: &str| kind.nfc().eq(wanted.nfc());
             of(&item.question_type) || of(shown_type(&item.question_type))
         };
         self.filter.keeps(item) && self.question_type.as_ref().is_none_or(is_of_type)
     }
 
-    /// In words, such as `changed, 선택형`.
-    pub fn in_words(&self) -> String {
+    /// A description such as `changed, 선택형`.
+    pub fn description(&self) -> String {
         match &self.question_type {
             Some(question_type) => format!("{}, {question_type}", self.filter),
             None => self.filter.to_string(),

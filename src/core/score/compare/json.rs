@@ -7,7 +7,7 @@ use super::{ComparedFile, ComparedItem, Comparison, ItemFilter, Selection};
 use crate::score::average::Averaging;
 use crate::score::statistics::Resampling;
 
-/// [`Comparison`] with a part of its items, and which part.
+/// A [`Comparison`] with the selected items.
 #[derive(Serialize)]
 struct Report<'all> {
     averaging: Averaging,
@@ -24,7 +24,7 @@ impl Comparison {
     /// `first_right` counts in it from 0. The numbers of `files` are over all items.
     ///
     /// # Errors
-    /// None in practice: nothing here is a map or fails to serialise.
+    /// None in practice: every value here can be serialised.
     pub fn to_json(&self, selection: &Selection) -> serde_json::Result<Value> {
         serde_json::to_value(Report {
             averaging: self.averaging,

@@ -1,4 +1,4 @@
-//! The Markdown form: tables that paste into an issue or a paper's notes.
+//! The Markdown form: tables for an issue or for notes.
 
 use std::fmt::{self, Write};
 
@@ -34,7 +34,7 @@ impl Comparison {
             "\n{} of {} items ({}).",
             items.len(),
             self.items.len(),
-            escape(&selection.in_words())
+            escape(&selection.description())
         )?;
         if !items.is_empty() {
             self.write_items(out, &items)?;

@@ -1,8 +1,8 @@
-//! Answer files item by item against a baseline: what the others fixed, what they
-//! broke, and whether the difference is more than noise.
+//! Compares answer files with a baseline, item by item: what the others fixed, what they broke, and
+//! whether the difference is more than noise.
 //!
-//! Files are compared in the order given, the first being the baseline; for the
-//! epochs of a run that order is time. Only items with a label count.
+//! The first file is the baseline. The epochs of a run are in chronological order. Only items with a
+//! label count.
 
 mod csv;
 mod filter;
@@ -29,8 +29,7 @@ pub use outcome::{Against, Counts, MetricDelta, MetricDeltas, Outcome, TypeOutco
 /// One of the files to compare: its scores and the texts behind them.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'run> {
-    /// How the file is called in the comparison. Files of two runs have the same
-    /// names, so this may be a path.
+    /// The file's name in the comparison. Files of two runs have the same names, so this may be a path.
     pub name: &'run str,
     /// Scores of the file, made with the same labels and settings as the others.
     pub scored: &'run ScoredFile,
@@ -41,9 +40,9 @@ pub struct Side<'run> {
 /// A comparison of answer files, item by item.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// How means are formed.
+    /// How means are computed.
     pub averaging: Averaging,
-    /// How intervals and p-values were drawn.
+    /// How intervals and p-values were sampled.
     pub resampling: Resampling,
     /// In the order given; the first is the baseline.
     pub files: Vec<ComparedFile>,
@@ -60,7 +59,7 @@ pub struct ComparedFile {
     pub epoch: Option<u64>,
     /// Labelled items that it answers.
     pub answered: usize,
-    /// Means over those items; `None` where there is none.
+    /// Means over those items; `None` if there is none.
     pub means: Option<Means>,
     /// How it differs from the baseline; `None` for the baseline itself.
     pub against_baseline: Option<Against>,
@@ -73,28 +72,27 @@ pub struct ComparedItem {
     pub id: String,
     /// The label's type.
     pub question_type: String,
-    /// The question, empty where the label file has none.
+    /// The question, empty if the label file has none.
     pub question: String,
     /// The gold answer.
     pub label: String,
-    /// For each file in order its answer, `None` where it lacks the item.
+    /// The answer of each file in order, `None` if the file does not have the item.
     pub answers: Vec<Option<ItemAnswer>>,
     /// Index of the first file that got it right.
     pub first_right: Option<usize>,
-    /// How often right and wrong changed along the files that answer it.
+    /// How often the answer changed between right and wrong, along the files that have one.
     pub flips: usize,
 }
 
-/// What one file answers to an item.
+/// The answer of one file to an item.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ItemAnswer {
-    /// What the model wrote.
+    /// The model's text.
     pub text: String,
-    /// What it scored.
+    /// Its scores.
     #[serde(flatten)]
     pub metrics: ItemMetrics,
-    /// Against the baseline's answer; `None` for the baseline itself and where it
-    /// lacks the item.
+    /// Against the baseline's answer; `None` for the baseline itself and if it does not have the item.
     pub against_baseline: Option<Change>,
 }
 
@@ -132,7 +130,7 @@ impl From<&ScoredItem> for ItemMetrics {
     }
 }
 
-/// What became of an item from the baseline to another file.
+/// How an item changed from the baseline to another file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// By exact match.
@@ -144,7 +142,7 @@ pub struct Change {
     pub delta: f64,
 }
 
-/// What became of an item from the baseline to another file, by exact match.
+/// How an item changed from the baseline to another file, by exact match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -159,7 +157,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict in words.
+    /// The verdict as text.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fixed => "fixed",
@@ -201,7 +199,7 @@ pub fn compare(
         }
         let texts = joins.iter().map(|join| join.texts[position]);
         items.push(item(label, &scores, texts.collect()));
-        rows.push(Row { label, scores });
+        rows.push(LabelScores { label, scores });
     }
     let mut against = outcome::against_baseline(&rows, sides.len(), averaging, resampling);
     let files = sides
@@ -224,7 +222,7 @@ pub fn compare(
 }
 
 /// The scores of one label in every file.
-struct Row<'run> {
+struct LabelScores<'run> {
     label: &'run Label,
     scores: Vec<Option<&'run ScoredItem>>,
 }
@@ -308,7 +306,7 @@ impl Comparison {
     }
 }
 
-/// The different words in order of first appearance.
+/// The distinct words in order of first appearance.
 fn in_order<'word>(words: impl Iterator<Item = &'word str>) -> Vec<&'word str> {
     let mut order: Vec<&str> = Vec::new();
     for word in words {

@@ -1,5 +1,5 @@
-//! What the difference between a file and the baseline comes to: counts, means
-//! with their uncertainty, and the same for each question type.
+//! The difference between a file and the baseline: counts, means with their uncertainty, and the same
+//! for each question type.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use super::super::statistics::{
     Interval, Resampling, bootstrap, fair_coin_p_value, holm, percentile_interval,
     permutation_p_values,
 };
-use super::{Row, Verdict, delta, in_order};
+use super::{LabelScores, Verdict, delta, in_order};
 
 /// A file against the baseline, over the items both answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,7 +43,7 @@ pub struct TypeOutcome {
 pub struct Outcome {
     /// By verdict and by item mean.
     pub counts: Counts,
-    /// `None` where there is no item.
+    /// `None` if there is no item.
     pub metrics: Option<MetricDeltas>,
     /// Sign test of wins against losses.
     pub sign_test_p_value: f64,
@@ -112,15 +112,14 @@ pub struct MetricDelta {
     pub p_holm: f64,
 }
 
-/// Every file but the first against the first, by its index.
+/// Compares every file after the first with the first. Keys are indices.
 pub(super) fn against_baseline(
-    rows: &[Row<'_>],
+    rows: &[LabelScores<'_>],
     files: usize,
     averaging: Averaging,
     resampling: &Resampling,
 ) -> BTreeMap<usize, Against> {
-    // Files that share the same items with the baseline, as complete ones do,
-    // share the draws as well.
+    // Files with the same items in common with the baseline, such as complete ones, share the draws.
     let mut groups: HashMap<Vec<usize>, Vec<usize>> = HashMap::new();
     for file in 1..files {
         let shared = (0..rows.len()).filter(|&row| pair(&rows[row], file).is_some());
@@ -128,12 +127,12 @@ pub(super) fn against_baseline(
     }
     let mut against = BTreeMap::new();
     for (shared, group) in groups {
-        let shared: Vec<&Row<'_>> = shared.into_iter().map(|row| &rows[row]).collect();
+        let shared: Vec<&LabelScores<'_>> = shared.into_iter().map(|row| &rows[row]).collect();
         let overall = outcomes(&shared, &group, averaging, resampling);
         let mut types: Vec<Vec<TypeOutcome>> = vec![Vec::new(); group.len()];
         for question_type in in_order(shared.iter().map(|row| type_of(row))) {
             let of_type = shared.iter().filter(|row| type_of(row) == question_type);
-            let of_type: Vec<&Row<'_>> = of_type.copied().collect();
+            let of_type: Vec<&LabelScores<'_>> = of_type.copied().collect();
             let outcomes = outcomes(&of_type, &group, averaging, resampling);
             for (types, outcome) in types.iter_mut().zip(outcomes) {
                 types.push(TypeOutcome {
@@ -172,18 +171,21 @@ pub(super) fn against_baseline(
     against
 }
 
-fn type_of<'run>(row: &Row<'run>) -> &'run str {
+fn type_of<'run>(row: &LabelScores<'run>) -> &'run str {
     &row.label.question_type
 }
 
-/// The scores of the baseline and of a file, where both answer.
-fn pair<'run>(row: &Row<'run>, file: usize) -> Option<(&'run ScoredItem, &'run ScoredItem)> {
+/// The scores of the baseline and of a file, if both have an answer.
+fn pair<'run>(
+    row: &LabelScores<'run>,
+    file: usize,
+) -> Option<(&'run ScoredItem, &'run ScoredItem)> {
     row.scores[0].zip(row.scores[file])
 }
 
-/// One outcome for each file; all of them and the baseline answer every row.
+/// One outcome for each file. Every file and the baseline must have an answer in each row.
 fn outcomes(
-    rows: &[&Row<'_>],
+    rows: &[&LabelScores<'_>],
     files: &[usize],
     averaging: Averaging,
     resampling: &Resampling,
@@ -211,7 +213,7 @@ fn outcomes(
 
 impl Counts {
     fn of<'run>(pairs: impl Iterator<Item = (&'run ScoredItem, &'run ScoredItem)>) -> Self {
-        /// Below this, two sums of the same terms differ by rounding alone.
+        /// A smaller difference between two sums of the same terms is only rounding.
         const ROUNDING: f64 = 1e-12;
         let mut counts = Self::default();
         for (baseline, this) in pairs {
@@ -236,7 +238,7 @@ impl Counts {
 }
 
 fn metric_deltas(
-    rows: &[&Row<'_>],
+    rows: &[&LabelScores<'_>],
     files: &[usize],
     counts: &[Counts],
     averaging: Averaging,

@@ -70,7 +70,7 @@ fn two() -> Comparison {
         ("4", 0.0, 0.5),
         ("5", 1.0, 0.5),
     ];
-    // Another order, as another program may write it.
+    // In another order, as another program might write it.
     let b = [
         ("6", 1.0, 0.5),
         ("4", 0.0, 0.8),
@@ -99,7 +99,7 @@ fn four() -> Comparison {
             let items: Vec<_> = items
                 .filter_map(|(id, path)| Some((*id, path[epoch]?, 0.5)))
                 .collect();
-            // Item 1 never changes its text, but for its normalization.
+            // The text of item 1 only changes its normalization.
             let name = format!("inference_epoch{epoch}.json");
             let text = |id: &str| match (id, epoch) {
                 ("1", 2) => "한글".nfd().collect(),
@@ -339,14 +339,14 @@ fn the_text_marks_what_changed() {
         "[++-?] 4 교정형, first right in 1, flips: 1",
         "   3    : 답 4 [-0-]{+2+}",
         "   2    : (the same as 1)",
-        "4: inference_epoch3.json, 3 items (1 of 1 lacking, 0 not in 1)",
+        "4: inference_epoch3.json, 3 items (without 1 of 1, 0 not in 1)",
     ] {
         assert!(whole.contains(line), "{line:?} is not in: {whole}");
     }
 }
 
 #[test]
-fn exports_hold_the_selected_items_and_every_file() {
+fn exports_contain_the_selected_items_and_every_file() {
     let comparison = four();
     let changed = Selection {
         filter: ItemFilter::Changed,

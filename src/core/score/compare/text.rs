@@ -1,4 +1,4 @@
-//! The text form: for two files metric by metric, for more one line a file.
+//! The text form: metric by metric for two files, one line per file for more.
 
 use std::fmt::{self, Write};
 
@@ -8,9 +8,9 @@ use super::super::render::{p_value, percent};
 use super::{Against, ComparedItem, Comparison, ItemAnswer, ItemFilter, Selection};
 
 impl Comparison {
-    /// The comparison for reading: totals, metrics, types, then the items of a
-    /// selection with question, label and every answer, what changed in it marked
-    /// `[-…-]{+…+}`. Without a selection the items that changed, in brief.
+    /// The comparison as text: totals, metrics, types, then the items of a selection with question,
+    /// label and every answer, with changes marked `[-…-]{+…+}`. Without a selection, the items that
+    /// changed, in brief.
     pub fn to_text(&self, selection: Option<&Selection>) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -40,7 +40,7 @@ impl Comparison {
             "\n{} of {} items ({}):",
             items.len(),
             self.items.len(),
-            selection.in_words()
+            selection.description()
         )?;
         for item in items {
             self.write_whole(out, item)?;
@@ -106,9 +106,9 @@ impl Comparison {
                 file.file, file.answered
             )?;
             if let Some(against) = &file.against_baseline {
-                let (lacks, more) = (against.only_baseline.len(), against.only_this.len());
-                if lacks + more > 0 {
-                    write!(out, " ({lacks} of 1 lacking, {more} not in 1)")?;
+                let (missing, extra) = (against.only_baseline.len(), against.only_this.len());
+                if missing + extra > 0 {
+                    write!(out, " (without {missing} of 1, {extra} not in 1)")?;
                 }
             }
             writeln!(out)?;
@@ -152,7 +152,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// The verdict, and what is said of the item beside it.
+    /// The verdict, followed by the item's id and type.
     fn write_title(&self, out: &mut String, item: &ComparedItem) -> fmt::Result {
         let kind = shown_type(&item.question_type);
         if let [_, answer] = item.answers.as_slice() {
@@ -215,7 +215,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// An answer with what differs from the baseline's.
+    /// An answer with its differences from the baseline's marked.
     fn marked_answer(&self, answer: &ItemAnswer, baseline: Option<&str>) -> String {
         match (answer.against_baseline, baseline) {
             (Some(change), _) if change.is_same => "(the same as 1)".to_owned(),
@@ -233,7 +233,7 @@ impl Comparison {
     }
 }
 
-/// One line a question type.
+/// One line per question type.
 fn write_types(out: &mut String, against: &Against) -> fmt::Result {
     for kind in &against.types {
         let counts = &kind.outcome.counts;
@@ -261,8 +261,7 @@ fn write_types(out: &mut String, against: &Against) -> fmt::Result {
     Ok(())
 }
 
-/// `+` for each file that is right, `-` for each that is wrong, `?` where one lacks
-/// the item.
+/// `+` for each file that is right, `-` for each that is wrong, `?` for each without an answer.
 fn trail(item: &ComparedItem) -> String {
     let sign = |answer: &Option<ItemAnswer>| match answer {
         Some(answer) if answer.metrics.is_right() => '+',
@@ -272,7 +271,7 @@ fn trail(item: &ComparedItem) -> String {
     item.answers.iter().map(sign).collect()
 }
 
-/// A named text; further lines of it begin below the first.
+/// A named text whose further lines are indented.
 fn write_line(out: &mut String, name: &str, text: &str) -> fmt::Result {
     let text = text.replace('\n', "\n          ");
     writeln!(out, "   {name:<5}: {text}")

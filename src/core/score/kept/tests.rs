@@ -5,7 +5,7 @@ use super::*;
 use crate::metric::ReasonScorer;
 use crate::score::rank;
 
-/// Every reason is as right as `value` says.
+/// Scores every reason with the same value.
 struct Constant {
     weights: &'static str,
     value: f64,
@@ -73,7 +73,7 @@ impl Run {
         read_sheet(&self.path(epoch)).unwrap()
     }
 
-    /// As `moim rank` does it, with an encoder.
+    /// As `moim rank` does, with an encoder.
     fn rank(&self, weights: &'static str, name: &str) -> Leaderboard {
         let scorer = Box::new(Constant {
             weights,
@@ -116,7 +116,7 @@ fn the_leaderboard_is_the_one_that_was_made_with_the_encoder() {
 }
 
 #[test]
-fn scores_of_other_settings_or_of_another_encoder_are_not_taken() {
+fn scores_of_other_settings_or_of_another_encoder_are_not_used() {
     let run = Run::new();
     let is_taken = |kept: &mut KeptScores, epoch: usize| {
         let scored = kept.score(&run.path(epoch), &run.sheet(epoch), &run.labels);

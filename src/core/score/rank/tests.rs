@@ -11,7 +11,7 @@ use super::super::scorer::WRITING_GRACE;
 use super::*;
 use crate::metric::{MetricSettings, Metrics, ReasonScorer};
 
-/// Every reason is half right; counts how often it is asked.
+/// Scores every reason as half right and counts the calls.
 struct Half(Arc<AtomicUsize>);
 
 impl ReasonScorer for Half {
@@ -120,7 +120,7 @@ fn a_run_directory_is_ranked_and_its_scores_are_kept() {
     let again = ranked(&mut metrics);
     assert_eq!(asked.load(Ordering::Relaxed), first);
     assert_eq!(again, board);
-    // A changed answer is scored anew, and so is a damaged kept file.
+    // A changed answer is scored again, and so is one with a damaged kept file.
     write(&directory, "inference_epoch0.json", &good);
     write(run.path(), "scores/inference_epoch1.json", "{");
     let changed = ranked(&mut metrics);
@@ -180,7 +180,7 @@ fn contest_mode_pairs_by_position_and_drops_missing_reasons() {
 }
 
 #[test]
-fn no_encoder_and_no_files_are_errors_with_a_way_out() {
+fn no_encoder_and_no_files_are_errors_with_a_fix() {
     let directory = tempfile::tempdir().unwrap();
     let labels_path = write(directory.path(), "labels.json", LABELS);
     let labels = Labels::load(&labels_path).unwrap();
@@ -200,7 +200,7 @@ fn no_encoder_and_no_files_are_errors_with_a_way_out() {
 }
 
 #[test]
-fn scores_that_cannot_be_kept_are_a_warning() {
+fn scores_that_cannot_be_cached_are_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let labels_path = write(directory.path(), "labels.json", LABELS);
     let in_the_way = write(directory.path(), "scores", "a file");

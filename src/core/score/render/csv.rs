@@ -1,4 +1,4 @@
-//! The CSV form (RFC 4180, LF line ends): one row a file, best first.
+//! The CSV form (RFC 4180, LF line ends): one row per file, best first.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use super::super::leaderboard::{Delta, Difference, Leaderboard, Row};
 use super::super::statistics::Interval;
 use super::state_in_words;
 
-/// The leaderboard with a header line. Numbers have every digit; what a file
-/// does not have is empty. Each question type adds four columns.
+/// The leaderboard with a header line. Numbers have every digit; a missing value is empty. Each
+/// question type adds four columns.
 pub fn csv(board: &Leaderboard) -> String {
     let mut types: Vec<&str> = Vec::new();
     for kind in board.rows.iter().flat_map(|row| &row.types) {
@@ -126,12 +126,12 @@ fn push_difference(cells: &mut Vec<String>, difference: Option<&Difference>) {
     ]);
 }
 
-/// What is not there is an empty cell.
+/// A missing value is an empty cell.
 pub(in crate::score) fn shown<Value: ToString>(value: Option<Value>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// One record, quoted where need be, with its line end.
+/// One record, quoted where necessary, with its line end.
 pub fn line(cells: &[String]) -> String {
     let quoted: Vec<Cow<'_, str>> = cells.iter().map(|cell| quote(cell)).collect();
     quoted.join(",") + "\n"

@@ -21,7 +21,7 @@ struct Best<'board> {
     epoch: Option<u64>,
     final_mean: f64,
     tied_with: &'board [String],
-    /// Files that the items do not tell apart from this one.
+    /// Files that the items do not distinguish from this one.
     indistinguishable: Vec<&'board str>,
 }
 
@@ -69,7 +69,7 @@ pub fn json(board: &Leaderboard) -> Value {
         best,
         notes: &board.notes,
     };
-    // Every key is a string and every number finite or null: this cannot fail.
+    // This cannot fail: every key is a string and every number is finite or null.
     serde_json::to_value(report).unwrap_or_default()
 }
 

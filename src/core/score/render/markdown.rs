@@ -1,4 +1,4 @@
-//! The Markdown form: a table that pastes into an issue or a paper's notes.
+//! The Markdown form: a table for an issue or for notes.
 
 use std::fmt::{self, Write};
 
@@ -6,7 +6,7 @@ use super::super::leaderboard::{Difference, Leaderboard, Row};
 use super::state_in_words;
 use super::text::{p_value, percent};
 
-/// A header line, the table best first, and what was left out.
+/// A header line, the table with the best file first, and the notes.
 pub fn markdown(board: &Leaderboard) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -117,7 +117,7 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
     )
 }
 
-/// A cell must neither end early nor become markup.
+/// Escapes text so that it neither ends its cell nor becomes markup.
 pub(in crate::score) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")

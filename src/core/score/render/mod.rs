@@ -1,5 +1,5 @@
-//! A leaderboard as text, JSON, CSV and Markdown. All four say the same; the
-//! text has four decimals, JSON and CSV every digit.
+//! A leaderboard as text, JSON, CSV and Markdown. All four have the same content; the text has four
+//! decimals, JSON and CSV every digit.
 
 mod csv;
 mod json;
@@ -18,7 +18,7 @@ use super::answers::Fault;
 use super::file::FileState;
 use super::leaderboard::{Row, is_stale};
 
-/// The state of a row in a few words: `complete`, `partial 120/127`,
+/// A short description of a row's state: `complete`, `partial 120/127`,
 /// `broken: 3:14: trailing comma`.
 pub fn state_in_words(row: &Row) -> String {
     let scored = &row.scored;

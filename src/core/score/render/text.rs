@@ -1,4 +1,4 @@
-//! The text form: one block a file, then the best.
+//! The text form: one block per file, then the best.
 
 use std::fmt::{self, Write};
 
@@ -7,9 +7,8 @@ use super::super::leaderboard::{Delta, Difference, Leaderboard, Row};
 use super::super::statistics::Interval;
 use super::state_in_words;
 
-/// One block a file, best first; the files ranked apart; the best; then what
-/// the differences are worth. Lines beginning with `#` say how the numbers came
-/// about.
+/// One block per file, best first; the files that are not ranked; the best; then the differences.
+/// Lines that begin with `#` explain how the numbers were made.
 pub fn text(board: &Leaderboard) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -24,7 +23,7 @@ fn write_board(out: &mut String, board: &Leaderboard) -> fmt::Result {
         write_block(out, row, board)?;
     }
     if board.apart().next().is_some() {
-        writeln!(out, "\nRanked apart:")?;
+        writeln!(out, "\nNot ranked:")?;
         for row in board.apart() {
             writeln!(out)?;
             write_block(out, row, board)?;
@@ -156,7 +155,7 @@ fn write_best(out: &mut String, board: &Leaderboard) -> fmt::Result {
             let names: Vec<&str> = rivals.iter().map(|row| row.scored.file.as_str()).collect();
             writeln!(
                 out,
-                "   These {} items do not tell it apart from: {}",
+                "   These {} items do not distinguish it from: {}",
                 board.provenance.items,
                 names.join(", ")
             )?;
@@ -210,7 +209,7 @@ fn range(interval: Interval) -> String {
     format!("{:.4} to {:.4}", interval.low, interval.high)
 }
 
-/// Four decimals in six columns. Zero is never claimed of a probability.
+/// Four decimals in six columns. A probability is never shown as zero.
 pub(in crate::score) fn p_value(p: f64) -> String {
     if p < 0.00005 {
         "<.0001".to_owned()

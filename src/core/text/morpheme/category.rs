@@ -1,26 +1,26 @@
-//! `char.bin`: the category of each character, which says how unknown words are cut.
+//! `char.bin`: the category of each character, which decides how unknown words are cut.
 
 use memmap2::Mmap;
 
 /// Bytes of a category's name, padded with zeros.
 const NAME_BYTES: usize = 32;
-/// Code points with an entry; what lies outside reads as code point 0.
+/// Code points with an entry; any other is treated as code point 0.
 const CODE_POINTS: usize = 0xffff;
-/// Room for the 18 bits of [`Category::kinds`].
+/// The bits of [`Category::kinds`].
 const MAX_CATEGORIES: usize = 18;
 
-/// What is known of one character.
+/// The properties of one character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Category {
     /// Bit set of the categories that the character belongs to.
     pub kinds: u32,
-    /// The category whose `unk.dic` entries serve an unknown word that starts here.
+    /// The category whose `unk.dic` entries apply to an unknown word that starts here.
     pub default_kind: u8,
     /// Unknown words of 1 to this many characters are tried.
     pub length: u8,
     /// Whether a run of characters of one kind is tried as one unknown word.
     pub is_grouped: bool,
-    /// Whether unknown words are tried even where the dictionary has a word.
+    /// Whether unknown words are tried even if the dictionary has a word.
     pub is_always_tried: bool,
 }
 
@@ -83,7 +83,7 @@ impl CategoryTable {
                 "gives U+{code_point:04X} a category that it does not name"
             ));
         }
-        // mecab takes the space character itself as the model of what is skipped.
+        // Like mecab, skip every character of the space character's category.
         table.space = table.get(u32::from(' '));
         Ok(table)
     }

@@ -1,4 +1,4 @@
-//! `sys.dic` and `unk.dic` (words by a double array) and `matrix.bin` (connection costs).
+//! `sys.dic` and `unk.dic` (words in a double array) and `matrix.bin` (connection costs).
 
 use memmap2::Mmap;
 
@@ -102,7 +102,7 @@ impl WordDictionary {
         if sections.is_none_or(|end| end > file.len()) {
             return Err(format!(
                 "has sections of {array_bytes} + {token_bytes} + {feature_bytes} bytes, more than \
-                 the file holds"
+                 the file contains"
             ));
         }
         let dictionary = Self {
@@ -140,7 +140,7 @@ impl WordDictionary {
             let Some(token) = self.token(index) else {
                 break;
             };
-            // A token's right class is a row when it stands left, hence `left_size`.
+            // The right class of the left token selects the matrix row, hence `left_size`.
             if token.right >= matrix.left_size || token.left >= matrix.right_size {
                 return Err(format!(
                     "has a token with connection classes ({}, {}) outside the {}×{} matrix",
@@ -222,7 +222,7 @@ impl WordDictionary {
     }
 }
 
-/// A leaf holds -(value) - 1, and a value is `first << 8 | count`.
+/// A leaf stores -(value) - 1, and a value is `first << 8 | count`.
 fn token_range(leaf: i32) -> TokenRange {
     let value = (-(i64::from(leaf)) - 1) as usize;
     TokenRange {
@@ -231,7 +231,7 @@ fn token_range(leaf: i32) -> TokenRange {
     }
 }
 
-/// Costs of putting one connection class after another.
+/// Costs of one connection class following another.
 pub(super) struct Matrix {
     file: Mmap,
     pub left_size: u16,

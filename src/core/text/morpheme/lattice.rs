@@ -1,5 +1,5 @@
-//! The cheapest way through a text, in the order in which mecab-ko looks at it
-//! (`tokenizer.cpp`, `viterbi.cpp`): where two ways cost the same, that order decides.
+//! The cheapest path through a text, searched in the order of mecab-ko (`tokenizer.cpp`,
+//! `viterbi.cpp`): if two paths cost the same, that order decides.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::dictionary::{Token, TokenRange, WordDictionary};
 /// Longest run of one kind, in characters after its first, that is one unknown word
 /// (mecab's `max-grouping-size`).
 const MAX_GROUPED: usize = 24;
-/// mecab looks at no more bytes than this from one position (lengths are u16).
+/// mecab reads no more bytes than this from one position (lengths are u16).
 const MAX_LOOKAHEAD: usize = 65535;
 
 /// A candidate morpheme.
@@ -18,9 +18,9 @@ struct Node {
     /// Bytes of the text without the space before it.
     surface: Range<usize>,
     token: Token,
-    /// Cost of the cheapest way up to and with this node.
+    /// Cost of the cheapest path up to and including this node.
     cost: i64,
-    /// Index of the node before it on that way.
+    /// Index of the node before it on that path.
     previous: usize,
 }
 
@@ -30,7 +30,7 @@ struct Character {
     category: Category,
 }
 
-/// A candidate found from one position: where it lies and how it connects.
+/// A candidate found from one position: its bytes and how it connects.
 struct Candidate {
     surface: Range<usize>,
     token: Token,
@@ -93,8 +93,7 @@ pub(super) fn best_path(dictionary: &MecabDictionary, text: &str) -> Vec<Range<u
         }
     }
 
-    // The end of the sentence joins the last position that anything reaches: what follows
-    // it is white space.
+    // The sentence ends at the last position that a node reaches: only white space follows.
     let Some(last) = ending_at.iter().rev().find(|ending| !ending.is_empty()) else {
         return Vec::new();
     };
@@ -109,7 +108,7 @@ pub(super) fn best_path(dictionary: &MecabDictionary, text: &str) -> Vec<Range<u
 }
 
 /// The node among `ending` after which a token of left class `left` is cheapest, and the
-/// cost up to the token. Of equals the first met wins, and the last pushed is met first.
+/// cost up to the token. Of equal nodes the one pushed last wins, as in mecab.
 fn cheapest(
     dictionary: &MecabDictionary,
     nodes: &[Node],
@@ -127,8 +126,8 @@ fn cheapest(
     best
 }
 
-/// Every word, known or not, that may start at the first of `characters`, white space
-/// skipped, in the order of mecab's look-up.
+/// Every word, known or not, that can start at the first of `characters` after white space, in
+/// the order of mecab's look-up.
 fn look_up(
     dictionary: &MecabDictionary,
     text: &str,
@@ -184,7 +183,7 @@ fn look_up(
             break;
         }
         if grouped == Some(additional) {
-            // That word is there already, and mecab's loop gets no further than it.
+            // The run is already a candidate, and mecab's loop ends here.
             break;
         }
         push_unknown(1 + additional);
@@ -203,8 +202,8 @@ fn look_up(
     }
 }
 
-/// How many of `characters` are in a row of the kind of `category`, each compared with
-/// the one before it.
+/// The number of leading `characters` of the kind of `category`, each compared with the one before
+/// it.
 fn run_of_kind(characters: &[Character], mut category: Category) -> usize {
     characters
         .iter()

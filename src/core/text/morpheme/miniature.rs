@@ -33,7 +33,7 @@ const UNKNOWN_WORDS: &[Entry] = &[
 /// A word and the value of its leaf.
 type Key<'word> = (&'word [u8], u32);
 
-/// Compiles `keys` into a double array whose leaves hold `-(value) - 1` (Darts).
+/// Compiles `keys` into a double array whose leaves store `-(value) - 1` (Darts).
 fn double_array(keys: &BTreeMap<&[u8], u32>) -> Vec<u8> {
     fn unit(units: &mut Vec<(i32, u32)>, index: usize) -> &mut (i32, u32) {
         if units.len() <= index {
@@ -141,7 +141,7 @@ fn matrix_file() -> Vec<u8> {
     file.extend(CLASSES.to_le_bytes());
     for right_token_left in 0..CLASSES {
         for left_token_right in 0..CLASSES {
-            // A particle wants a noun before it and dislikes the start of a sentence.
+            // A particle is cheap after a noun and expensive at the start of a sentence.
             let cost: i16 = match (left_token_right, right_token_left) {
                 (NOUN, PARTICLE) => -100,
                 (0, PARTICLE) => 2000,
@@ -176,7 +176,7 @@ fn category_file() -> Vec<u8> {
     file
 }
 
-/// Writes its five files into a folder.
+/// Writes the five files of the dictionary into a folder.
 pub fn write_dictionary(directory: &Path) {
     let settings = "; 사전\ncost-factor = 800\nleft-space-penalty-factor = 100,3000,120,6000\n";
     for (name, bytes) in [

@@ -1,10 +1,10 @@
-//! A template whose every binding is measured.
+//! Bounds the size of every value that a template binds to a name.
 //!
-//! One expression makes of its operands no more than its own length says. What grows without end
-//! grows through a name: `{% set x = x ~ x %}`, an argument of a macro that calls itself, a loop over
-//! `[x ~ x]`. So behind each tag that binds names, the names are bound again through the filter
-//! [`FILTER`], which refuses a value that is too large or nested too deep and otherwise gives it back.
-//! No line is added, so errors keep their lines.
+//! The result of one expression is limited by the expression's own length. Unlimited growth needs a
+//! name: `{% set x = x ~ x %}`, an argument of a macro that calls itself, a loop over `[x ~ x]`. So
+//! after each tag that binds names, the names are bound again through the filter [`FILTER`], which
+//! refuses a value that is too large or nested too deep and otherwise returns it. No line is added,
+//! so errors keep their line numbers.
 
 use minijinja::Error;
 
@@ -13,10 +13,10 @@ use super::bounds::check_tag;
 /// The name of the filter.
 pub(super) const FILTER: &str = "moim_bounded";
 
-/// `source` with a `{% set name = name|moim_bounded %}` for each name behind the tag that binds it.
+/// `source` with a `{% set name = name|moim_bounded %}` after the tag that binds each name.
 ///
 /// # Errors
-/// A tag of too many words: see [`check_tag`].
+/// A tag with too many words: see [`check_tag`].
 pub(super) fn measured(source: &str) -> Result<String, Error> {
     let mut out = String::with_capacity(source.len() * 2);
     let mut rest = source;
@@ -49,7 +49,7 @@ pub(super) fn measured(source: &str) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Where a tag ends, its closing included; strings in it may hold that too.
+/// The end of a tag, its closing mark included. Strings in the tag can contain the mark too.
 fn end_of_tag(tag: &str, closing: &str) -> usize {
     let bytes = tag.as_bytes();
     let mut at = 2;
@@ -69,7 +69,7 @@ fn end_of_tag(tag: &str, closing: &str) -> usize {
     tag.len()
 }
 
-/// What stands between `{%` and `%}`, the marks of white space left out.
+/// The text between `{%` and `%}`, without white-space marks.
 fn inside(block: &str) -> &str {
     let inner = block.trim_start_matches("{%").trim_end_matches("%}");
     inner
@@ -98,14 +98,14 @@ fn copied_until_endraw<'source>(rest: &'source str, out: &mut String) -> &'sourc
     rest
 }
 
-/// Writes a block and what measures the names that it binds.
+/// Writes a block, followed by the bounds of the names that it binds.
 fn write_block(block: &str, out: &mut String) {
     let names = names_bound(inside(block));
     let Some(opening) = block.strip_suffix("%}").filter(|_| !names.is_empty()) else {
         out.push_str(block);
         return;
     };
-    // What follows the last of the tags is trimmed as what followed the first was.
+    // The white-space mark moves to the last tag, so that the text after it is trimmed as before.
     let mark = opening
         .chars()
         .next_back()
@@ -164,7 +164,8 @@ fn is_target(name: &str) -> bool {
     name.split('.').all(is_name)
 }
 
-/// `text` at its commas, up to the bracket that closes it; not at those inside brackets and strings.
+/// Splits `text` at its commas, up to the bracket that closes it, except at commas inside brackets
+/// and strings.
 fn parts(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
     let (mut parts, mut start, mut depth, mut at) = (Vec::new(), 0, 0_usize, 0);
@@ -191,7 +192,7 @@ fn parts(text: &str) -> Vec<&str> {
     parts
 }
 
-/// What stands before the `=` of an assignment; a comparison is none.
+/// The name before the `=` of an assignment; `None` for a comparison.
 fn assigned(text: &str) -> Option<&str> {
     let (name, value) = text.split_once('=')?;
     let is_plain = !value.starts_with('=') && !name.contains(['"', '\'', '|', '!', '<', '>']);
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_binding_is_followed_by_its_measure() {
+    fn every_binding_is_followed_by_its_bound() {
         let set = |names: &[&str]| -> String {
             names
                 .iter()

@@ -1,8 +1,8 @@
-//! What keeps a template from writing without end.
+//! Limits that keep a template from producing endless text.
 //!
-//! minijinja bounds the instructions of a rendering, a range, and a text that is repeated with `*`
-//! (100 MB). Here are bounds for what a filter or a method makes of its arguments, for what is
-//! written, and for every value that gets a name ([`super::bindings`]).
+//! minijinja limits the instructions of a rendering, a range, and a text repeated with `*` (100 MB).
+//! This module limits the results of filters and methods, the text that is written, and every value
+//! that gets a name ([`super::bindings`]).
 
 use std::cell::Cell;
 use std::io;
@@ -12,34 +12,33 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_form
 
 use super::bindings;
 
-/// Most bytes of a text that a filter or method makes, and of all that a rendering writes. A prompt of
-/// a million tokens takes a few MiB.
+/// The most bytes that a filter or method returns, and that a rendering writes in total. A prompt of a
+/// million tokens has a few MiB.
 pub(super) const LONGEST: usize = 16 << 20;
 
-/// Levels of lists and dicts in one another.
+/// The most levels of nested lists and dicts.
 const DEEPEST: usize = 128;
 
-/// Largest number that says how wide, or how many.
+/// The largest width or count of a filter.
 const WIDEST: usize = 10_000;
 
-/// Instructions one rendering may take at most and at least; a long conversation takes some ten
-/// thousand. A block that is captured is written where no bound is asked, so a template of long
-/// texts gets fewer.
+/// The instructions that a rendering can use, by the template's length; a long conversation needs some
+/// ten thousand. Nothing counts the text of a captured block, so a long template gets fewer.
 const FUEL: std::ops::RangeInclusive<u64> = 200_000..=5_000_000;
 const FUEL_TIMES_LENGTH: u64 = 1 << 33;
 
 thread_local! {
-    /// Bytes that the rendering under way has written.
+    /// Bytes that the current rendering has written.
     static WRITTEN: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Words and signs of one tag. Each can be a level of recursion where the template is read.
+/// The most words and signs in one tag. Each can be a level of recursion in the parser.
 const MOST_WORDS: usize = 1000;
 
-/// Refuses a tag that would exhaust the stack of those who read it.
+/// Refuses a tag that would exhaust the parser's stack.
 ///
 /// # Errors
-/// Names the tag by its beginning.
+/// The message quotes the start of the tag.
 pub(super) fn check_tag(tag: &str) -> Result<(), Error> {
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
     let (mut words, mut in_word, mut quote) = (0, false, None);
@@ -54,8 +53,8 @@ pub(super) fn check_tag(tag: &str) -> Result<(), Error> {
                 words += 1;
             }
             None => {
-                let goes_on = is_word(character) && in_word;
-                words += usize::from(!goes_on && !character.is_whitespace());
+                let continues = is_word(character) && in_word;
+                words += usize::from(!continues && !character.is_whitespace());
             }
         }
         in_word = is_word(character);
@@ -68,13 +67,13 @@ pub(super) fn check_tag(tag: &str) -> Result<(), Error> {
     Err(Error::new(ErrorKind::SyntaxError, problem))
 }
 
-/// The instructions that a template of so many bytes may take.
+/// The instructions that a rendering of `source` can use.
 pub(super) fn fuel(source: &str) -> u64 {
     let share = FUEL_TIMES_LENGTH / (source.len() as u64).max(1);
     share.clamp(*FUEL.start(), *FUEL.end())
 }
 
-/// Puts the bounds in force, for everything but the final text.
+/// Installs the limits for everything except the final text.
 pub(super) fn set(environment: &mut Environment<'_>) {
     environment.set_formatter(write_counted);
     environment.add_filter(bindings::FILTER, bounded);
@@ -110,12 +109,12 @@ pub(super) fn set(environment: &mut Environment<'_>) {
     }
 }
 
-/// Begins to count for a new rendering.
-pub(super) fn begin() {
+/// Resets the count for a new rendering.
+pub(super) fn reset() {
     WRITTEN.set(0);
 }
 
-/// Refuses arguments of a filter or method that make too much of them.
+/// Refuses arguments from which a filter or method would produce too much.
 type Guard = fn(&[Value]) -> Result<(), Error>;
 
 /// # Errors
@@ -125,14 +124,15 @@ fn check_length(bytes: usize) -> Result<(), Error> {
         return Ok(());
     }
     let problem = format!(
-        "the template makes a text of more than {} MiB",
+        "the template produces a text of more than {} MiB",
         LONGEST >> 20
     );
     Err(Error::new(ErrorKind::InvalidOperation, problem))
 }
 
-/// About the bytes of a value as text. Values can hold one another many times over, so counting stops
-/// at [`LONGEST`]; and none is nested so deep that writing or dropping it would exhaust the stack.
+/// The approximate bytes of a value as text. Values can contain each other many times over, so counting
+/// stops at [`LONGEST`]. Deeply nested values are refused too: writing or dropping one would exhaust the
+/// stack.
 fn length(value: &Value) -> Result<usize, Error> {
     let mut total = 0;
     add_length(value, 0, &mut total)?;
@@ -159,12 +159,12 @@ fn add_length(value: &Value, depth: usize, total: &mut usize) -> Result<(), Erro
         }
         _ => {}
     }
-    // What a value takes beside its text; a list of a million is enough.
+    // The memory of a value besides its text: a list of a million values reaches the limit.
     *total += 16;
     check_length(*total)
 }
 
-/// The value, if it is not too much.
+/// The value, unless it is too large.
 fn bounded(value: Value) -> Result<Value, Error> {
     length(&value)?;
     Ok(value)
@@ -181,7 +181,7 @@ fn write_counted(
     escape_formatter(out, state, value)
 }
 
-/// `value|join(separator)`, `separator.join(value)` with the arguments turned round.
+/// `value|join(separator)`, and `separator.join(value)` with the arguments swapped.
 pub(super) fn join(arguments: &[Value]) -> Result<(), Error> {
     let [value, others @ ..] = arguments else {
         return Ok(());
@@ -229,7 +229,7 @@ fn indent(arguments: &[Value]) -> Result<(), Error> {
     check_length(lines.saturating_mul(width.unwrap_or(USUAL_INDENT)))
 }
 
-/// Spaces before a line where the filter is not told how many.
+/// The indent filter's default, in spaces.
 const USUAL_INDENT: usize = 4;
 
 /// `text|format(…)`, `text.format(…)`: no wide fields.
@@ -238,7 +238,7 @@ pub(super) fn format(arguments: &[Value]) -> Result<(), Error> {
         .first()
         .and_then(Value::as_str)
         .unwrap_or_default();
-    // A width stands in a field: behind `{` or `%`, before anything that is no part of one.
+    // A width is part of a field: it follows `{` or `%`.
     let fields = text.split(['{', '%']).skip(1);
     let widths = fields.flat_map(|field| {
         let end = field.find(|c: char| c == '}' || c.is_whitespace());
@@ -259,7 +259,7 @@ pub(super) fn format(arguments: &[Value]) -> Result<(), Error> {
     check_length(text.len().saturating_add(total.saturating_mul(fields)))
 }
 
-/// Numbers that say how many or how wide, by place or by name.
+/// Refuses large counts and widths, positional or named.
 fn count(arguments: &[Value]) -> Result<(), Error> {
     for argument in arguments.iter().skip(1) {
         let named = match argument.get_attr("width") {
@@ -274,16 +274,16 @@ fn count(arguments: &[Value]) -> Result<(), Error> {
 }
 
 fn too_wide(number: &str) -> Error {
-    let problem = format!("{number} is too wide or too many; at most {WIDEST} are made");
+    let problem = format!("{number} is too wide or too many; the limit is {WIDEST}");
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
-/// What is taken apart into a list: each character can become a value of its own.
+/// Refuses a long value that is split into a list: each character can become a separate value.
 pub(super) fn listed(arguments: &[Value]) -> Result<(), Error> {
     const LISTED: usize = LONGEST / 8;
     let total = arguments.first().map_or(Ok(0), length)?;
     if total > LISTED {
-        let problem = format!("a list is made of more than {} MiB", LISTED >> 20);
+        let problem = format!("a list would be made from more than {} MiB", LISTED >> 20);
         return Err(Error::new(ErrorKind::InvalidOperation, problem));
     }
     Ok(())
@@ -295,7 +295,7 @@ fn escaped(arguments: &[Value]) -> Result<(), Error> {
     check_length(total.saturating_mul(WIDTH_OF_A_BYTE))
 }
 
-/// The final text as it grows.
+/// The final text while it is written.
 #[derive(Default)]
 pub(super) struct Text(pub(super) Vec<u8>);
 

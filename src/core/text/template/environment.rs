@@ -14,7 +14,7 @@ use crate::text::python_json::{DumpOptions, dumps};
 
 const TEMPLATE_NAME: &str = "chat_template";
 
-/// An environment that holds `source` as its one template.
+/// An environment with `source` as its only template.
 pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
@@ -34,9 +34,9 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// Renders the one template.
+/// Renders the template.
 pub(super) fn render(environment: &Environment<'_>, variables: Value) -> Result<String, Error> {
-    bounds::begin();
+    bounds::reset();
     let mut text = bounds::Text::default();
     environment
         .get_template(TEMPLATE_NAME)?
@@ -49,8 +49,8 @@ pub(super) fn render(environment: &Environment<'_>, variables: Value) -> Result<
 static GENERATION_TAG: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
 
-/// The source with LF line ends, as Jinja's lexer reads it, and with each generation
-/// block as a scope of its own, which is all that it is to the rendered text.
+/// The source with LF line ends, as Jinja's lexer reads it, and with each generation block as a
+/// plain scope, since the block does not change the rendered text.
 fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     match GENERATION_TAG.as_ref() {
@@ -102,7 +102,7 @@ fn tojson(value: &Value, ensure_ascii: Option<bool>, arguments: Kwargs) -> Resul
     dumps(value, &options)
 }
 
-/// The function `strftime_now(format)`, of `date` or else of this moment.
+/// The function `strftime_now(format)`, applied to `date` or else to the current time.
 pub(super) fn strftime_now(date: Option<String>) -> Value {
     Value::from_function(move |format: String| match &date {
         None => formatted(strtime::format(&format, &jiff::Zoned::now()), &format),

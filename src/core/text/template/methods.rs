@@ -1,4 +1,4 @@
-//! Python's methods on strings and dicts, as far as templates call them.
+//! Python's methods on strings and dicts that templates call.
 
 use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, State, Value};
@@ -7,8 +7,8 @@ use minijinja_contrib::pycompat;
 use super::bounds;
 use crate::text::whitespace::is_python_whitespace;
 
-/// Answers a method call on a template value: what minijinja-contrib lacks or trims by
-/// another notion of white space, and else minijinja-contrib.
+/// Calls a method of a template value. Methods that minijinja-contrib does not have, or that trim
+/// other white space there, are implemented here.
 pub(super) fn call(
     state: &mut State,
     value: &Value,
@@ -25,7 +25,7 @@ pub(super) fn call(
     pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
-/// Refuses a method that would make too long a text.
+/// Refuses a method that would produce too long a text.
 fn guard(value: &Value, method: &str, arguments: &[Value]) -> Result<(), Error> {
     let with_value = || -> Vec<Value> {
         let value = std::iter::once(value.clone());
@@ -40,12 +40,12 @@ fn guard(value: &Value, method: &str, arguments: &[Value]) -> Result<(), Error> 
     }
 }
 
-/// Jinja's test `iterable`, which minijinja answers with yes for `none`.
+/// Jinja's test `iterable`, which is true for `none` in minijinja.
 pub(super) fn is_iterable(value: &Value) -> bool {
     value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
 }
 
-/// Jinja's test `sequence`: what has a length and items, and so strings and dicts too.
+/// Jinja's test `sequence`: any value with a length and items, so strings and dicts too.
 pub(super) fn is_sequence(value: &Value) -> bool {
     matches!(
         value.kind(),

@@ -7,7 +7,7 @@ const OTHER: &str = r#"[{"id": "1", "answer": "x"}, {"id": "2", "answer": "b"}]"
 const GROWING: &str = "[\n{\"id\": \"1\", \"ans";
 const WRONG: &str = "[\n{\"id\": \"1\",}]";
 
-/// A directory of one file, driven second by second.
+/// A directory with one file, driven second by second.
 struct Bench {
     state: DirectoryState,
     now: Duration,
@@ -70,7 +70,7 @@ impl Bench {
         updates
     }
 
-    /// As [`Self::look`], and the one file update there has to be.
+    /// As [`Self::look`], with the one file update that must result.
     fn news(&mut self) -> FileUpdate {
         let mut files = self.look().into_iter().filter_map(|update| match update {
             WatchUpdate::File(file) => Some(file),
@@ -115,7 +115,7 @@ fn a_file_grows_becomes_partial_complete_updated_and_gone() {
     };
     assert_eq!(gone.state, FileState::Gone);
     assert!(gone.answers.is_some(), "the last good version stays");
-    // It comes back as it was: known content is no new revision.
+    // It comes back unchanged: known content is not a new revision.
     let back = bench.after(SECOND).news();
     assert_eq!((back.state, back.revision), (FileState::Complete, 3));
 }
@@ -143,7 +143,7 @@ fn an_unfinished_file_is_retried_with_growing_waits_and_then_broken() {
         broken.state
     );
     assert_eq!(broken.answers, None);
-    // A writer that was only slow is welcome later.
+    // A writer that was only slow can still finish later.
     let complete = bench.after(100 * SECOND).write(BOTH).news();
     assert_eq!(
         (complete.state, complete.revision),
@@ -152,7 +152,7 @@ fn an_unfinished_file_is_retried_with_growing_waits_and_then_broken() {
 }
 
 #[test]
-fn a_change_restarts_the_patience() {
+fn a_change_restarts_the_wait() {
     let mut bench = Bench::new();
     bench.write("[").look();
     for length in [2, 3, 5, 8] {
@@ -169,7 +169,7 @@ fn a_change_restarts_the_patience() {
 }
 
 #[test]
-fn a_file_left_unfinished_long_ago_is_broken_at_once() {
+fn a_file_left_unfinished_long_ago_is_broken_immediately() {
     let mut bench = Bench::new();
     bench.age = 3600 * SECOND;
     assert_eq!(bench.write(GROWING).news().state.name(), "broken");
@@ -195,7 +195,7 @@ fn a_broken_file_keeps_its_last_good_version() {
 }
 
 #[test]
-fn the_same_content_under_a_new_stamp_is_no_news() {
+fn the_same_content_with_a_new_stamp_is_not_an_update() {
     let mut bench = Bench::new();
     bench.write(BOTH).look();
     assert!(bench.after(SECOND).write(BOTH).look().is_empty());
@@ -205,14 +205,14 @@ fn the_same_content_under_a_new_stamp_is_no_news() {
 }
 
 #[test]
-fn a_second_write_under_the_same_stamp_is_found() {
+fn a_second_write_with_the_same_stamp_is_found() {
     let mut bench = Bench::new();
     bench.write(BOTH).look();
     // Same length within one tick of a coarse clock.
     bench.content = OTHER;
     assert!(bench.after(SECOND).look().is_empty());
     assert_eq!(bench.after(2 * SECOND).news().revision, 2);
-    // And whenever somebody asks.
+    // And on request.
     bench.after(100 * SECOND).look();
     bench.content = BOTH;
     assert!(bench.look().is_empty());
@@ -221,7 +221,7 @@ fn a_second_write_under_the_same_stamp_is_found() {
 }
 
 #[test]
-fn a_file_that_changes_under_the_reader_is_pending() {
+fn a_file_that_changes_while_it_is_read_is_pending() {
     let mut bench = Bench::new();
     let entry = Entry {
         name: "a.json".to_owned(),
@@ -247,7 +247,7 @@ fn a_file_that_changes_under_the_reader_is_pending() {
 }
 
 #[test]
-fn readings_that_fail_are_told_once_and_retried() {
+fn readings_that_fail_are_reported_once_and_retried() {
     let mut bench = Bench::new();
     bench.write(BOTH).look();
     bench.state.rescan(bench.now);
@@ -267,7 +267,7 @@ fn readings_that_fail_are_told_once_and_retried() {
     bench.state.rescan(bench.now);
     assert_eq!(bench.news().state, FileState::Complete);
 
-    // Vanished between scan and reading, and back under its old stamp.
+    // Vanished between scan and reading, and back with its old stamp.
     assert_eq!(bench.state.read(bench.now, name, Reading::Vanished), None);
     bench.content = OTHER;
     assert_eq!(bench.news().revision, 2);
@@ -302,7 +302,7 @@ fn a_directory_vanishes_and_returns() {
     );
     bench.stamp.inode = 77;
     assert_eq!(bench.look().len(), 2);
-    // A directory that cannot be listed says nothing about its files.
+    // Nothing is known about the files of a directory that cannot be listed.
     let failed = Scan::Failed("input/output error".to_owned());
     assert_eq!(bench.state.scanned(bench.now, failed).len(), 1);
     assert_eq!(

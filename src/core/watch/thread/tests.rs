@@ -68,7 +68,7 @@ fn follow_a_directory(poll: bool) {
         WatchUpdate::Mode(mode) => Some(mode.clone()),
         _ => None,
     });
-    // A machine may have no notifications to give; then both runs poll.
+    // On a machine without notifications both runs poll.
     assert!(
         !poll || matches!(mode, WatchMode::Polling { .. }),
         "{mode:?}"
@@ -145,7 +145,7 @@ fn a_real_directory_is_followed_by_polling() {
 }
 
 #[test]
-fn labels_in_the_directory_are_no_answers() {
+fn labels_in_the_directory_are_not_answers() {
     let directory = tempfile::tempdir().unwrap();
     let label_file = directory.path().join("labels.json");
     fs::write(&label_file, BOTH).unwrap();

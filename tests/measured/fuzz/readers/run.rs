@@ -4,7 +4,7 @@ use moim::experiment::Reporter;
 use moim::health::Monitor;
 use moim::report;
 use moim::run::{
-    CompletionRecord, Control, Event, Follower, Progress, RunDir, RunEntry, RunState, SystemSample,
+    CompletionRecord, Control, Event, Progress, RunDir, RunEntry, RunState, SystemSample, Tail,
     list_runs, read_lines,
 };
 use serde::de::DeserializeOwned;
@@ -46,14 +46,11 @@ const WORDS: &[&str] = &[
 fn lines<T: DeserializeOwned>(folder: &Folder, name: &str, input: &[u8]) -> Result<Vec<T>, String> {
     let path = folder.write(name, input);
     let whole: Vec<Result<T, _>> = read_lines(&path).map_err(shown)?.collect();
-    let mut follower = Follower::<T>::new(&path);
+    let mut tail = Tail::from_start(&path);
+    tail.look().map_err(shown)?;
     let mut followed = 0;
-    loop {
-        let update = follower.poll().map_err(shown)?;
-        followed += update.items.len();
-        if !update.has_more {
-            break;
-        }
+    while let Some(lines) = tail.newer().map_err(shown)? {
+        followed += lines.values::<T>().count();
     }
     assert_eq!(whole.len(), followed, "followed and read differ");
     let bad = whole.iter().filter_map(|line| line.as_ref().err());

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use moim_core::run::{Liveness, RunEntry, is_run, run_folders};
+use moim_core::run::{Condition, Liveness, RunEntry, is_run, run_folders};
 
 use super::experiments::Experiments;
 use super::hints::Hints;
 use super::log::last_words;
 use super::stamp::{Stamp, stamp};
 use super::worker::{Inbox, Outbox, Over, Worker};
-use crate::tui::data::index::{Condition, Index, RunSummary};
+use crate::tui::data::index::Index;
 use crate::tui::message::{Data, Message};
 
 /// How often is looked while something is active.
@@ -62,7 +62,7 @@ struct IndexReader {
 
 struct KnownRun {
     stamp: Option<Stamp>,
-    summary: Arc<RunSummary>,
+    entry: Arc<RunEntry>,
 }
 
 impl IndexReader {
@@ -102,8 +102,8 @@ impl IndexReader {
         }
     }
 
-    fn active(&self) -> impl Iterator<Item = &RunSummary> {
-        let runs = self.runs.values().map(|known| &*known.summary);
+    fn active(&self) -> impl Iterator<Item = &RunEntry> {
+        let runs = self.runs.values().map(|known| &*known.entry);
         runs.filter(|run| run.condition().is_active())
     }
 
@@ -116,10 +116,10 @@ impl IndexReader {
                 self.runs.insert(path, run);
             }
         }
-        let mut runs: Vec<Arc<RunSummary>> = self
+        let mut runs: Vec<Arc<RunEntry>> = self
             .runs
             .values()
-            .map(|known| Arc::clone(&known.summary))
+            .map(|known| Arc::clone(&known.entry))
             .collect();
         runs.sort_by(|left, right| newest_first(left, right));
         let index = Index {
@@ -145,24 +145,21 @@ impl KnownRun {
         let Some(known) = known.filter(|known| stamp.is_some() && known.stamp == stamp) else {
             return is_run(path).then(|| Self {
                 stamp,
-                summary: Arc::new(summary(RunEntry::read(path))),
+                entry: Arc::new(with_last_words(RunEntry::read(path))),
             });
         };
         // What run.json says is known; whether its process is there can change without it, but a
         // process that is gone stays gone.
-        let is_settled = matches!(known.summary.liveness, Liveness::Dead | Liveness::Ended);
-        match &known.summary.state {
-            Ok(state) if !is_settled && state.liveness() != known.summary.liveness => {
+        let is_settled = matches!(known.entry.liveness, Liveness::Dead | Liveness::Ended);
+        match &known.entry.state {
+            Ok(state) if !is_settled && state.liveness() != known.entry.liveness => {
                 let entry = RunEntry {
                     liveness: state.liveness(),
-                    state: Ok(state.clone()),
-                    path: path.to_owned(),
-                    experiment: known.summary.experiment.clone(),
-                    name: known.summary.name.clone(),
+                    ..RunEntry::clone(&known.entry)
                 };
                 Some(Self {
                     stamp,
-                    summary: Arc::new(summary(entry)),
+                    entry: Arc::new(with_last_words(entry)),
                 })
             }
             _ => Some(known),
@@ -170,33 +167,29 @@ impl KnownRun {
     }
 }
 
-fn summary(entry: RunEntry) -> RunSummary {
-    let last_words = match Condition::of(&entry.state, entry.liveness) {
-        // One without run.json has ended before it began.
+fn with_last_words(entry: RunEntry) -> RunEntry {
+    let last_words = match entry.condition() {
+        // One without run.json ended before it started.
         Condition::Dead | Condition::Failed | Condition::Unreadable => last_words(&entry.path),
         _ => Vec::new(),
     };
-    RunSummary {
-        path: entry.path,
-        experiment: entry.experiment,
-        name: entry.name,
-        state: entry.state,
-        liveness: entry.liveness,
+    RunEntry {
         last_words,
+        ..entry
     }
 }
 
 /// A run that has no run.json yet, or an unreadable one, stands before the others.
-fn newest_first(left: &RunSummary, right: &RunSummary) -> std::cmp::Ordering {
-    let started = |run: &RunSummary| run.state.as_ref().ok().map(|state| state.started);
-    let is_known = |run: &RunSummary| run.state.is_ok();
+fn newest_first(left: &RunEntry, right: &RunEntry) -> std::cmp::Ordering {
+    let started = |run: &RunEntry| run.state.as_ref().ok().map(|state| state.started);
+    let is_known = |run: &RunEntry| run.state.is_ok();
     is_known(left)
         .cmp(&is_known(right))
         .then_with(|| started(right).cmp(&started(left)))
         .then_with(|| right.path.cmp(&left.path))
 }
 
-/// Summaries and files are made anew only where they have changed.
+/// Entries and files are replaced only if they have changed.
 fn is_same(left: &Index, right: &Index) -> bool {
     fn all_same<T>(left: &[Arc<T>], right: &[Arc<T>]) -> bool {
         left.len() == right.len()

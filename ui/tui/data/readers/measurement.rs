@@ -96,13 +96,13 @@ fn a_long_run_opens_at_once() {
     let open = world.open.as_ref().unwrap();
     println!(
         "{:.2} GB: first news with metrics after {:?}, all after {:?}; longest take_in {longest:?}; \
-         resident {before} MiB before, {largest} MiB at most; {} metrics, {} points in epoch, {} happenings",
+         resident {before} MiB before, {largest} MiB at most; {} metrics, {} points in epoch, {} events",
         size as f64 / 1e9,
         first.unwrap(),
         begun.elapsed(),
         open.history.names().count(),
         open.history.get("epoch").unwrap().points().len(),
-        open.happenings.len(),
+        open.timeline.len(),
     );
     drop(worker);
     assert!(first.unwrap() < Duration::from_millis(300));

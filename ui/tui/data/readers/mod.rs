@@ -17,7 +17,6 @@ mod ranking;
 mod scores;
 mod stamp;
 mod steps;
-mod tail;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -6,15 +6,16 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use moim_core::run::{Liveness, Progress, RunEntry, RunState, SystemSample};
+use moim_core::run::{
+    Condition, EventKind, LineChunk, Liveness, Progress, RunEntry, RunState, SystemSample, Tail,
+    is_absence,
+};
 
 use super::hints::Hints;
 use super::log::{last_lines, shown_log};
 use super::stamp::{Stamp, stamp};
 use super::steps;
-use super::tail::{Lines, Tail, is_absence};
 use super::worker::{Inbox, Outbox, Over, Worker};
-use crate::tui::data::index::Condition;
 use crate::tui::data::run::{Reading, RunNews};
 use crate::tui::data::series::{Columns, RECENT_POINTS};
 use crate::tui::data::system::{metrics_of, seconds_between};
@@ -139,12 +140,12 @@ impl Follower {
             is_there: None,
             progress: Known::nothing(),
             log: Known::nothing(),
-            events: Tail::new(run.join("events.jsonl")),
+            events: Tail::from_end(&run.join("events.jsonl")),
             reading: Reading::default(),
             recent_steps: 0,
             step_bytes: USUAL_STEP_BYTES,
             has_start: false,
-            system: Tail::new(run.join("system.jsonl")),
+            system: Tail::from_end(&run.join("system.jsonl")),
             system_start: None,
         }
     }
@@ -283,14 +284,14 @@ impl Follower {
         if !self.has_start
             && let Some(line) = self.events.first_line()?
         {
-            let lines = Lines {
+            let lines = LineChunk {
                 offset: 0,
                 bytes: &line,
             };
-            news.start = steps::parse(lines)
-                .events
-                .pop()
-                .filter(|event| event.name == "start");
+            news.start = match steps::parse(lines).events.pop().map(|event| event.kind) {
+                Some(EventKind::Start(start)) => Some(start),
+                _ => None,
+            };
             self.has_start = true;
         }
         let Some(lines) = self.events.newer()? else {
@@ -330,7 +331,7 @@ impl Follower {
         let Some(lines) = self.system.newer()? else {
             return Ok(news.has_system_restarted);
         };
-        news.system = samples(lines).collect();
+        news.system = lines.values().flatten().collect();
         Ok(true)
     }
 
@@ -389,16 +390,9 @@ impl Follower {
     }
 }
 
-/// The samples of whole lines; what is none is left out.
-fn samples(lines: Lines<'_>) -> impl Iterator<Item = SystemSample> {
-    lines
-        .each()
-        .filter_map(|(_, line)| serde_json::from_slice(line).ok())
-}
-
-fn sample_columns(lines: Lines<'_>, start: Timestamp) -> Columns {
+fn sample_columns(lines: LineChunk<'_>, start: Timestamp) -> Columns {
     let mut columns = Columns::default();
-    for sample in samples(lines) {
+    for sample in lines.values::<SystemSample>().flatten() {
         let seconds = seconds_between(start, sample.time);
         for (metric, value) in metrics_of(&sample) {
             columns.add(metric, seconds, value);

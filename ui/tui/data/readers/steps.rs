@@ -5,11 +5,9 @@
 
 use std::fmt;
 
-use moim_core::run::Event;
+use moim_core::run::{Event, EventKind, LineChunk, Step};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::tail::Lines;
-use crate::tui::data::run::is_metric;
 use crate::tui::data::series::Columns;
 
 /// What lines hold.
@@ -28,7 +26,7 @@ pub(super) struct Parsed {
 }
 
 /// Reads lines of events.
-pub(super) fn parse(lines: Lines<'_>) -> Parsed {
+pub(super) fn parse(lines: LineChunk<'_>) -> Parsed {
     let mut parsed = Parsed::default();
     let mut row = Row::default();
     for (place, line) in lines.each() {
@@ -40,13 +38,15 @@ pub(super) fn parse(lines: Lines<'_>) -> Parsed {
             continue;
         }
         match serde_json::from_slice::<Event>(line) {
-            Ok(event) if event.name == "step" => {
-                if let Some(step) = event.number("step") {
-                    add_step(&event, step, columns);
+            Ok(event) => match event.kind {
+                EventKind::Step(step) => {
+                    add_step(&step, columns);
                     parsed.step_count += 1;
                 }
-            }
-            Ok(event) => parsed.events.push(event),
+                // A step without its number.
+                EventKind::Other(name) if name == "step" => {}
+                _ => parsed.events.push(event),
+            },
             Err(error) => {
                 parsed.bad_lines += 1;
                 parsed.latest_bad_line = Some(format!("at byte {place}: {error}"));
@@ -56,11 +56,9 @@ pub(super) fn parse(lines: Lines<'_>) -> Parsed {
     parsed
 }
 
-fn add_step(event: &Event, step: f64, columns: &mut Columns) {
-    for key in event.fields.keys().filter(|key| is_metric(key)) {
-        if let Some(value) = event.number(key) {
-            columns.add(key, step, value);
-        }
+fn add_step(step: &Step, columns: &mut Columns) {
+    for (metric, value) in step.metrics.iter() {
+        columns.add(metric, step.step as f64, value);
     }
 }
 
@@ -242,11 +240,13 @@ impl<'de> Visitor<'de> for Names<'_> {
 
 #[cfg(test)]
 mod tests {
+    use moim_core::run::{CheckpointEvent, Metrics, SavePoint};
+
     use super::*;
     use crate::tui::data::series::History;
 
     fn parsed(text: &str) -> (Parsed, History) {
-        let mut parsed = parse(Lines {
+        let mut parsed = parse(LineChunk {
             offset: 1000,
             bytes: text.as_bytes(),
         });
@@ -259,18 +259,25 @@ mod tests {
     fn steps_become_columns_and_other_events_stay_events() {
         let mut text = String::new();
         for step in 1..=3_usize {
-            let event = Event::new("step")
-                .with("step", step)
-                .with("total_steps", 9usize)
+            let metrics = Metrics::default()
                 .with("epoch", 0.5)
                 .with("loss", if step == 2 { f64::NAN } else { 0.25 })
                 .with("rewards/보상/mean", 1usize)
-                .with("count", -3)
-                .with("note", "\"따옴표\"")
-                .with("more", vec![1.0, 2.0]);
+                .with("count", -3.0);
+            let event = Event::new(Step {
+                step,
+                total_steps: 9,
+                metrics,
+            })
+            .with("note", "\"따옴표\"".to_owned())
+            .with("more", serde_json::json!([1.0, 2.0]));
             text.push_str(&(event.to_line() + "\n"));
         }
-        let checkpoint = Event::new("checkpoint").with("checkpoint", "epoch_1");
+        let checkpoint = Event::new(CheckpointEvent {
+            checkpoint: SavePoint::Epoch(1),
+            step: 3,
+            adapter_difference: None,
+        });
         text.push_str(&format!("\n{}\n", checkpoint.to_line()));
         let (parsed, history) = parsed(&text);
         assert_eq!((parsed.step_count, parsed.bad_lines), (3, 0));
@@ -308,10 +315,13 @@ mod tests {
     #[test]
     fn steps_taken_again_within_a_piece_replace_the_old_ones() {
         let line = |step: usize, loss: f64| {
-            Event::new("step")
-                .with("step", step)
-                .with("loss", loss)
-                .to_line()
+            let metrics = Metrics::default().with("loss", loss);
+            let step = Step {
+                step,
+                total_steps: 9,
+                metrics,
+            };
+            Event::new(step).to_line()
         };
         let text = [line(1, 0.1), line(2, 0.2), line(3, 0.3), line(2, 9.0)].join("\n");
         let (_, history) = parsed(&text);

@@ -179,7 +179,7 @@ fn value_spans(field: &Field, room: usize, context: &Context<'_>) -> Vec<Span<'s
     let rest = room.saturating_sub(width(&value) + 2);
     let mut spans = vec![Span::styled(value, style)];
     if let Some(fault) = fault {
-        let words = single_line(&format!("{}; {}", fault.problem, fault.way_out));
+        let words = single_line(&format!("{}; {}", fault.problem, fault.hint));
         let words = truncate(&words, rest, ellipsis);
         spans.push(Span::styled(format!("  {words}"), theme.bad));
     }

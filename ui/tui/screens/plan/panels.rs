@@ -88,7 +88,7 @@ fn help(
     let entry = screen.entry.as_ref();
     let problem = entry.and_then(|entry| entry.problem.clone());
     let faults = field.faults.iter();
-    let faults = faults.map(|fault| format!("{}; {}", fault.problem, fault.way_out));
+    let faults = faults.map(|fault| format!("{}; {}", fault.problem, fault.hint));
     let keys = match entry.map(|entry| &entry.content) {
         Some(Content::Choice { .. }) => "space or the arrows choose, enter keeps, esc cancels",
         Some(Content::Line(_)) => "enter keeps, esc cancels; empty means the default",

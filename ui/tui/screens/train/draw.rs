@@ -120,7 +120,7 @@ fn draw_part(
     let has_keyboard = train.focus.is(part);
     let title = match part {
         Part::Alarms if !open.alarms.is_empty() => format!("Alarms {}", open.alarms.len()),
-        Part::Events if !open.happenings.is_empty() => format!("Events {}", open.happenings.len()),
+        Part::Events if !open.timeline.is_empty() => format!("Events {}", open.timeline.len()),
         _ => part.title().to_owned(),
     };
     let hidden = Part::RING.iter().filter(|part| !areas.parts.shows(**part));

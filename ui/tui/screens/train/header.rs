@@ -1,12 +1,12 @@
 //! The lines at the top: the run, its progress, its newest numbers.
 
+use moim_core::run::Severity;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Constraint::{Fill, Length};
 use ratatui::layout::{Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::panes::is_critical;
 use crate::tui::data::index::Condition;
 use crate::tui::data::run::OpenRun;
 use crate::tui::data::system::seconds_between;
@@ -51,7 +51,7 @@ fn about(open: &OpenRun, context: &Context<'_>) -> Vec<Item> {
     let critical = open
         .alarms
         .iter()
-        .filter(|alarm| is_critical(alarm))
+        .filter(|(_, alarm)| alarm.severity == Severity::Critical)
         .count();
     if critical > 0 {
         let words = format!("{} {alarms}, {critical} critical", glyphs.bad);

@@ -15,9 +15,6 @@ use crate::tui::widgets::chart::{Chart, Line, Reference};
 use crate::tui::widgets::scroll::wrapped;
 use crate::tui::widgets::stacked_bar::{Part, StackedBar};
 
-/// The field of the `start` event with the predicted peak on the device, in bytes, if the
-/// trainer predicted one.
-const PREDICTED: &str = "predicted_bytes";
 const GIB: f64 = (1 << 30) as f64;
 /// A lower chart shows no shape.
 const SMALLEST_CHART: u16 = 5;
@@ -35,7 +32,8 @@ pub(super) fn draw(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area
         return Paragraph::new(wrapped(words)).render(area, buf);
     };
     let start = open.start.as_ref();
-    let predicted = start.and_then(|start| start.number(PREDICTED));
+    let predicted = start.and_then(|start| start.predicted_bytes);
+    let predicted = predicted.map(|bytes| bytes as f64);
     let (bar, mut words) = bar(sample, look, area.width.into());
     match (sample.device, sample.card) {
         (Some(device), card) => {

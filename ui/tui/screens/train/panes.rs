@@ -1,11 +1,11 @@
 //! Alarms, events and the log as lines.
 
-use moim_core::health::Severity;
+use moim_core::run::Severity;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::Part;
-use crate::tui::data::run::{Alarm, OpenRun};
+use crate::tui::data::run::OpenRun;
 use crate::tui::state::Context;
 use crate::tui::text::{age, wrap_runs};
 use crate::tui::widgets::scroll::wrapped;
@@ -26,14 +26,14 @@ pub(super) fn lines(
     match part {
         Part::Alarms => {
             let newest_first = open.alarms.iter().rev().take(most);
-            let lines = newest_first.flat_map(|alarm| {
-                let (sign, style) = if is_critical(alarm) {
+            let lines = newest_first.flat_map(|(time, alarm)| {
+                let (sign, style) = if alarm.severity == Severity::Critical {
                     (glyphs.bad, theme.bad)
                 } else {
                     (glyphs.warn, theme.warn)
                 };
                 let head = format!("{sign} {} {}", alarm.severity, alarm.code);
-                let since = age(context.now, alarm.time);
+                let since = age(context.now, *time);
                 let place = format!("  step {}, {since}\n", alarm.step);
                 let runs = [
                     (style, head.as_str()),
@@ -45,13 +45,11 @@ pub(super) fn lines(
             lines.collect()
         }
         Part::Events => {
-            let newest_first = open.happenings.iter().rev().take(most);
+            let newest_first = open.timeline.iter().rev().take(most);
             let lines = newest_first.flat_map(|event| {
                 let when = format!("{:>8}  ", age(context.now, event.time));
-                styled(
-                    &[(theme.dim, when.as_str()), (theme.text, &event.text)],
-                    cells,
-                )
+                let text = event.to_string();
+                styled(&[(theme.dim, when.as_str()), (theme.text, &text)], cells)
             });
             lines.collect()
         }
@@ -64,11 +62,6 @@ pub(super) fn lines(
         }
         Part::Charts | Part::Memory => Vec::new(),
     }
-}
-
-/// Whether an alarm has the higher severity.
-pub(super) fn is_critical(alarm: &Alarm) -> bool {
-    alarm.severity == Severity::Critical.as_str()
 }
 
 fn styled(runs: &[(Style, &str)], cells: usize) -> Vec<Line<'static>> {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use moim_core::run::{
-    BestCheckpoint, CardSample, DeviceSample, Event, HostSample, Liveness, Progress, RunState,
-    RunStatus, SavePoint, SystemSample,
+    Alarm, BestCheckpoint, CardSample, CheckpointEvent, DeviceSample, Event, EventKind, HostSample,
+    Liveness, Metrics, Progress, RunState, RunStatus, SavePoint, Severity, Start, Step,
+    SystemSample,
 };
 
 use crate::tui::data::World;
@@ -49,10 +50,7 @@ fn state(status: RunStatus) -> RunState {
 /// A step whose rewards rise and whose entropy falls.
 fn step(step: usize) -> Event {
     let share = step as f64 / 40.0;
-    let mut event = Event::new("step");
-    event.time = time(step as i64 * 3);
-    event
-        .with("step", step)
+    let metrics = Metrics::default()
         .with("loss", 0.02 - share / 100.0)
         .with("reward", 0.5 + share / 2.0)
         .with("reward_std", 0.4 - share / 5.0)
@@ -66,42 +64,52 @@ fn step(step: usize) -> Event {
         .with("step_time", 3.0)
         .with("tokens_per_second/rollout", 2100.0)
         .with("tokens_per_second/backward", 3400.0)
-        .with("num_tokens", step * 3000)
+        .with("num_tokens", step * 3000);
+    let seconds = step as i64 * 3;
+    let total_steps = 106;
+    at(
+        seconds,
+        Step {
+            step,
+            total_steps,
+            metrics,
+        },
+    )
 }
 
-fn told(name: &str, seconds: i64) -> Event {
-    let mut event = Event::new(name);
+fn at(seconds: i64, kind: impl Into<EventKind>) -> Event {
+    let mut event = Event::new(kind);
     event.time = time(seconds);
     event
 }
 
 fn events() -> Vec<Event> {
-    let mut events = vec![
-        told("start", 0)
-            .with("total_steps", 106usize)
-            .with("device", "cuda:0")
-            .with("predicted_bytes", 9u64 << 30),
-    ];
+    let start = Start {
+        total_steps: Some(106),
+        device: Some("cuda:0".to_owned()),
+        predicted_bytes: Some(9 << 30),
+        ..Start::default()
+    };
+    let saved = CheckpointEvent {
+        checkpoint: SavePoint::Step(30),
+        step: 30,
+        adapter_difference: None,
+    };
+    let warning = Alarm::new(
+        "reward_constant",
+        Severity::Warning,
+        33,
+        "보상이 그대로다: look at completions.jsonl",
+    );
+    let critical = Alarm::new(
+        "entropy_collapse",
+        Severity::Critical,
+        40,
+        "the entropy fell to 0.0020; 온도를 높이세요",
+    );
+    let mut events = vec![at(0, start)];
     events.extend((1..=40).map(step));
-    events.push(
-        told("checkpoint", 90)
-            .with("checkpoint", "step_30")
-            .with("step", 30usize),
-    );
-    events.push(
-        told("alarm", 100)
-            .with("step", 33usize)
-            .with("code", "reward_constant")
-            .with("severity", "warning")
-            .with("message", "보상이 그대로다: look at completions.jsonl"),
-    );
-    events.push(
-        told("alarm", 120)
-            .with("step", 40usize)
-            .with("code", "entropy_collapse")
-            .with("severity", "critical")
-            .with("message", "the entropy fell to 0.0020; 온도를 높이세요"),
-    );
+    events.extend([at(90, saved), at(100, warning), at(120, critical)]);
     events
 }
 

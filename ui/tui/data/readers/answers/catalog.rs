@@ -5,10 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use moim_core::run::CompletionRecord;
+use moim_core::run::{CompletionRecord, LineChunk, Tail};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-
-use super::super::tail::{Lines, Tail};
 
 /// A group: consecutive lines of one step and one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ impl Catalog {
     /// Nothing is read before [`refresh`](Self::refresh).
     pub fn new(path: &Path) -> Self {
         Self {
-            tail: Tail::new(path.to_owned()),
+            tail: Tail::from_end(path),
             entries: VecDeque::new(),
             names: Vec::new(),
             numbers: HashMap::new(),
@@ -180,7 +178,7 @@ impl Catalog {
     /// The file cannot be read.
     pub fn records(&self, entry: &Entry) -> io::Result<(Vec<CompletionRecord>, usize)> {
         let bytes = self.bytes(entry)?;
-        let lines = Lines {
+        let lines = LineChunk {
             offset: entry.offset,
             bytes: &bytes,
         };
@@ -199,7 +197,7 @@ impl Catalog {
 
 /// The groups that begin in these lines. Lines that are no completions belong to the group before.
 fn entries(
-    lines: Lines<'_>,
+    lines: LineChunk<'_>,
     names: &mut Vec<String>,
     numbers: &mut HashMap<String, u32>,
 ) -> Vec<Entry> {

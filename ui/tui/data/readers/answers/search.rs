@@ -7,10 +7,10 @@ use std::io;
 use serde::Deserialize;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-use super::super::tail::Lines;
 use super::catalog::{Catalog, Entry};
 use crate::tui::data::answers::{AnswersQuery, Place};
 use crate::tui::filter::Filter;
+use moim_core::run::LineChunk;
 
 /// Groups that are told on each side of the one that is shown.
 pub(super) const NEIGHBOURS: usize = 20;
@@ -215,7 +215,7 @@ impl Criteria {
             return Ok(true);
         }
         let bytes = catalog.bytes(entry)?;
-        let lines = Lines {
+        let lines = LineChunk {
             offset: entry.offset,
             bytes: &bytes,
         };

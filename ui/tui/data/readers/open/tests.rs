@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, channel};
 
-use moim_core::run::Event;
+use moim_core::run::{CheckpointEvent, Event, Metrics, SavePoint, Start, Step};
 
 use super::*;
 use crate::tui::data::run::OpenRun;
@@ -10,11 +10,24 @@ use crate::tui::data::run::OpenRun;
 const WAIT: Duration = Duration::from_secs(20);
 
 fn step(step: usize) -> String {
-    let event = Event::new("step")
-        .with("step", step)
-        .with("total_steps", 100usize)
+    let metrics = Metrics::default()
         .with("reward", step as f64 / 100.0)
         .with("rewards/보상/mean", (step as f64 * 0.1).sin());
+    line(Event::new(Step {
+        step,
+        total_steps: 100,
+        metrics,
+    }))
+}
+
+fn start(seed: u64) -> String {
+    line(Event::new(Start {
+        seed: Some(seed),
+        ..Start::default()
+    }))
+}
+
+fn line(event: Event) -> String {
     event.to_line() + "\n"
 }
 
@@ -71,26 +84,25 @@ fn a_run_is_followed_from_its_birth_through_cuts_and_its_end() {
     assert_eq!(run.log, ["loading the model"]);
 
     let events = path.join("events.jsonl");
-    append_with_folder(
-        &events,
-        &(Event::new("start").with("seed", 42usize).to_line() + "\n"),
-    );
+    append_with_folder(&events, &start(42));
     let mut state = RunState::begin("demo/첫째", "cpu");
     state.save(&path.join("run.json")).unwrap();
     let run = terminal.until(|run| run.state.is_ok() && run.start.is_some());
     assert_eq!(run.condition(), Condition::Running);
 
     append(&events, &(1..=9).map(step).collect::<String>());
-    let checkpoint = Event::new("checkpoint")
-        .with("checkpoint", "step_9")
-        .with("step", 9usize);
+    let checkpoint = Event::new(CheckpointEvent {
+        checkpoint: SavePoint::Step(9),
+        step: 9,
+        adapter_difference: None,
+    });
     append(
         &events,
         &(checkpoint.to_line() + "\nnot an event\n{\"v\":1,\"torn"),
     );
-    let run = terminal.until(|run| run.happenings.len() == 2);
+    let run = terminal.until(|run| run.timeline.len() == 2);
     assert_eq!(last_step(run), Some(9.0));
-    assert_eq!(run.happenings[1].text, "step_9 saved at step 9");
+    assert_eq!(run.timeline[1].to_string(), "step_9 saved at step 9");
     assert_eq!(run.reading.bad_lines, 1);
     assert!(
         run.reading
@@ -111,7 +123,7 @@ fn a_run_is_followed_from_its_birth_through_cuts_and_its_end() {
     std::fs::write(&events, kept + &again).unwrap();
     let run = terminal.until(|run| last_step(run) == Some(20.0));
     assert_eq!((run.reading.restarts, run.reading.bad_lines), (1, 0));
-    assert_eq!((run.happenings.len(), run.start.is_some()), (1, true));
+    assert_eq!((run.timeline.len(), run.start.is_some()), (1, true));
 
     append(&path.join("log.txt"), "마지막 말\n");
     state.state = moim_core::run::RunStatus::Finished;
@@ -142,7 +154,7 @@ fn append_with_folder(path: &Path, text: &str) {
 #[test]
 fn the_end_of_a_long_log_is_there_first_and_its_past_comes_after() {
     let folder = tempfile::tempdir().unwrap();
-    let mut text = Event::new("start").with("seed", 7usize).to_line() + "\n";
+    let mut text = start(7);
     text.extend((1..=60_000).map(step));
     std::fs::write(folder.path().join("events.jsonl"), &text).unwrap();
     let mut terminal = Terminal::on(folder.path());
@@ -158,7 +170,7 @@ fn the_end_of_a_long_log_is_there_first_and_its_past_comes_after() {
     let points = run.history.get("reward").unwrap().points();
     assert_eq!((points[0].0, run.reading.total), (1.0, text.len() as u64));
     assert!(points.len() <= 8192 && points.is_sorted_by(|left, right| left.0 < right.0));
-    assert_eq!(run.happenings.len(), 1);
+    assert_eq!(run.timeline.len(), 1);
 }
 
 #[test]

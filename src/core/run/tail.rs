@@ -1,26 +1,30 @@
-//! A file of lines that grows: its end first, then what comes after it and what lies before it.
+//! A file of lines that grows, read from its beginning or from its end: then what follows, and what is before it.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// So much of the end is read first.
+use serde::de::DeserializeOwned;
+
+/// Bytes of the end that are read first.
 const FIRST_BYTES: u64 = 1 << 20;
 
-/// So much is read at once after that; a longer line is read whole all the same.
+/// Bytes that are read at a time after that; a longer line is read whole.
 const CHUNK_BYTES: u64 = 4 << 20;
 
 /// A line longer than this is skipped, so that a file without line breaks cannot fill the memory.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// So many of the bytes read last are kept, to notice that a file was cut and has grown again.
+/// Bytes read last that are kept, to notice that a file was cut and has grown again.
 const KEPT_BYTES: usize = 256;
 
-/// A file that is read from its end. The part from `head` to `end` has been read.
+/// Follows a file of lines while it grows. The part from `head` to `end` has been read.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub struct Tail {
     path: PathBuf,
+    /// Whether the last lines are read first.
+    is_end_first: bool,
     file: Option<File>,
     inode: u64,
     length: u64,
@@ -37,14 +41,15 @@ pub(super) struct Tail {
 
 /// Whole lines, with the line break of the last.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lines<'a> {
-    /// The place of the first byte in the file.
+pub struct LineChunk<'a> {
+    /// The position of the first byte in the file.
     pub offset: u64,
+    /// The lines.
     pub bytes: &'a [u8],
 }
 
-impl<'a> Lines<'a> {
-    /// Each line with its place, without its line break; empty ones are left out.
+impl<'a> LineChunk<'a> {
+    /// Each line with its position, without its line break; empty ones are left out.
     pub fn each(self) -> impl Iterator<Item = (u64, &'a [u8])> {
         let mut offset = self.offset;
         self.bytes
@@ -56,13 +61,28 @@ impl<'a> Lines<'a> {
                 (!line.is_empty()).then_some((place, line))
             })
     }
+
+    /// Each line as JSON.
+    pub fn values<T: DeserializeOwned>(self) -> impl Iterator<Item = serde_json::Result<T>> {
+        self.each().map(|(_, line)| serde_json::from_slice(line))
+    }
 }
 
 impl Tail {
-    /// Nothing is read before [`look`](Self::look).
-    pub fn new(path: PathBuf) -> Self {
+    /// Follows a file from its first line. It need not exist yet; nothing is read before [`look`](Self::look).
+    pub fn from_start(path: &Path) -> Self {
+        Self::new(path, false)
+    }
+
+    /// Follows a file whose last lines are read first; the others are read by [`earlier`](Self::earlier).
+    pub fn from_end(path: &Path) -> Self {
+        Self::new(path, true)
+    }
+
+    fn new(path: &Path, is_end_first: bool) -> Self {
         Self {
-            path,
+            path: path.to_owned(),
+            is_end_first,
             file: None,
             inode: 0,
             length: 0,
@@ -85,12 +105,11 @@ impl Tail {
         self.has_begun && self.file.is_some() && self.head > 0
     }
 
-    /// Looks whether the file has grown. Whether it was cut or replaced: then what was read
-    /// before is no longer in it, and reading begins anew. A file that is not there is as it was
-    /// when it was last seen.
+    /// Checks whether the file has grown. Returns whether it was cut or replaced: then what was read
+    /// before is no longer in it, and reading starts over. A file that does not exist counts as unchanged.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read. Like those of [`File::open`], errors do not name the file.
     pub fn look(&mut self) -> io::Result<bool> {
         let metadata = match std::fs::metadata(&self.path) {
             Ok(metadata) => metadata,
@@ -103,7 +122,7 @@ impl Tail {
         let is_another = self.inode != metadata.ino();
         self.length = metadata.len();
         if self.file.is_none() || is_another {
-            self.file = Some(moim_core::regular_file::open(&self.path)?);
+            self.file = Some(crate::regular_file::open(&self.path)?);
             self.inode = metadata.ino();
         }
         let has_restarted =
@@ -129,7 +148,7 @@ impl Tail {
         Ok(there == self.last_bytes)
     }
 
-    /// The first line of the file, where it is whole; empty where it is longer than a megabyte.
+    /// The first line of the file, if it is whole; empty if it is longer than a megabyte.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -145,12 +164,12 @@ impl Tail {
         Ok(is_whole.then_some(bytes))
     }
 
-    /// The lines that follow those that were read; at first the last ones of the file. `None`
-    /// where no whole line follows.
+    /// The lines that follow those that were read; at first the first ones of the file, or the last ones.
+    /// `None` if no whole line follows.
     ///
     /// # Errors
     /// The file cannot be read, or was cut at this moment.
-    pub fn newer(&mut self) -> io::Result<Option<Lines<'_>>> {
+    pub fn newer(&mut self) -> io::Result<Option<LineChunk<'_>>> {
         if self.file.is_none() || self.length <= self.end || self.torn_at == Some(self.length) {
             return Ok(None);
         }
@@ -170,7 +189,7 @@ impl Tail {
                 return Ok(None);
             }
             if size >= LONGEST_LINE {
-                // Taken for lines of its own: what is no event is told as such.
+                // Read as a line of its own, which its reader will report.
                 break;
             }
             size *= 4;
@@ -179,17 +198,17 @@ impl Tail {
         self.end += self.buffer.len() as u64;
         self.torn_at = None;
         self.remember_end();
-        Ok(Some(Lines {
+        Ok(Some(LineChunk {
             offset,
             bytes: &self.buffer,
         }))
     }
 
-    /// The lines before those that were read; `None` where there are none.
+    /// The lines before those that were read; `None` if there are none.
     ///
     /// # Errors
     /// The file cannot be read, or was cut at this moment.
-    pub fn earlier(&mut self) -> io::Result<Option<Lines<'_>>> {
+    pub fn earlier(&mut self) -> io::Result<Option<LineChunk<'_>>> {
         if !self.has_earlier() {
             return Ok(None);
         }
@@ -217,7 +236,7 @@ impl Tail {
             skipped = 0;
         }
         self.head -= (self.buffer.len() - skipped) as u64;
-        Ok(Some(Lines {
+        Ok(Some(LineChunk {
             offset: self.head,
             bytes: self.buffer.get(skipped..).unwrap_or_default(),
         }))
@@ -226,7 +245,7 @@ impl Tail {
     /// The bytes of a part of the file.
     ///
     /// # Errors
-    /// The file is not there, cannot be read, or ends earlier.
+    /// The file does not exist, cannot be read, or ends earlier.
     pub fn read_at(&self, start: u64, end: u64) -> io::Result<Vec<u8>> {
         let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; end.saturating_sub(start) as usize];
@@ -234,9 +253,12 @@ impl Tail {
         Ok(bytes)
     }
 
-    /// Sets `head` and `end` to the beginning of the first line of the last megabyte.
+    /// Sets `head` and `end` to where reading starts: 0, or the first line of the last megabyte.
     fn find_beginning(&mut self) -> io::Result<()> {
-        let mut start = self.length.saturating_sub(FIRST_BYTES);
+        let mut start = match self.is_end_first {
+            true => self.length.saturating_sub(FIRST_BYTES),
+            false => 0,
+        };
         while start > 0 {
             self.fill(start, self.length)?;
             let line_break = self.buffer.iter().position(|byte| *byte == b'\n');
@@ -269,8 +291,8 @@ impl Tail {
     }
 }
 
-/// Whether the file, or the folder that it was in, is not there.
-pub(super) fn is_absence(error: &io::Error) -> bool {
+/// Whether the file, or the folder that it was in, does not exist.
+pub fn is_absence(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound
@@ -281,14 +303,12 @@ pub(super) fn is_absence(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use std::io::Write;
 
     use super::*;
 
-    fn texts(lines: Option<Lines<'_>>) -> Vec<String> {
-        let lines = lines.into_iter().flat_map(Lines::each);
+    fn texts(lines: Option<LineChunk<'_>>) -> Vec<String> {
+        let lines = lines.into_iter().flat_map(LineChunk::each);
         lines
             .map(|(_, line)| String::from_utf8_lossy(line).into_owned())
             .collect()
@@ -307,7 +327,7 @@ mod tests {
     fn growth_torn_lines_cuts_and_replacements() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("일지.jsonl");
-        let mut tail = Tail::new(path.clone());
+        let mut tail = Tail::from_end(&path);
         assert!(!tail.look().unwrap());
         assert!(tail.newer().unwrap().is_none() && tail.earlier().unwrap().is_none());
 
@@ -339,6 +359,37 @@ mod tests {
     }
 
     #[test]
+    fn from_the_start_every_line_comes_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut tail = Tail::from_start(&path);
+        let mut next = || {
+            let has_restarted = tail.look().unwrap();
+            let mut lines = Vec::new();
+            while let Some(chunk) = tail.newer().unwrap() {
+                lines.extend(texts(Some(chunk)));
+            }
+            (has_restarted, lines)
+        };
+        assert_eq!(next(), (false, vec![]));
+        let long: Vec<String> = (0..200_000).map(|line| format!("줄 {line:020}")).collect();
+        std::fs::write(&path, long.join("\n") + "\n반").unwrap();
+        assert!(next() == (false, long.clone()), "every line, in order");
+        append(&path, "쪽\n끝\n");
+        assert_eq!(next(), (false, vec!["반쪽".to_owned(), "끝".to_owned()]));
+
+        // Cut and grown past the old length between two looks.
+        std::fs::write(&path, format!("하나\n{}\n", "x".repeat(8_000_000))).unwrap();
+        let (has_restarted, lines) = next();
+        assert_eq!(
+            (has_restarted, lines.len(), lines[0].as_str()),
+            (true, 2, "하나")
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(next(), (false, vec![]));
+    }
+
+    #[test]
     fn the_end_comes_first_and_every_line_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
@@ -346,7 +397,7 @@ mod tests {
             .map(|line| format!("줄 {line} {}.", "x".repeat(line % 40)))
             .collect();
         std::fs::write(&path, lines.join("\n") + "\n" + &"y".repeat(70_000)).unwrap();
-        let mut tail = Tail::new(path.clone());
+        let mut tail = Tail::from_end(&path);
         tail.look().unwrap();
         let mut found = texts(tail.newer().unwrap());
         assert_eq!(found.last(), lines.last());
@@ -368,7 +419,7 @@ mod tests {
         let path = folder.path().join("log");
         let long = "가".repeat(CHUNK_BYTES as usize / 2);
         std::fs::write(&path, format!("첫\n{long}\n{long}\n끝\n")).unwrap();
-        let mut tail = Tail::new(path.clone());
+        let mut tail = Tail::from_end(&path);
         tail.look().unwrap();
         let mut found = texts(tail.newer().unwrap());
         while tail.has_earlier() {
