@@ -1,7 +1,7 @@
 //! A box over everything else.
 
 use ratatui::buffer::{Buffer, CellWidth};
-use ratatui::layout::{Constraint, Rect};
+use ratatui::layout::Rect;
 use ratatui::widgets::{Clear, Widget};
 
 use super::panel::Panel;
@@ -31,12 +31,14 @@ impl<'a> Popup<'a> {
     /// Draws the empty box in the middle of `area` and returns the area for its content,
     /// which leaves a cell free at either side.
     pub fn render(&self, area: Rect, buf: &mut Buffer, look: &Look) -> Rect {
-        let area = area
-            .centered(
-                Constraint::Length(self.width),
-                Constraint::Length(self.height),
-            )
-            .intersection(buf.area);
+        let (width, height) = (self.width.min(area.width), self.height.min(area.height));
+        let middle = Rect {
+            x: area.x + (area.width - width) / 2,
+            y: area.y + (area.height - height) / 2,
+            width,
+            height,
+        };
+        let area = middle.intersection(buf.area);
         clear(area, buf);
         let inside = Panel::new(self.title, true).render(area, buf, look);
         let margin = u16::from(inside.width > 2);

@@ -2,12 +2,12 @@
 
 use moim_core::score::Comparison;
 use moim_core::score::compare::{MetricDeltas, Outcome};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::model::{letter, type_name};
-use crate::tui::screens::ranking::words::signed_interval;
-use crate::tui::screens::ranking::words::{excludes_zero, number, probability};
+use crate::tui::screens::ranking::words::{
+    certainty, excludes_zero, number, probability, signed_interval,
+};
 use crate::tui::screens::words::without_ending;
 use crate::tui::text;
 use crate::tui::theme::Look;
@@ -46,9 +46,10 @@ pub(super) fn write(page: &mut Page, comparison: &Comparison, other: usize, look
         return;
     };
     let adjusted = comparison.files.len() > 2;
+    let delta = &metrics.final_mean;
     page.say(
         final_mean(metrics, adjusted),
-        certainty_style(metrics, look),
+        certainty(delta.difference, delta.interval, theme),
     );
     let em = format!(
         "EM {}: {} fixed, {} broken, {} both right, {} both wrong; McNemar p {}",
@@ -136,15 +137,6 @@ fn final_mean(metrics: &MetricDeltas, adjusted: bool) -> String {
         signed_interval(delta.interval),
         probability(p)
     )
-}
-
-fn certainty_style(metrics: &MetricDeltas, look: &Look) -> Style {
-    let delta = &metrics.final_mean;
-    match excludes_zero(delta.interval) {
-        true if delta.difference > 0.0 => look.theme.good,
-        true => look.theme.bad,
-        false => look.theme.text,
-    }
 }
 
 fn of_type(question_type: &str, outcome: &Outcome, adjusted: bool) -> String {

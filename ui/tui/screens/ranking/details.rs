@@ -6,7 +6,7 @@ use ratatui::text::Line;
 
 use super::table::Reference;
 use super::words::{
-    excludes_zero, interval, marked_difference, number, percent, probability, provenance,
+    certainty, interval, marked_difference, number, percent, probability, provenance,
     signed_interval,
 };
 use crate::tui::text;
@@ -136,11 +136,7 @@ fn difference(
         let columns = columns
             .each_ref()
             .map(|(value, width)| (value.as_str(), *width));
-        let style = match excludes_zero(delta.interval) {
-            true if delta.difference > 0.0 => theme.good,
-            true => theme.bad,
-            false => theme.text,
-        };
+        let style = certainty(delta.difference, delta.interval, theme);
         page.row(name, &columns, style);
     }
     let items = format!(

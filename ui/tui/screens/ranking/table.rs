@@ -8,7 +8,7 @@ use ratatui::style::Style;
 
 use super::Ranking;
 use super::details::type_name;
-use super::words::{excludes_zero, interval, marked_difference, number, probability};
+use super::words::{certainty, interval, marked_difference, number, probability};
 use crate::tui::data::World;
 use crate::tui::screens::words::without_ending;
 use crate::tui::text;
@@ -235,11 +235,7 @@ fn difference(row: &Row, reference: Reference, look: &Look) -> Cell {
         };
         return Cell::styled(itself, theme.text);
     };
-    let style = match excludes_zero(delta.interval) {
-        true if delta.difference > 0.0 => theme.good,
-        true => theme.bad,
-        false => theme.text,
-    };
+    let style = certainty(delta.difference, delta.interval, theme);
     Cell::styled(marked_difference(&delta), style)
 }
 

@@ -3,11 +3,13 @@
 use moim_core::score::statistics::Interval;
 use moim_core::score::{Delta, Leaderboard, Row};
 use moim_core::watch::{DirectoryCondition, WatchMode};
+use ratatui::style::Style;
 
 use crate::tui::data::World;
 use crate::tui::data::ranking::Ranking as Files;
 use crate::tui::screens::NO_RUN;
 use crate::tui::text;
+use crate::tui::theme::Theme;
 
 /// Which file is the best and how sure that is.
 pub(super) fn verdict(board: &Leaderboard) -> Vec<String> {
@@ -165,6 +167,21 @@ pub(super) fn nothing_yet(world: &World) -> Vec<String> {
 /// Whether a difference is more than these items leave to chance, by its interval.
 pub(in crate::tui::screens) fn excludes_zero(interval: Interval) -> bool {
     interval.low > 0.0 || interval.high < 0.0
+}
+
+/// The colours of a difference: good or bad if chance does not explain it.
+pub(in crate::tui::screens) fn certainty(
+    difference: f64,
+    interval: Interval,
+    theme: &Theme,
+) -> Style {
+    if !excludes_zero(interval) {
+        theme.text
+    } else if difference > 0.0 {
+        theme.good
+    } else {
+        theme.bad
+    }
 }
 
 /// A difference with its sign; a star if its interval excludes 0.

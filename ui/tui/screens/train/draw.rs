@@ -125,7 +125,9 @@ fn draw_part(
     };
     let hidden = Part::RING.iter().filter(|part| !areas.parts.shows(**part));
     let hidden: Vec<&str> = hidden.map(|part| part.title()).collect();
-    let note = if hidden.is_empty() || !areas.parts.shows(Part::Charts) {
+    // Memory has its own box, unless one box is all there is.
+    let is_shared = part != Part::Memory || hidden.len() + 2 == Part::RING.len();
+    let note = if hidden.is_empty() || !is_shared || !areas.parts.shows(Part::Charts) {
         String::new()
     } else {
         format!("tab: {}", hidden.join(", "))

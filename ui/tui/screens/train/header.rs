@@ -24,8 +24,8 @@ pub(super) fn lines(open: &OpenRun) -> u16 {
 }
 
 pub(super) fn draw(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area: Rect) {
-    let rows = [Length(1), Length(1), Length(1), Fill(1)];
-    let [run, progress, numbers, remark] = Layout::vertical(rows).areas(area);
+    let [run, progress, numbers, remark] =
+        Layout::vertical([Length(1), Length(1), Length(1), Fill(1)]).areas(area);
     line_of(about(open, context), area.width).render(run, buf);
     draw_progress(open, context, buf, progress);
     let named = numbers_of(open).into_iter();

@@ -345,9 +345,10 @@ impl<'a> Plot<'a> {
                     self.columns(points, &canvas)
                 }
             };
-            let style = match smoothed.is_empty() {
-                true => line.style,
-                false => line.style.add_modifier(Modifier::BOLD),
+            let style = if smoothed.is_empty() {
+                line.style
+            } else {
+                line.style.add_modifier(Modifier::BOLD)
             };
             canvas.draw(&columns, Ink::of_line(index, style));
             ends.extend(self.end(index, &columns, &canvas));
