@@ -157,7 +157,7 @@ impl Experiments {
             Action::Open | Action::Edit => Command::Plan(path),
             Action::Start => return self.launch.start(&path, context),
             Action::FindDuplicates => return self.launch.find_duplicates(&path),
-            Action::Clone => new_experiment(file),
+            Action::Clone => launch::new_experiment(&file.name, &file.text),
             Action::Queue => match &file.experiment {
                 Ok(_) => Command::Enqueue(path),
                 Err(faults) => Notice::error(format!(
@@ -255,15 +255,8 @@ fn edit_or_clone(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec
         return vec![Command::Plan(path.clone())];
     }
     let words = format!("copied from {}, as the file is now", path.display());
-    vec![Notice::info(words), new_experiment(file)]
-}
-
-fn new_experiment(file: &ExperimentFile) -> Command {
-    Command::Input(Input {
-        title: "Name of the new experiment".to_owned(),
-        initial: format!("{}-2", file.name),
-        purpose: InputPurpose::NewExperiment {
-            text: file.text.to_string(),
-        },
-    })
+    vec![
+        Notice::info(words),
+        launch::new_experiment(&file.name, &file.text),
+    ]
 }

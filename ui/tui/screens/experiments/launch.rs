@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::tui::data::index::{Condition, ExperimentFile, RunSummary};
-use crate::tui::message::{Choice, Command, Dialog, Effect, Notice};
+use crate::tui::message::{Choice, Command, Dialog, Effect, Input, InputPurpose, Notice};
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::{Context, Screen};
 
@@ -47,10 +47,10 @@ impl Launch {
             );
             return vec![Command::Read { title, lines }];
         }
-        let start = Some((path.to_owned(), Purpose::Start));
-        if self.waiting == start {
+        let wanted = Some((path.to_owned(), Purpose::Start));
+        if self.waiting == wanted {
             self.waiting = None;
-            return vec![unchecked(path)];
+            return vec![start(path, None, context)];
         }
         self.search(path, Purpose::Start)
     }
@@ -78,13 +78,24 @@ impl Launch {
         if of != path {
             return Vec::new();
         }
-        let commands = match purpose {
-            Purpose::Start => start(path, runs, context),
-            Purpose::Look => vec![shown(path, runs, context)],
+        let command = match purpose {
+            Purpose::Start => start(path, Some(runs), context),
+            Purpose::Look => shown(path, runs, context),
         };
         self.waiting = None;
-        commands
+        vec![command]
     }
+}
+
+/// Asks for the name of a new experiment with the text of this one.
+pub fn new_experiment(name: &str, text: &str) -> Command {
+    Command::Input(Input {
+        title: "Name of the new experiment".to_owned(),
+        initial: format!("{name}-2"),
+        purpose: InputPurpose::NewExperiment {
+            text: text.to_owned(),
+        },
+    })
 }
 
 /// `<experiment>/<run>`.
@@ -129,59 +140,46 @@ pub fn attach(run: &Path, context: &Context<'_>) -> Command {
     }
 }
 
-fn start(path: &Path, duplicates: &[PathBuf], context: &Context<'_>) -> Vec<Command> {
-    let running = others_running(context);
+/// Starts an experiment, or asks first. `duplicates` is `None` if the search for them has not ended.
+fn start(path: &Path, duplicates: Option<&[PathBuf]>, context: &Context<'_>) -> Command {
     let go = Command::from(Effect::Start {
         experiment: path.to_owned(),
     });
-    if duplicates.is_empty() && running.is_none() {
-        return vec![go];
-    }
     let mut lines = Vec::new();
-    let mut choices = vec![Choice::new('s', "start it anyway", vec![go])];
-    if let Some(first) = duplicates.first() {
-        lines.push(format!(
-            "{} with the same configuration, which would give the same result:",
-            count(duplicates.len(), "run")
-        ));
-        lines.extend(named(duplicates));
-        if duplicates.len() > 1 {
-            lines.push(format!("o opens {}.", first.display()));
+    let mut choices = vec![Choice::new('s', "start it anyway", vec![go.clone()])];
+    match duplicates {
+        None => lines.push(
+            "The runs have not all been compared yet: one with the same configuration may exist \
+             already."
+                .to_owned(),
+        ),
+        Some([]) => {}
+        Some(runs @ [first, ..]) => {
+            lines.push(format!(
+                "{} with the same configuration, which would give the same result:",
+                count(runs.len(), "run")
+            ));
+            lines.extend(named(runs));
+            if runs.len() > 1 {
+                lines.push(format!("o opens {}.", first.display()));
+            }
+            let open = vec![attach(first, context)];
+            choices.push(Choice::new('o', "open the existing run", open));
         }
-        let open = vec![attach(first, context)];
-        choices.push(Choice::new('o', "open the existing run", open));
     }
-    if let Some(words) = running {
+    if let Some(words) = others_running(context) {
         lines.push(words);
         let wait = vec![Command::Enqueue(path.to_owned())];
-        choices.push(Choice::new(
-            'a',
-            "add it to the queue, to run afterwards",
-            wait,
-        ));
+        let label = "add it to the queue, to run afterwards";
+        choices.push(Choice::new('a', label, wait));
     }
-    vec![Command::Ask(Dialog {
+    if lines.is_empty() {
+        return go;
+    }
+    Command::Ask(Dialog {
         title: format!("Start {}", name(path)),
         lines,
         choices,
-    })]
-}
-
-/// Asked if the start is requested again before the search for duplicates has ended.
-fn unchecked(path: &Path) -> Command {
-    let go = Effect::Start {
-        experiment: path.to_owned(),
-    };
-    let warning = "The runs have not all been compared yet: one with the same configuration may \
-                   exist already.";
-    Command::Ask(Dialog {
-        title: format!("Start {}", name(path)),
-        lines: vec![warning.to_owned()],
-        choices: vec![Choice::new(
-            's',
-            "start it without comparing",
-            vec![go.into()],
-        )],
     })
 }
 

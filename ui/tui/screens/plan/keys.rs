@@ -6,6 +6,7 @@ use super::save::{Next, nothing_open};
 use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect, Input, InputPurpose, Notice};
+use crate::tui::screens::experiments::launch::new_experiment;
 use crate::tui::screens::words::name;
 use crate::tui::state::Context;
 use crate::tui::widgets::list::Search;
@@ -131,13 +132,7 @@ impl Plan {
         let form = self.form.as_ref()?;
         let file_name = name(&form.path);
         Some(match action {
-            Action::Clone => Command::Input(Input {
-                title: "Name of the new experiment".to_owned(),
-                initial: format!("{file_name}-2"),
-                purpose: InputPurpose::NewExperiment {
-                    text: form.text().to_owned(),
-                },
-            }),
+            Action::Clone => new_experiment(&file_name, form.text()),
             Action::Export => Command::Input(Input {
                 title: "Write the whole configuration, every default resolved, to a file"
                     .to_owned(),
