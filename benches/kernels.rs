@@ -1,4 +1,4 @@
-//! The kernels of the CPU beside the plain tensor expressions they stand for, at the shapes of
+//! The kernels of the CPU against the plain tensor expressions that they replace, at the shapes of
 //! SmolLM2-135M: `cargo bench --bench kernels [-- NAME]`.
 //!
 //! Each group times the two in the same run on the same numbers; ratios carry over to another
@@ -6,17 +6,14 @@
 
 use std::hint::black_box;
 
-use burn::tensor::activation::{log_softmax, silu, softmax};
+use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use moim::kernel::attention::{DecodeLayout, Keys, decode_attention};
-use moim::kernel::linear::few_rows_linear;
 use moim::kernel::nf4::{Nf4Path, Nf4Tensor};
-use moim::kernel::rms_norm::rms_norm;
-use moim::kernel::rotary::rotate;
 use moim::kernel::softmax::{AttentionMask, masked_softmax};
-use moim::kernel::swiglu::swiglu;
 use moim::kernel::token_probs::{logits_gradient, token_log_probs};
+use moim::kernel::{linear, rms_norm, rotary, swiglu};
 use moim::nf4::Nf4Matrix;
 
 const HIDDEN: usize = 576;
@@ -42,7 +39,7 @@ fn whole(values: Vec<i32>) -> Tensor<1, Int> {
     )
 }
 
-/// Times `ours` and `plain`, which answer the same; a tensor of the CPU is computed when it is made.
+/// Times `ours` and `plain`, which return the same; a tensor of the CPU is computed when it is made.
 fn pair<T, U>(c: &mut Criterion, name: &str, ours: impl Fn() -> T, plain: impl Fn() -> U) {
     let mut group = c.benchmark_group(name);
     group.bench_function("ours", |b| b.iter(|| black_box(ours())));
@@ -50,32 +47,20 @@ fn pair<T, U>(c: &mut Criterion, name: &str, ours: impl Fn() -> T, plain: impl F
     group.finish();
 }
 
-fn plain_rotation(x: Tensor<3>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
-    let half = x.dims()[2] / 2;
-    let (first, second) = (
-        x.clone().narrow(2, 0, half),
-        x.clone().narrow(2, half, half),
-    );
-    x * cos.clone() + Tensor::cat(vec![second.neg(), first], 2) * sin.clone()
-}
-
 fn layer(c: &mut Criterion) {
     let (x, weight) = (noise([TOKENS, HIDDEN]), noise([1, HIDDEN]));
     pair(
         c,
         "rms_norm",
-        || rms_norm(x.clone(), &weight, 1e-5),
-        || {
-            let mean = x.clone().square().mean_dim(1);
-            x.clone() / (mean + 1e-5).sqrt() * weight.clone()
-        },
+        || rms_norm::rms_norm(x.clone(), &weight, 1e-5),
+        || rms_norm::reference::rms_norm(x.clone(), &weight, 1e-5),
     );
     let (gate, up) = (noise([TOKENS, INNER]), noise([TOKENS, INNER]));
     pair(
         c,
         "swiglu",
-        || swiglu(gate.clone(), up.clone()),
-        || silu(gate.clone()) * up.clone(),
+        || swiglu::swiglu(gate.clone(), up.clone()),
+        || swiglu::reference::swiglu(gate.clone(), up.clone()),
     );
     let half: Tensor<3> = noise([TOKENS, 1, HEAD_DIM / 2]);
     let angles = Tensor::cat(vec![half.clone(), half], 2);
@@ -83,8 +68,8 @@ fn layer(c: &mut Criterion) {
     pair(
         c,
         "rotary",
-        || rotate(x.clone(), &angles, &angles),
-        || plain_rotation(x.clone(), &angles, &angles),
+        || rotary::rotate(x.clone(), &angles, &angles),
+        || rotary::reference::rotate(x.clone(), &angles, &angles),
     );
     let scores: Tensor<3> = noise([KV_HEADS, HEADS / KV_HEADS * TOKENS, TOKENS]);
     // The mask of the plain one is made beforehand.
@@ -182,12 +167,12 @@ fn decoding(c: &mut Criterion) {
     for rows in [1, 8, 16] {
         let x = noise([rows, HIDDEN]);
         group.bench_function(BenchmarkId::new("ours", rows), |b| {
-            b.iter(|| black_box(few_rows_linear(x.clone(), &weight)));
+            b.iter(|| black_box(linear::few_rows_linear(x.clone(), &weight)));
         });
         group.bench_function(BenchmarkId::new("plain", rows), |b| {
-            b.iter(|| black_box(x.clone().matmul(weight.clone().transpose())));
+            b.iter(|| black_box(linear::reference::few_rows_linear(x.clone(), &weight)));
         });
-        group.bench_function(BenchmarkId::new("NF4, decoded beside", rows), |b| {
+        group.bench_function(BenchmarkId::new("NF4, decoded within", rows), |b| {
             b.iter(|| black_box(packed.linear_by(x.clone(), Nf4Path::Fused)));
         });
         group.bench_function(BenchmarkId::new("NF4, through a dense copy", rows), |b| {

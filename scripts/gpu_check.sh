@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# What a machine with a CUDA device has to show: the same answers as the CPU, training to its end,
-# memory as planned, and how fast it is. Run from the repository's root.
+# Checks a machine with a CUDA device: the same answers as on the CPU, complete trainings, memory as
+# planned, and speed. Run from the repository's root.
 #
 #   scripts/gpu_check.sh [PROGRAM] [PART…]
 #
 # PROGRAM: moim (default target/release/moim). PART: any of the parts or groups below; without one, all
-# of them in at most 25 minutes. Named parts may take as long as a ten-minute call lets them.
+# of them in at most 25 minutes. Each named part has a little under ten minutes.
 #
 #   quick:    doctor kernels answers graphs nf4 train
 #   measure:  memory reference
 #   compare:  compare_1b compare_8b compare_8b_nf4   (python3 with torch, transformers, peft and trl;
 #             for nf4 bitsandbytes. PYTHON names another python.)
 #
-# A part that fails does not stop the others. Logs and figures: outputs/gpu_check/PART.log and .json;
-# the table at the end is also in outputs/gpu_check/summary.md, where later calls add to it. Drawn models of
-# up to 16 GB stay in outputs/gpu_check/models. The exit code is the number of parts that failed.
+# A part that fails does not stop the others. Logs and numbers: outputs/gpu_check/PART.log and .json;
+# the table at the end is also in outputs/gpu_check/summary.md, and later calls append to it. Random models
+# of up to 16 GB stay in outputs/gpu_check/models. The exit code is the number of parts that failed.
 set -uo pipefail
 
 out=outputs/gpu_check
@@ -22,12 +22,12 @@ models=$out/models
 python=${PYTHON:-python3}
 parts=(doctor kernels answers graphs nf4 train memory reference compare_1b compare_8b compare_8b_nf4)
 
-# Seconds that a part may take where all are run; together 25 minutes.
+# The limit of a part in seconds if all are run; together 25 minutes.
 declare -A limits=(
   [doctor]=20 [kernels]=80 [answers]=80 [graphs]=80 [nf4]=110 [train]=80 [memory]=240 [reference]=200
   [compare_1b]=150 [compare_8b]=230 [compare_8b_nf4]=230
 )
-# And where it is named: a little under ten minutes, or GPU_CHECK_LIMIT.
+# The limit of a named part: a little under ten minutes, or GPU_CHECK_LIMIT.
 named_limit=${GPU_CHECK_LIMIT:-580}
 
 # ---- quick
@@ -57,8 +57,8 @@ answers_on_both() {
     --encoder data/demo/encoder --layer 4 --fail-on-regression
 }
 
-# Steps of decoding recorded and run again against the same steps launched one by one: the same bytes, at
-# another speed. The model's own end tokens cut the first answers short, so rows leave on the way.
+# Recorded and replayed decoding steps, compared with the same steps launched one by one: the same bytes, at
+# another speed. The model's end tokens end some answers early, so rows leave on the way.
 graphs() {
   local infer=("$moim" infer --model data/demo/model --device cuda --input data/demo/eval.json
     --instruct data/demo/instruct.json --max-completion-length 192 --batch-size 8 --temperature 1 --logprobs)
@@ -92,7 +92,7 @@ last_steps() {
 
 # ---- measure
 
-# A folder with a configuration alone, whose weights are drawn: NAME HIDDEN INNER LAYERS HEADS KV VOCABULARY TIED.
+# A folder with only a configuration, for random weights: NAME HIDDEN INNER LAYERS HEADS KV VOCABULARY TIED.
 drawn() {
   mkdir -p "$models/$1"
   local head=128
@@ -106,7 +106,7 @@ drawn() {
 JSON
 }
 
-# An experiment of nothing but its sizes: FILE MODEL PROMPT COMPLETION B G [LINE…]
+# An experiment with only its sizes: FILE MODEL PROMPT COMPLETION B G [LINE…]
 sizes() {
   local file=$1
   cat >"$file" <<TOML
@@ -124,7 +124,7 @@ TOML
   if [ $# -gt 0 ]; then printf '%s\n' "$@" >>"$file"; fi
 }
 
-# Ten configurations: memory predicted against measured, and time.
+# Ten configurations: predicted and measured memory, and time.
 memory() {
   local four='quantization.load_in_4bit = true' double='quantization.bnb_4bit_use_double_quant = true'
   local wide='lora.target_modules = "all-linear"'
@@ -163,7 +163,7 @@ memory() {
   return $failed
 }
 
-# 11.5 billion parameters in 4 bits on what one card of 24 GB is meant to hold.
+# 11.5 billion parameters in 4 bits, which should fit on one card of 24 GB.
 reference() {
   drawn midm-11b 4096 14336 48 32 8 131392 false
   sizes "$scratch/reference.toml" midm-11b 512 1024 8 8 'lora.r = 64' 'lora.lora_alpha = 16' \
@@ -176,7 +176,7 @@ reference() {
 
 compare() {
   if ! "$python" -c 'import trl, torch, transformers, peft; assert torch.cuda.is_available()'; then
-    echo "$python has no trl, torch, transformers or peft, or torch sees no card: moim alone"
+    echo "$python has no trl, torch, transformers or peft, or torch finds no card: only moim is run"
     set -- "$@" --sides moim
   fi
   "$python" benches/compare_trl.py --moim "$moim" --models "$models" --steps "$steps" --rounds "$rounds" \
@@ -194,7 +194,7 @@ device_name() {
     echo 'no card'
 }
 
-# A part runs in a process of its own, so that it can be stopped at its limit and `set -e` holds in it.
+# A part runs in its own process, so that it can be stopped at its limit and `set -e` applies to it.
 if [ "${1:-}" = --inside ]; then
   moim=$2 part=$3 rounds=$4 steps=$5
   scratch=$out/$part
@@ -212,7 +212,7 @@ if [ $# -gt 0 ] && ! is_part "$1"; then
   shift
 fi
 if [ ! -x "$moim" ]; then
-  echo "$moim is not there; build it with: cargo build --release" >&2
+  echo "$moim does not exist; build it with: cargo build --release" >&2
   exit 2
 fi
 case $moim in /*) ;; *) moim=$PWD/$moim ;; esac
@@ -224,14 +224,14 @@ for word in "$@"; do
     compare) chosen+=(compare_1b compare_8b compare_8b_nf4) ;;
     *)
       if ! is_part "$word"; then
-        echo "no such part: $word; there are ${parts[*]} and the groups quick, measure, compare" >&2
+        echo "no such part: $word; the parts are ${parts[*]}, and the groups quick, measure, compare" >&2
         exit 2
       fi
       chosen+=("$word")
       ;;
   esac
 done
-# Few steps where all parts share 25 minutes.
+# Few steps if all parts share 25 minutes.
 rounds=2 steps=3 is_whole=false
 if [ ${#chosen[@]} -eq 0 ]; then
   chosen=("${parts[@]}") rounds=1 steps=2 is_whole=true

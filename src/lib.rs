@@ -66,10 +66,10 @@ pub use moim_core;
 pub use moim_engine;
 
 pub use moim_core::{
-    architecture, dataset, experiment, health, memory, metric, panics, regular_file, report,
-    reward, run, score, text, watch,
+    architecture, dataset, experiment, findings, health, journal, memory, metric, panics,
+    regular_file, report, reward, run, score, text, watch,
 };
 pub use moim_engine::{
-    device, encoder, grpo, inference, kernel, model, nf4, optimizer, parallel, preflight, probe,
-    rollout, setup, sft,
+    check, device, encoder, execution, grpo, inference, kernel, model, nf4, optimizer, preflight,
+    probe, rollout, session, setup, sft,
 };

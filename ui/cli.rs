@@ -16,8 +16,8 @@ use crate::tui::ThemeName;
     name = "moim",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit codes: 0 done, 1 a gate failed or nothing was found, 2 usage or configuration, \
-                  3 training failed, 4 data invalid, 130/143 stopped by a signal (a run saves first; a second signal ends it at once)."
+    after_help = "Exit codes: 0 done, 1 a check failed or nothing was found, 2 usage or configuration, \
+                  3 training failed, 4 data invalid, 130/143 stopped by a signal (a run saves first; a second signal stops it immediately)."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -28,7 +28,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what an experiment comes to; weights are not loaded (but for --probe)
+    /// Show the batch, steps and memory of an experiment, without loading weights (except with --probe)
     Plan(PlanArguments),
     /// Score and rank every answer file of a directory
     Rank(RankArguments),
@@ -42,7 +42,7 @@ pub enum Command {
     Infer(InferArguments),
     /// Supervised warm-up with the same data and model code
     Sft(SftArguments),
-    /// Show what this machine and this terminal offer
+    /// Show the capabilities of this machine and this terminal
     Doctor(DoctorArguments),
     /// Write the completions of a shell to stdout
     Completions(CompletionsArguments),
@@ -60,14 +60,14 @@ pub struct TrainArguments {
     pub no_ui: bool,
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Train without the terminal UI and write the run's events to stdout, one JSON object a line,
-    /// and nothing else there
+    /// Train without the terminal UI and write only the run's events to stdout, one JSON object per
+    /// line
     #[arg(long)]
     pub json: bool,
-    /// Go on with a run from its latest save point
+    /// Resume a run from its latest save point
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
-    /// Train in spite of what the checks before the first step find; needs --no-ui on a terminal
+    /// Train despite errors of the checks before the first step; needs --no-ui on a terminal
     #[arg(long)]
     pub force: bool,
     /// Write only warnings and errors to stderr
@@ -77,7 +77,7 @@ pub struct TrainArguments {
     pub terminal: TerminalArguments,
 }
 
-/// How the terminal UI looks and where it looks.
+/// The appearance of the terminal UI and the folders it reads.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Terminal UI")]
 pub struct TerminalArguments {
@@ -87,17 +87,17 @@ pub struct TerminalArguments {
     /// The folder of runs
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub outputs: PathBuf,
-    /// Colours: dark, light, color-blind, 16 or none (NO_COLOR switches them off as well)
+    /// Colours: dark, light, color-blind, 16 or none (NO_COLOR turns them off as well)
     #[arg(long, default_value = "dark", value_parser = theme)]
     pub theme: ThemeName,
-    /// Draw with ASCII characters alone, for fonts without braille and terminals that draw
+    /// Draw only with ASCII characters, for fonts without braille and terminals that draw
     /// ambiguous characters wide
     #[arg(long)]
     pub ascii: bool,
     /// Leave the mouse to the terminal
     #[arg(long)]
     pub no_mouse: bool,
-    /// Look at files at intervals only, without the system's notifications
+    /// Only poll files, without the system's notifications
     #[arg(long)]
     pub poll: bool,
 }
@@ -111,7 +111,7 @@ fn theme(word: &str) -> Result<ThemeName, String> {
 
 #[derive(Debug, Args)]
 pub struct Overrides {
-    /// Override a key of the experiment (may be repeated); the terminal UI refuses it
+    /// Override a key of the experiment (can be repeated); not in the terminal UI
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -126,25 +126,25 @@ pub struct PlanArguments {
     /// Write the plan as JSON
     #[arg(long)]
     pub json: bool,
-    /// Also check what a training checks before its first step: prompt, end tokens, lengths, rewards
-    /// (the encoder is loaded and programs are run), data, disk, memory; exits with 2 or 4 where that
+    /// Also run the checks of a training before its first step: prompt, end tokens, lengths, rewards
+    /// (the encoder is loaded and programs are run), data, disk, memory; exits with 2 or 4 if they
     /// would stop the training
     #[arg(long)]
     pub check: bool,
     /// The memory to plan for, e.g. 24GiB [default: memory.budget_gib, else the device's]
     #[arg(long, value_name = "SIZE", value_parser = Bytes::from_str)]
     pub gpu_memory: Option<Bytes>,
-    /// Also run one rollout and one training step of the worst case on the device, and measure
+    /// Also run and measure one rollout and one training step of the worst case on the device
     #[arg(long)]
     pub probe: bool,
-    /// How many steps --probe takes; with more than one, the first warms up and is shown apart, and
-    /// the figures are medians of the others
+    /// The number of steps of --probe; with more than one, the first is a warm-up that is shown
+    /// separately, and the numbers are medians of the others
     #[arg(long, value_name = "N", default_value = "1", requires = "probe")]
     pub probe_steps: NonZeroUsize,
 }
 
-/// How answers are scored; shared by `rank`, `watch` and `compare`. What is not
-/// given comes from the experiment.
+/// How answers are scored; shared by `rank`, `watch` and `compare`. Missing arguments come from the
+/// experiment.
 #[derive(Debug, Args)]
 pub struct ScoringArguments {
     /// The right answers [default: those of the experiment]
@@ -162,10 +162,10 @@ pub struct ScoringArguments {
     /// A compiled mecab-ko dictionary, for --rouge mecab
     #[arg(long, value_name = "DIR")]
     pub mecab_dict: Option<PathBuf>,
-    /// Take what is not given from this experiment [default: the run's own experiment.toml]
+    /// Take missing arguments from this experiment [default: the run's own experiment.toml]
     #[arg(long, value_name = "FILE")]
     pub experiment: Option<PathBuf>,
-    /// Split, compare and average as the contest's official evaluation does
+    /// Split, compare and average as in the contest's official evaluation
     #[arg(long)]
     pub contest: bool,
     /// Where the encoder runs: auto, cpu, cuda or cuda:N [default: that of the experiment, else auto]
@@ -209,10 +209,10 @@ pub struct WatchArguments {
     pub directory: PathBuf,
     #[command(flatten)]
     pub scoring: ScoringArguments,
-    /// Write one JSON object a line for every file that changed
+    /// Write one JSON object per line for every file that changed
     #[arg(long)]
     pub json: bool,
-    /// Only look at intervals, without the system's notifications
+    /// Only poll files, without the system's notifications
     #[arg(long)]
     pub poll: bool,
 }
@@ -221,17 +221,17 @@ pub struct WatchArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("form").args(["json", "csv", "md"]))]
 pub struct CompareArguments {
-    /// Answer files, each compared with the first; a run or a folder stands for all
-    /// its answer files
+    /// Answer files, each compared with the first; a run or a folder means all its answer
+    /// files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub scoring: ScoringArguments,
-    /// Show these items whole, what changed marked [-so-]{+so+}: all, changed, fixed,
-    /// broken, both-wrong or both-right [default: changed in text, in brief; all else]
+    /// Show these items in full, with changes marked [-old-]{+new+}: all, changed, fixed,
+    /// broken, both-wrong or both-right [default: changed in brief as text, otherwise all]
     #[arg(long, value_name = "ITEMS")]
     pub only: Option<moim_core::score::ItemFilter>,
-    /// Show items of this question type alone, such as 선택형
+    /// Show only items of this question type, such as 선택형
     #[arg(long = "type", value_name = "TYPE")]
     pub question_type: Option<String>,
     /// Write the comparison as JSON
@@ -243,7 +243,7 @@ pub struct CompareArguments {
     /// Write the comparison as Markdown
     #[arg(long)]
     pub md: bool,
-    /// Exit with 1 where the last file lacks answers that the first has, or where its
+    /// Exit with 1 if the last file does not have all answers of the first, or if its
     /// Final Mean is lower by more than chance explains (paired permutation test, p up
     /// to 0.05)
     #[arg(long)]
@@ -253,7 +253,7 @@ pub struct CompareArguments {
 /// `moim export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// The run directory, whether the run has ended or not
+    /// The run directory, of a finished or a running run
     pub run: PathBuf,
     /// What to write
     pub format: ExportFormat,
@@ -296,22 +296,22 @@ pub struct InferArguments {
     /// A LoRA adapter in PEFT's format
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// Keep the model's linear layers in 4 bits (NF4), as an adapter trained so expects
+    /// Store the model's linear layers in 4 bits (NF4), for an adapter that was trained that way
     #[arg(long)]
     pub load_in_4bit: bool,
-    /// Keep the scales of 4-bit blocks in 8 bits
+    /// Store the scales of 4-bit blocks in 8 bits
     #[arg(long, requires = "load_in_4bit")]
     pub double_quant: bool,
     /// The questions: a JSON array or JSON lines
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
-    /// Where the answers go, in the contest's format
+    /// The file to write the answers to, in the contest's format
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
     /// A JSON file with prompt, selection_prompt and correction_prompt
     #[arg(long, value_name = "FILE")]
     pub instruct: Option<PathBuf>,
-    /// Where examples are drawn from
+    /// The file that examples are drawn from
     #[arg(long, value_name = "FILE", requires = "num_few_shot")]
     pub few_shot: Option<PathBuf>,
     /// Examples before each question
@@ -323,7 +323,7 @@ pub struct InferArguments {
     /// Written before each question [default: "[질문]: "]
     #[arg(long, value_name = "TEXT")]
     pub question_prefix: Option<String>,
-    /// A Jinja file in place of the model's own chat template
+    /// A Jinja file instead of the model's own chat template
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
     /// The date that the chat template sees, e.g. "22 Nov 2026" [default: today]
@@ -335,22 +335,22 @@ pub struct InferArguments {
     /// The longest answer, in tokens
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_completion_length: usize,
-    /// 0 takes the likeliest token each time, whatever generation_config.json says
+    /// 0 always takes the most likely token, whatever generation_config.json says
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     pub temperature: f64,
-    /// Keep the smallest set of likeliest tokens that holds this much probability
+    /// Keep the most likely tokens, up to this total probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     pub top_p: f64,
-    /// Keep the K likeliest tokens; 0 keeps all
+    /// Keep the K most likely tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub top_k: usize,
-    /// Keep tokens of at least this part of the likeliest one's probability
+    /// Keep tokens with at least this fraction of the most likely token's probability
     #[arg(long, value_name = "P")]
     pub min_p: Option<f64>,
-    /// Above 1, tokens that occurred become less likely
+    /// Above 1, tokens that have occurred become less likely
     #[arg(long, value_name = "X", default_value_t = 1.0)]
     pub repetition_penalty: f64,
-    /// A token that ends an answer, beside the model's own (may be repeated)
+    /// A token that ends an answer, in addition to the model's own (can be repeated)
     #[arg(long, value_name = "ID")]
     pub stop_token_id: Vec<u32>,
     /// Questions answered together
@@ -359,7 +359,7 @@ pub struct InferArguments {
     /// Where the model runs: auto, cpu, cuda or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto, value_parser = DeviceChoice::from_str)]
     pub device: DeviceChoice,
-    /// Every draw follows from it
+    /// Every random draw follows from this number
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
     /// Add token ids and log-probabilities (in nats) to each answer
@@ -373,11 +373,11 @@ pub struct InferArguments {
 /// `moim sft`.
 #[derive(Debug, Args)]
 pub struct SftArguments {
-    /// The experiment file; its [sft] section says what is trained
+    /// The experiment file, with an [sft] section
     pub experiment: PathBuf,
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Write each step to stdout, one JSON object a line
+    /// Write each step to stdout, one JSON object per line
     #[arg(long)]
     pub json: bool,
     /// Write only warnings and errors to stderr
@@ -388,16 +388,16 @@ pub struct SftArguments {
 /// `moim doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
-    /// The folder whose file system is looked at
+    /// The folder whose file system is checked
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub outputs: PathBuf,
-    /// Compare every kernel with its reference instead; exits with 1 where one differs
+    /// Compare every kernel with its reference instead; exits with 1 if one differs
     #[arg(long)]
     pub kernels: bool,
     /// Where the kernels run: auto, cpu, cuda or cuda:N
     #[arg(long, requires = "kernels", default_value_t = DeviceChoice::Auto, value_parser = DeviceChoice::from_str)]
     pub device: DeviceChoice,
-    /// Measure them too, at the sizes of an 11.5-billion-parameter model (not on the CPU)
+    /// Also measure their speed, at the sizes of an 11.5-billion-parameter model (not on the CPU)
     #[arg(long, requires = "kernels")]
     pub time: bool,
 }
@@ -409,7 +409,7 @@ pub struct CompletionsArguments {
     pub shell: clap_complete::Shell,
 }
 
-/// What is wrong with a word that is neither a file nor a folder, if it was meant as a command.
+/// An error message for a word that was probably meant as a command.
 pub fn not_a_command(word: &Path) -> Option<String> {
     if !is_like_a_command(word) {
         return None;
@@ -422,7 +422,7 @@ pub fn not_a_command(word: &Path) -> Option<String> {
     ))
 }
 
-/// A word that names no file and could only be meant as a command.
+/// Whether a word can only be meant as a command: it names no file and has no extension.
 fn is_like_a_command(word: &Path) -> bool {
     word.extension().is_none() && word.components().count() == 1 && !word.exists()
 }
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn training_and_commands_are_told_apart() {
+    fn training_and_commands_are_distinguished() {
         let cli = Cli::parse_from(["moim", "--no-ui", "a.toml", "--set", "run.seed=1", "--json"]);
         assert!(cli.command.is_none() && cli.train.no_ui && cli.train.json);
         assert_eq!(cli.train.overrides.set, ["run.seed=1"]);
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_file_was_meant_as_a_command() {
+    fn a_word_that_is_not_a_file_was_meant_as_a_command() {
         let said = |word: &str| not_a_command(Path::new(word));
         assert!(said("rnak").is_some_and(|text| text.contains("did you mean rank?")));
         assert_eq!(said("a.toml"), None);

@@ -1,6 +1,6 @@
-//! Writing to stdout and stderr.
+//! Writes to stdout and stderr.
 //!
-//! No colours are used, so there is nothing for `NO_COLOR` to switch off.
+//! No colours are used, so `NO_COLOR` has no effect.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -14,16 +14,16 @@ use indicatif::{
 
 use crate::log::Log;
 
-/// Whoever read our stdout went away (`moim … | head`). No error to tell: the
-/// program ends quietly.
+/// The reader of our stdout has exited (`moim … | head`). Not an error to report: the program ends
+/// quietly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stdout is closed")]
 pub struct StdoutClosed;
 
-/// Writes a result to stdout, as it is.
+/// Writes a result to stdout unchanged.
 ///
 /// # Errors
-/// [`StdoutClosed`], or a file that stdout is and that cannot be written.
+/// [`StdoutClosed`], or stdout is a file that cannot be written.
 pub fn to_stdout(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -44,17 +44,16 @@ pub fn json_to_stdout(value: &serde_json::Value) -> anyhow::Result<()> {
     to_stdout(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-/// Writes a line to stderr. A stderr that is gone hinders nobody: a training run
-/// whose terminal was closed goes on.
+/// Writes a line to stderr. Errors are ignored: a training run continues when its terminal is closed.
 pub fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// What bars look like: counted work, and work without a count.
+/// The templates of bars: for counted work, and for work without a count.
 const COUNTED: &str = "{prefix:<10} [{bar:30}] {pos}/{len}  eta {left}  {msg}";
 const UNCOUNTED: &str = "{prefix:<10} {msg}";
 
-/// The remaining time; nothing is known of it before the first unit of work is done.
+/// The remaining time, which is unknown before the first unit of work is done.
 fn write_time_left(state: &ProgressState, writer: &mut dyn fmt::Write) {
     let left = state.eta();
     let is_unknown = left.is_zero() && state.len().is_some_and(|length| state.pos() < length);
@@ -65,8 +64,7 @@ fn write_time_left(state: &ProgressState, writer: &mut dyn fmt::Write) {
     };
 }
 
-/// Stderr, shared by lines and progress bars, and the log of a run. Clones write
-/// to the same places.
+/// Stderr, shared by lines and progress bars, and the log of a run. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Console {
     bars: MultiProgress,
@@ -76,10 +74,10 @@ pub struct Console {
 }
 
 impl Console {
-    /// Bars are drawn where stderr is a terminal and `is_quiet` is not asked for.
+    /// Bars are drawn if stderr is a terminal and `is_quiet` is not set.
     pub fn new(is_quiet: bool) -> Self {
         let has_bars = !is_quiet && io::stderr().is_terminal();
-        // At most ten frames a second: a terminal over ssh needs no more.
+        // Ten frames per second are enough for a terminal over ssh.
         let target = if has_bars {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
@@ -93,7 +91,7 @@ impl Console {
         }
     }
 
-    /// The same, keeping every line until [`Self::open_log`] says where it goes.
+    /// The same, keeping every line until [`Self::open_log`] names the log file.
     pub fn with_log(is_quiet: bool) -> Self {
         Self {
             log: Arc::new(Mutex::new(Log::Waiting(Vec::new()))),
@@ -101,23 +99,23 @@ impl Console {
         }
     }
 
-    /// Appends to `path`, from the first line on.
+    /// Logs to `path`, starting with the lines kept so far.
     pub fn open_log(&self, path: &Path) {
         let opened = self.with_lock(|log| log.open(path));
         if let Err(error) = opened {
             self.show(&format!(
-                "warning: {}: no log is kept: {error}",
+                "warning: {}: no log is written: {error}",
                 path.display()
             ));
         }
     }
 
-    /// Whether bars are drawn at all.
+    /// Whether bars are drawn.
     pub fn has_bars(&self) -> bool {
         self.has_bars
     }
 
-    /// A line that can be missed: not shown where quiet.
+    /// A line of information, not shown if quiet.
     pub fn note(&self, line: &str) {
         self.log(line);
         if !self.is_quiet {
@@ -125,25 +123,25 @@ impl Console {
         }
     }
 
-    /// A line that has to be seen.
-    pub fn tell(&self, line: &str) {
+    /// A line that is always shown.
+    pub fn report(&self, line: &str) {
         self.log(line);
         self.show(line);
     }
 
-    /// A line for the log alone.
+    /// A line only for the log.
     pub fn log(&self, line: &str) {
-        if let Err(error) = self.with_lock(|log| log.take(line)) {
+        if let Err(error) = self.with_lock(|log| log.add(line)) {
             self.show(&format!("warning: log.txt ends here: {error}"));
         }
     }
 
     fn with_lock<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
-        // A log whose holder panicked is still a log.
+        // A thread that panicked with the lock held left the log usable.
         act(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Above the bars.
+    /// Shows a line above the bars.
     fn show(&self, line: &str) {
         self.bars.suspend(|| to_stderr(line));
     }
@@ -151,7 +149,7 @@ impl Console {
     /// A new bar below the others; `total` up to 1 is work without a count.
     pub fn bar(&self, name: &str, total: usize) -> ProgressBar {
         let template = if total > 1 { COUNTED } else { UNCOUNTED };
-        // Both templates are constants and parse; a fault would only change the looks.
+        // Both templates are constants and parse; an error would only change the appearance.
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> ")
@@ -160,13 +158,13 @@ impl Console {
         bar.set_style(style);
         bar.set_prefix(name.to_owned());
         if self.has_bars {
-            // Keeps the remaining time current while a long batch is under way.
+            // Keeps the remaining time current during a long batch.
             bar.enable_steady_tick(Duration::from_millis(500));
         }
         bar
     }
 
-    /// Takes every bar off the screen.
+    /// Removes every bar from the screen.
     pub fn clear_bars(&self) {
         let _ = self.bars.clear();
     }

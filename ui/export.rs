@@ -14,10 +14,10 @@ use crate::console::{to_stderr, to_stdout};
 use crate::failure::{Outcome, exit, of_work};
 use crate::tui::{Chart, Line};
 
-/// Width and height of a picture in pixels.
-const PICTURE: (u32, u32) = (800, 450);
+/// Width and height of an image in pixels.
+const IMAGE: (u32, u32) = (800, 450);
 
-/// The pictures: file name, title, and the metrics in it. A star stands for any part of a name.
+/// The images: file name, title, and the metrics in it. A star matches any part of a name.
 const CHARTS: [(&str, &str, &[&str]); 14] = [
     ("reward", "reward", &["train/reward"]),
     ("rewards", "rewards, mean", &["train/rewards/*/mean"]),
@@ -64,7 +64,7 @@ const CHARTS: [(&str, &str, &[&str]); 14] = [
     ),
 ];
 
-/// Runs the command. Exit code 1 where the run has no metrics to draw.
+/// Runs the command. Exit code 1 if the run has no metrics to draw.
 pub fn run(arguments: &ExportArguments) -> Outcome {
     let run = RunDir::open(&arguments.run)?;
     let folder = arguments.output.clone().unwrap_or_else(|| {
@@ -85,7 +85,7 @@ pub fn run(arguments: &ExportArguments) -> Outcome {
             run.path().display()
         ));
     }
-    to_stdout(&format!("{}\n", exported.place.display()))?;
+    to_stdout(&format!("{}\n", exported.path.display()))?;
     Ok(exit::DONE)
 }
 
@@ -103,7 +103,7 @@ fn draw(run: &RunDir, folder: &Path) -> Outcome {
     Ok(exit::DONE)
 }
 
-/// Writes a picture for each chart that has values; answers how many.
+/// Writes an image for each chart that has values; returns how many.
 fn draw_charts(points: &[Point], folder: &Path) -> Result<usize> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
@@ -121,7 +121,7 @@ fn draw_charts(points: &[Point], folder: &Path) -> Result<usize> {
         if lines.is_empty() {
             continue;
         }
-        let svg = Chart::new(title, &lines).to_svg(PICTURE.0, PICTURE.1);
+        let svg = Chart::new(title, &lines).to_svg(IMAGE.0, IMAGE.1);
         publish(&folder.join(format!("{file}.svg")), svg.as_bytes())?;
         drawn += 1;
     }

@@ -1,4 +1,4 @@
-//! Exit codes, and how an error is told: one message, never a backtrace.
+//! Exit codes, and how an error is reported: one message, never a backtrace.
 
 use moim_core::dataset::DataError;
 use moim_core::experiment::ExperimentError;
@@ -10,31 +10,31 @@ use crate::console::StdoutClosed;
 pub mod exit {
     /// Done.
     pub const DONE: u8 = 0;
-    /// A gate failed, or nothing was found.
+    /// A check failed, or nothing was found.
     pub const NOTHING: u8 = 1;
     /// Usage or configuration.
     pub const USAGE: u8 = 2;
     /// Training or generating failed.
     pub const FAILED: u8 = 3;
-    /// Data that is there and invalid.
+    /// Data that exists but is invalid.
     pub const DATA: u8 = 4;
     /// Added to the number of the signal that ended the program.
     pub const SIGNAL: u8 = 128;
 }
 
-/// What a command comes to: an exit code, or an error with one.
+/// The result of a command: an exit code, or an error with one.
 pub type Outcome = Result<u8, Failure>;
 
 /// An error that ends the program.
 #[derive(Debug)]
 pub struct Failure {
     error: anyhow::Error,
-    /// The code where the error itself does not name one.
+    /// The code if the error itself does not determine one.
     otherwise: u8,
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
-    /// Usage or configuration, unless the error is of a kind that says otherwise.
+    /// Usage or configuration, unless the type of the error determines another code.
     fn from(error: E) -> Self {
         Self {
             error: error.into(),
@@ -43,7 +43,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// A failure of work that had begun: exit code 3.
+/// A failure of work that had started: exit code 3.
 pub fn of_work(error: anyhow::Error) -> Failure {
     Failure {
         error,
@@ -57,8 +57,8 @@ pub fn usage(message: impl Into<String>) -> Failure {
 }
 
 impl Failure {
-    /// The exit code. Data is told from configuration by the type of the error;
-    /// a path that leads nowhere is configuration.
+    /// The exit code. The type of the error distinguishes data from configuration; a path that does not
+    /// exist is configuration.
     pub fn code(&self) -> u8 {
         self.error
             .chain()
@@ -66,7 +66,7 @@ impl Failure {
             .unwrap_or(self.otherwise)
     }
 
-    /// What to print; nothing where whoever read our output went away.
+    /// The text to print; `None` if the reader of our output has exited.
     pub fn text(&self) -> Option<String> {
         let is_closed = self.error.chain().any(|cause| cause.is::<StdoutClosed>());
         (!is_closed).then(|| describe(&self.error))
@@ -83,7 +83,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             _ => exit::DATA,
         });
     }
-    // What a label file is refused for by its reader is a `DataError` one cause further.
+    // A fault in reading a label file is a `DataError`, the next cause.
     if let Some(LabelsError::Invalid { .. }) = cause.downcast_ref() {
         return Some(exit::DATA);
     }
@@ -99,7 +99,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
 }
 
-/// The error with its causes, each said once: many messages end with their cause already.
+/// The error with its causes, without repeating a message that already contains its cause.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_not_repeated() {
         let failure = Failure::from(anyhow::Error::new(unreadable()).context("moim rank"));
         assert_eq!(
             failure.text().as_deref(),

@@ -1,28 +1,27 @@
-//! log.txt of a run: the lines for people, with the time of each.
+//! log.txt of a run: the lines of the console, with the time of each.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Where lines go. A run has its directory only after the first of them, so
-/// they wait until then.
+/// The log of a run. The run has its directory only after the first lines, so they wait until then.
 #[derive(Debug, Default)]
 pub enum Log {
     /// Nothing is kept.
     #[default]
     Off,
-    /// Lines that wait for their file.
+    /// Lines that wait until the file is open.
     Waiting(Vec<String>),
-    /// Lines are appended as they come.
+    /// Lines are appended.
     Open(File),
 }
 
 impl Log {
-    /// Takes a line.
+    /// Adds a line.
     ///
     /// # Errors
     /// The file cannot be written; nothing is kept from then on.
-    pub fn take(&mut self, line: &str) -> io::Result<()> {
+    pub fn add(&mut self, line: &str) -> io::Result<()> {
         let stamped = format!("{:.0} {line}\n", jiff::Timestamp::now());
         match self {
             Self::Off => {}
@@ -61,9 +60,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.txt");
         let mut log = Log::Waiting(Vec::new());
-        log.take("first").unwrap();
+        log.add("first").unwrap();
         log.open(&path).unwrap();
-        log.take("second").unwrap();
+        log.add("second").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text
             .lines()
@@ -72,7 +71,7 @@ mod tests {
         assert_eq!(lines, ["first", "second"]);
         let mut log = Log::Waiting(Vec::new());
         assert!(log.open(&folder.path().join("absent/log.txt")).is_err());
-        log.take("lost").unwrap();
+        log.add("lost").unwrap();
         assert!(matches!(log, Log::Off));
     }
 }

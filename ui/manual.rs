@@ -1,4 +1,4 @@
-//! The manual page and the completions of shells, from the one definition of the command line.
+//! The manual page and shell completions, generated from the definition of the command line.
 
 use clap::CommandFactory;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -30,13 +30,13 @@ fn keys(page: &mut Vec<u8>) -> std::io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SH", ["KEYS OF THE TERMINAL UI"]);
     for binding in BINDINGS {
-        let place = match binding.scope {
+        let scope = match binding.scope {
             Scope::Everywhere => String::new(),
             Scope::On(screen) => format!(" ({})", screen.title()),
         };
         roff.control("TP", []);
         roff.text([bold(binding.keys.join("  "))]);
-        roff.text([roman(format!("{}{place}", binding.help))]);
+        roff.text([roman(format!("{}{scope}", binding.help))]);
     }
     roff.to_writer(page)
 }

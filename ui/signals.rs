@@ -1,4 +1,4 @@
-//! Signals: the first interrupt asks a run to save and stop, the second ends it at once.
+//! Signals: the first interrupt makes a run save and stop, the second stops it immediately.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use crate::console::Console;
 use crate::failure::exit;
 
-/// Whether somebody wants the program to stop. Clones share it.
+/// Whether the program should stop. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct StopSignal {
     state: Arc<State>,
@@ -20,14 +20,13 @@ pub struct StopSignal {
 struct State {
     /// Whether there is something to save before stopping.
     is_armed: AtomicBool,
-    /// The first signal that came while armed; 0 before.
+    /// The first signal received while armed; 0 before.
     received: AtomicI32,
 }
 
 impl StopSignal {
-    /// Takes SIGINT, SIGTERM and SIGHUP from now on. Until [`Self::arm`] the
-    /// first two end the program at once; SIGHUP never does, so that a run goes
-    /// on when its terminal is closed.
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on. Until [`Self::arm`] the first two end the program
+    /// immediately. SIGHUP never does, so that a run continues when its terminal is closed.
     ///
     /// # Errors
     /// The system refuses the handlers.
@@ -40,24 +39,24 @@ impl StopSignal {
             .spawn(move || {
                 for signal in signals.forever() {
                     if signal != SIGHUP {
-                        state.take(signal, &console);
+                        state.receive(signal, &console);
                     }
                 }
             })?;
         Ok(stop)
     }
 
-    /// From now on the first signal asks for a stop and the second ends the program.
+    /// From now on the first signal requests a stop and the second ends the program.
     pub fn arm(&self) {
         self.state.is_armed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the program is asked to save and stop. Cheap.
+    /// Whether the program should save and stop. Cheap.
     pub fn is_requested(&self) -> bool {
         self.state.received.load(Ordering::Relaxed) != 0
     }
 
-    /// The exit code that tells of the signal, if one came: 130 or 143.
+    /// The exit code of the received signal, if any: 130 or 143.
     pub fn exit_code(&self) -> Option<u8> {
         match self.state.received.load(Ordering::Relaxed) {
             0 => None,
@@ -67,22 +66,22 @@ impl StopSignal {
 }
 
 impl State {
-    fn take(&self, signal: i32, console: &Console) {
+    fn receive(&self, signal: i32, console: &Console) {
         let is_first = self.received.load(Ordering::Relaxed) == 0;
         if is_first && self.is_armed.load(Ordering::Relaxed) {
             self.received.store(signal, Ordering::Relaxed);
-            console.tell(
-                "stopping: saving as soon as the work under way allows; once more to stop at once",
+            console.report(
+                "stopping: will save as soon as the current work allows; press again to stop immediately",
             );
             return;
         }
         console.clear_bars();
         if !is_first {
-            console.tell(
-                "stopped at once; what was saved last is whole, and --resume goes on from it",
+            console.report(
+                "stopped immediately; the last save point is complete, and --resume resumes from it",
             );
         }
-        // No destructors: those of a device may wait for the work that is being left.
+        // No destructors: those of a device could wait for the work that is being abandoned.
         signal_hook::low_level::exit(i32::from(code(signal)));
     }
 }

@@ -4,7 +4,9 @@
 pub mod architecture;
 pub mod dataset;
 pub mod experiment;
+pub mod findings;
 pub mod health;
+pub mod journal;
 pub mod memory;
 pub mod metric;
 pub mod numbers;

@@ -1,6 +1,6 @@
-//! Choosing where tensors live: the CPU (burn-flex), a CUDA device, or a card through wgpu.
+//! The choice of the device for tensors: the CPU (burn-flex), a CUDA device, or a card through wgpu.
 //!
-//! Choosing starts no CUDA context: a machine without a driver is told apart
+//! Choosing starts no CUDA context: a machine without a driver is recognised
 //! by enumeration, because the first tensor on an absent device panics inside
 //! the runtime's own threads.
 
@@ -16,13 +16,15 @@ use moim_core::panics;
 
 mod warm_start;
 
-/// A variable of the environment: `0` there, and steps of decoding are launched one by one.
+pub use warm_start::cache_folder;
+
+/// An environment variable: with `0`, decoding steps are launched one by one.
 pub const GRAPHS: &str = "MOIM_CUDA_GRAPHS";
 
 /// A device together with the type its weights and activations are kept in.
 #[derive(Clone, Debug)]
 pub struct Compute {
-    /// Where tensors live, without autodiff.
+    /// The device of tensors, without autodiff.
     pub device: Device,
     /// Whether that is the CPU.
     pub is_cpu: bool,
@@ -30,28 +32,19 @@ pub struct Compute {
     pub dtype: DType,
     /// As written in an experiment: `cpu`, `cuda:0`.
     pub name: String,
-    /// Whether a step of decoding is recorded and run again, as a CUDA graph. The same tokens come
-    /// without, later. While a device records, no other may allocate: only where there is but one.
+    /// Whether a decoding step is recorded and run again, as a CUDA graph. Without it the same tokens come
+    /// later. While a device records, no other may allocate: only with a single device.
     pub records_steps: bool,
-    /// Working on more completions at once fails as on a device that has run out of memory.
-    /// For tests of what happens then.
+    /// Work on more completions together fails as on a device that has run out of memory.
+    /// For tests of that case.
     pub fails_above_rows: Option<usize>,
 }
 
-/// The device had no memory left for a piece of work. What it held is free again.
+/// The device ran out of memory. What the work had allocated is free again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("out of device memory: {message}")]
 pub struct OutOfMemory {
-    /// What the device said.
-    pub message: String,
-}
-
-/// Pieces of work that became smaller for want of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shrunk {
-    /// Completions that go through together from now on.
-    pub rows: usize,
-    /// What the device said.
+    /// The device's message.
     pub message: String,
 }
 
@@ -69,10 +62,10 @@ impl Compute {
         }
     }
 
-    /// Finds what `[model] device` and `dtype` ask for.
+    /// Finds what `[model] device` and `dtype` select.
     ///
     /// # Errors
-    /// A CUDA device that is asked for and absent, or bfloat16 on the CPU.
+    /// A selected CUDA device is absent, or bfloat16 on the CPU.
     pub fn new(device: DeviceChoice, dtype: Dtype) -> Result<Self> {
         let cuda_devices = cuda_device_count();
         let mut compute = match device {
@@ -82,8 +75,8 @@ impl Compute {
             DeviceChoice::Cuda(index) => match index.unwrap_or(0) {
                 index if index < cuda_devices => Self::cuda(index),
                 index => bail!(
-                    "model.device = \"{device}\": this machine shows {cuda_devices} CUDA device(s), so cuda:{index} \
-                     is not there; use device = \"cpu\" or \"auto\", or check the driver with nvidia-smi"
+                    "model.device = \"{device}\": this machine shows {cuda_devices} CUDA device(s), so there is no cuda:{index}; \
+                     use device = \"cpu\" or \"auto\", or check the driver with nvidia-smi"
                 ),
             },
         };
@@ -102,7 +95,7 @@ impl Compute {
         Ok(compute)
     }
 
-    /// A CUDA device that is there, in bfloat16.
+    /// A CUDA device that exists, in bfloat16.
     fn cuda(index: usize) -> Self {
         warm_start::keep_kernels();
         Self {
@@ -119,7 +112,7 @@ impl Compute {
     #[cfg(feature = "wgpu")]
     fn wgpu() -> Result<Self> {
         use burn::tensor::DeviceKind;
-        // The first tensor on a device that is absent would panic.
+        // The first tensor on an absent device would panic.
         if Device::enumerate(DeviceType::Wgpu).into_iter().count() == 0 {
             bail!(
                 "model.device = \"wgpu\": wgpu finds no graphics card or driver; use device = \"cpu\""
@@ -186,13 +179,13 @@ impl Compute {
         number.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
-    /// Does a piece of work on `rows` completions that may need more memory than the device has.
+    /// Runs work on `rows` completions that may need more memory than the device has.
     ///
-    /// The runtime tells of a failed allocation only when a value that depends on it is read, so
-    /// `work` has to read one. What it had allocated is given back before the answer.
+    /// The runtime reports a failed allocation only when a value that depends on it is read, so
+    /// `work` must read one. What it had allocated is released before this returns.
     ///
     /// # Errors
-    /// The device ran out of memory. Any other panic goes on.
+    /// The device ran out of memory. Any other panic continues.
     pub fn attempt<T>(&self, rows: usize, work: impl FnOnce() -> T) -> Result<T, OutOfMemory> {
         if let Some(limit) = self.fails_above_rows.filter(|limit| rows > *limit) {
             return Err(OutOfMemory {
@@ -211,51 +204,51 @@ impl Compute {
         })
     }
 
-    /// Gives memory that no tensor uses back to the device.
+    /// Returns memory that no tensor uses to the device.
     pub fn release(&self) {
         if !self.is_cpu {
-            // A failed piece of work leaves the device itself usable.
+            // Failed work leaves the device itself usable.
             let _ = self.device.sync();
             self.device.memory_cleanup();
         }
     }
 
-    /// Has a card cut its memory into pages of so many bytes at least, from now on.
+    /// Sets the least size of a card's memory pages, in bytes, from now on.
     ///
-    /// Left to itself the runtime makes pages as large as the largest buffer so far: buffers a little over half as
-    /// large then take a page each, and what lives on pages of earlier sizes keeps them from being given back.
+    /// By default the runtime makes pages as large as the largest buffer so far: buffers a little over half as
+    /// large then take a page each, and buffers on pages of earlier sizes keep those from being released.
     pub fn cut_memory_into(&self, page_bytes: u64) {
         let values = (page_bytes / 4) as usize;
         if !self.name.starts_with("cuda") || values == 0 {
             return;
         }
         let page = Tensor::<1>::zeros([values], (&self.device, DType::F32));
-        // Before that nothing is reserved. Where a card has not even this much, the first piece of work says so.
+        // Before that nothing is reserved. If a card has not even this much, the first work reports it.
         let _ = self.device.sync();
         drop(page);
     }
 
-    /// What the memory pools of the device hold. `None` on the CPU, which has none, and after the
+    /// The usage of the device's memory pools. `None` on the CPU, which has none, and after the
     /// device has failed.
     ///
-    /// Asks the device's own queue, so it may wait for what was asked of it before. Called from a
-    /// thread that computes nothing it leaves the trainer's recorded operations alone.
+    /// Queries the device's own queue, so it may wait for earlier requests. Called from a
+    /// thread that computes nothing it does not disturb the trainer's recorded operations.
     pub fn memory(&self) -> Option<MemoryPoolUsage> {
         if self.is_cpu {
             return None;
         }
-        // burn raises the panic of a device's queue again in whoever asks; training meets it on its
-        // own, where it can be told.
+        // burn raises the panic of a device's queue again in the calling thread; training meets it in its
+        // own thread, where it can be reported.
         catch_unwind(AssertUnwindSafe(|| self.device.memory_pool_usage()))
             .ok()
             .flatten()
     }
 }
 
-/// Puts numbers on a device that stay there as long as the program works: a weight.
+/// Puts numbers on a device that stay there as long as the program runs: a weight.
 ///
-/// A weight gets memory of its own. Among what comes and goes, the largest of them would set the size
-/// of all pages, and a card would hold a page that is mostly empty for each kind of buffer.
+/// A weight gets its own memory. Among short-lived buffers, the largest weight would set the size
+/// of all pages, and a card would keep a mostly empty page for each kind of buffer.
 pub fn resident<const D: usize, K: Basic>(
     data: TensorData,
     (device, dtype): (&Device, DType),
@@ -267,13 +260,13 @@ thread_local! {
     static ATTEMPTING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread is a lack of memory inside [`Compute::attempt`], which deals with
-/// it: nothing that a person has to see.
+/// Whether a panic of this thread is an out-of-memory error inside [`Compute::attempt`], which handles
+/// it: nothing that the user must see.
 pub fn is_caught(panic: &std::panic::PanicHookInfo) -> bool {
     ATTEMPTING.get() && out_of_memory(panic.payload()).is_some()
 }
 
-/// The text of a panic that means a lack of device memory. The runtime keeps no type of its own for it.
+/// The text of a panic that means out of device memory. The runtime has no type for it.
 fn out_of_memory(payload: &(dyn std::any::Any + Send)) -> Option<String> {
     let text = panics::text(payload)?;
     let signs = [
@@ -282,17 +275,17 @@ fn out_of_memory(payload: &(dyn std::any::Any + Send)) -> Option<String> {
         "can't allocate buffer of size",
         "was never allocated: the reservation behind it failed",
         "An out-of-memory error happened during launch",
-        // tune/local.rs: no candidate of a kernel found room.
+        // tune/local.rs: no candidate of a kernel fitted.
         "All autotune operations failed",
     ];
-    // The line that says it, of a text that nests what happened.
+    // The line with the sign, of a text that nests several errors.
     let line = text
         .lines()
         .find(|line| signs.iter().any(|sign| line.contains(sign)))?;
     Some(line.trim().to_string())
 }
 
-/// How many CUDA devices this machine shows; 0, without a panic, where there is no driver.
+/// The number of CUDA devices of this machine; 0, without a panic, if there is no driver.
 pub fn cuda_device_count() -> usize {
     Device::enumerate(DeviceType::Cuda).into_iter().count()
 }
@@ -302,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_of_memory_is_told_from_other_panics() {
+    fn out_of_memory_is_distinguished_from_other_panics() {
         let compute = Compute::cpu();
         assert_eq!(compute.attempt(1, || 7), Ok(7));
         let failed = compute.attempt(1, || -> u8 {

@@ -1,12 +1,12 @@
-//! Answering questions with a model: what a checkpoint is judged by.
+//! Answering questions with a model, by which checkpoints are judged.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use crate::device::Shrunk;
+use crate::execution::{OomRetry, Replicas};
 use crate::model::Adapter;
-use crate::rollout::{RolloutProgress, RolloutSettings, SamplingParameters, generate_on};
+use crate::rollout::{OnProgress, RolloutSettings, SamplingParameters, generate_on};
 use crate::setup::{Policy, Question};
 use moim_core::dataset::{AnswerFile, GeneratedAnswer};
 
@@ -21,11 +21,11 @@ pub struct AnswerSettings {
     pub batch_size: usize,
     /// Seed of the draws.
     pub seed: u64,
-    /// What keeps the draws of different checkpoints apart.
+    /// Distinguishes the draws of different checkpoints.
     pub step: u64,
 }
 
-/// What a model wrote to one question.
+/// The answer of a model to one question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
     /// The text, without its end token.
@@ -36,13 +36,14 @@ pub struct Answered {
     pub log_probs: Vec<f32>,
 }
 
-/// What a model wrote to all questions.
+/// The answers of a model to all questions.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// In the order of the questions.
     pub answers: Vec<Answered>,
-    /// Where the device ran out of memory, so that fewer were answered together.
-    pub out_of_memory: Option<Shrunk>,
+    /// The smallest number answered together that running out of memory led to; `None` if it never
+    /// happened.
+    pub out_of_memory: Option<OomRetry>,
 }
 
 /// The content of an answer file; `with_log_probs` adds tokens and log-probabilities.
@@ -70,19 +71,19 @@ pub fn answer_file(
 /// Answers every question once, in order.
 ///
 /// # Errors
-/// Tokens that do not decode, logits that are not numbers, or what `progress` answers.
+/// Tokens that do not decode, logits that are not numbers, or an error of `progress`.
 pub fn answer_questions(
     policy: &Policy,
     adapter: Option<&Adapter>,
     questions: &[Question],
     settings: &AnswerSettings,
-    progress: &mut dyn FnMut(RolloutProgress) -> Result<()>,
+    progress: &mut OnProgress,
 ) -> Result<Answers> {
     let rollout = RolloutSettings {
         sampling: settings.sampling.clone(),
         max_completion_length: settings.max_completion_length,
         stop: policy.stop_ids(),
-        group_size: 1,
+        num_generations: 1,
         max_rows: settings.batch_size,
         seed: settings.seed,
         step: settings.step,
@@ -92,16 +93,8 @@ pub fn answer_questions(
         .iter()
         .map(|question| question.prompt.clone())
         .collect();
-    let models = policy.models();
-    let adapters: Vec<Option<Adapter>> = models
-        .iter()
-        .map(|model| adapter.map(|adapter| adapter.to_device(&model.compute.device)))
-        .collect();
-    let devices: Vec<_> = models
-        .into_iter()
-        .zip(adapters.iter().map(Option::as_ref))
-        .collect();
-    let sampled = generate_on(&devices, &prompts, &rollout, progress)?;
+    let replicas = Replicas::new(policy.models(), adapter);
+    let sampled = generate_on(&replicas, &prompts, &rollout, progress)?;
     let mut answers = Vec::with_capacity(questions.len());
     for (question, mut group) in questions.iter().zip(sampled.groups) {
         let completion = group

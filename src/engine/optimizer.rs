@@ -14,7 +14,7 @@ pub struct AdamWSettings {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Decoupled weight decay, applied to matrices and not to norms.
+    /// Decoupled weight decay, applied to parameters that [`AdamW::without_decay_of_norms`] does not exempt.
     pub weight_decay: f64,
 }
 
@@ -22,6 +22,8 @@ pub struct AdamWSettings {
 #[derive(Clone, Debug)]
 pub struct AdamW {
     settings: AdamWSettings,
+    /// Whether each parameter decays.
+    decays: Vec<bool>,
     /// Updates made so far.
     pub updates: usize,
     first: Vec<Tensor<2>>,
@@ -29,7 +31,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimizer that has seen nothing.
+    /// An optimizer before its first update. Every parameter decays, as the factors of an adapter do.
     pub fn new(settings: AdamWSettings, parameters: &[Tensor<2>]) -> Self {
         let zeros = || {
             parameters
@@ -39,13 +41,22 @@ impl AdamW {
         };
         Self {
             settings,
+            decays: vec![true; parameters.len()],
             updates: 0,
             first: zeros(),
             second: zeros(),
         }
     }
 
-    /// One update; answers the new parameters.
+    /// Exempts norms and biases from weight decay, as transformers' `get_decay_parameter_names` does.
+    /// `names` are those of the checkpoint, in the parameters' order.
+    #[must_use]
+    pub fn without_decay_of_norms(mut self, names: &[String]) -> Self {
+        self.decays = names.iter().map(|name| !is_norm_or_bias(name)).collect();
+        self
+    }
+
+    /// One update. Returns the new parameters.
     ///
     /// # Errors
     /// A gradient is missing.
@@ -57,7 +68,7 @@ impl AdamW {
     ) -> Result<Vec<Tensor<2>>> {
         ensure!(
             parameters.len() == gradients.len(),
-            "a gradient per parameter is wanted"
+            "a gradient per parameter is required"
         );
         self.updates += 1;
         let AdamWSettings {
@@ -73,12 +84,11 @@ impl AdamW {
             let dtype = parameter.dtype();
             let gradient = as_dtype(gradient, DType::F32);
             let mut parameter = as_dtype(parameter, DType::F32);
-            let is_matrix = parameter.dims()[0] > 1;
             self.first[i]
                 .inplace(|m| m.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1));
             self.second[i]
                 .inplace(|v| v.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2));
-            if weight_decay != 0.0 && is_matrix {
+            if weight_decay != 0.0 && self.decays[i] {
                 parameter = parameter.mul_scalar(1.0 - learning_rate * weight_decay);
             }
             let denominator = self.second[i]
@@ -98,7 +108,7 @@ impl AdamW {
         (&self.first, &self.second)
     }
 
-    /// Puts saved moments back.
+    /// Restores saved moments.
     ///
     /// # Errors
     /// Not as many moments as parameters.
@@ -116,6 +126,18 @@ impl AdamW {
         self.second = second;
         Ok(())
     }
+}
+
+/// Whether transformers takes a parameter of this name for a norm or a bias: `…layernorm…`,
+/// `…rmsnorm…`, `…bias…`, and `norm` or `…_norm` as a whole part of the path.
+fn is_norm_or_bias(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["bias", "layernorm", "rmsnorm"]
+        .iter()
+        .any(|word| name.contains(word))
+        || name
+            .split('.')
+            .any(|part| part == "norm" || part.ends_with("_norm"))
 }
 
 /// Adds the gradients of a micro-batch to those so far.
@@ -137,7 +159,7 @@ fn sum_of_squares(gradient: &Tensor<2>) -> Tensor<1> {
 }
 
 /// Scales gradients down to a global norm of at most `max_norm` (torch's
-/// `clip_grad_norm_`; 0 leaves them) and answers the norm before that.
+/// `clip_grad_norm_`; 0 leaves them). Returns the norm before that as well.
 pub fn clip_gradient_norm(gradients: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tensor<2>>, f64) {
     let squares: Vec<Tensor<1>> = gradients.iter().map(sum_of_squares).collect();
     if squares.is_empty() {
@@ -160,4 +182,58 @@ pub fn clip_gradient_norm(gradients: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tens
             .collect(),
         norm,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Compute;
+    use crate::model::f32_tensor;
+
+    /// torch 2.9: `AdamW([p], lr=0.1, weight_decay=0.5)`, p = 2, gradient 0, one step: 2·(1 − 0.05).
+    #[test]
+    fn both_factors_of_an_adapter_of_rank_one_decay() {
+        let compute = Compute::cpu();
+        let settings = AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.5,
+        };
+        // A is [r, in], B is [out, r].
+        let parameters = || {
+            let of = |shape| f32_tensor(vec![2.0; 3], shape, &compute);
+            vec![of([1, 3]), of([3, 1])]
+        };
+        let zeros = || parameters().iter().map(Tensor::zeros_like).collect();
+        let step = |mut optimizer: AdamW| -> Vec<f32> {
+            let updated = optimizer.step(parameters(), zeros(), 0.1).unwrap();
+            updated.into_iter().flat_map(to_f32).collect()
+        };
+        let adapter = AdamW::new(settings, &parameters());
+        assert_eq!(step(adapter.clone()), [1.9; 6]);
+        let names = ["model.norm.weight", "model.embed_tokens.weight"].map(str::to_owned);
+        let spared = step(adapter.without_decay_of_norms(&names));
+        assert_eq!(spared, [2.0, 2.0, 2.0, 1.9, 1.9, 1.9]);
+    }
+
+    #[test]
+    fn norms_and_biases_are_known_by_their_names() {
+        for name in [
+            "model.layers.0.input_layernorm.weight",
+            "model.layers.0.self_attn.q_norm.weight",
+            "model.norm.weight",
+            "encoder.layer.0.attention.output.LayerNorm.weight",
+            "encoder.layer.0.attention.self.query.bias",
+        ] {
+            assert!(is_norm_or_bias(name), "{name}");
+        }
+        for name in [
+            "model.layers.0.self_attn.q_proj.weight",
+            "embeddings.token_type_embeddings.weight",
+            "model.normal.weight",
+        ] {
+            assert!(!is_norm_or_bias(name), "{name}");
+        }
+    }
 }

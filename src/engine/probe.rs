@@ -1,5 +1,5 @@
-//! Worst-case rollouts and training steps on the experiment's device: what the plan of memory
-//! predicts, measured, and how long it takes.
+//! Worst-case rollouts and training steps on the experiment's device: memory, which the plan predicts,
+//! and time, measured.
 //!
 //! Every prompt has `data.max_prompt_length` tokens, every completion
 //! `rollout.max_completion_length`, and no token ends one. Nothing is written.
@@ -13,7 +13,9 @@ use anyhow::{Context, Result, ensure};
 use nvml_wrapper::Nvml;
 
 use crate::device::Compute;
-use crate::grpo::update::{Generation, Learner, UpdateReport};
+use crate::execution::{OomRetry, Replicas};
+use crate::grpo::group::{Generation, Group};
+use crate::grpo::learner::{Learner, UpdateReport};
 use crate::model::{Llama, LoadProgress};
 use crate::rollout::{Prompt, Rollout, RolloutSettings, generate_on};
 use crate::setup;
@@ -23,7 +25,7 @@ use moim_core::memory::limits::MAX_ROLLOUT_ROWS;
 use moim_core::memory::{Inputs, Shapes, page_bytes};
 use moim_core::run::resident_memory;
 
-/// What one phase of one step took.
+/// The time, memory and tokens of one phase of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Phase {
     /// Wall time in seconds, until the device had nothing left to do.
@@ -37,7 +39,7 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Tokens a second.
+    /// Tokens per second.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
@@ -68,10 +70,10 @@ pub struct Step {
     pub training: Phase,
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// The device by its maker's name where the machine tells it, else as in an experiment.
+    /// The device by its maker's name if the machine reports it, else as in an experiment.
     pub device: String,
     /// Bytes that were there before the model was loaded, of the kind of [`Phase::memory`].
     pub memory_before: u64,
@@ -85,31 +87,34 @@ pub struct Measured {
     pub steps: Vec<Step>,
     /// Medians of the seconds of `steps`, and their largest memory.
     pub median: Step,
-    /// What a device said when it ran out of memory. The work then went on in smaller parts, so that
-    /// what was measured is not what was planned.
+    /// The message of a device that ran out of memory. The work then continued in smaller batches, so
+    /// that the measurements are not of what was planned.
     pub out_of_memory: Option<String>,
-    /// Whether loss and gradients of all steps were finite. Where they were not, the adapter was left
-    /// as it was and the training's seconds lack the optimizer's.
+    /// Whether loss and gradients of all steps were finite. If not, the adapter was left unchanged and
+    /// the training's seconds do not include the optimizer's.
     pub is_finite: bool,
 }
 
-/// Samples and trains `steps` times; `progress` is told what is under way, and may answer an error
-/// to stop. Where the model's folder has a configuration and no weights, they are drawn.
+/// Called with the current activity; an error stops the probe.
+pub type OnActivity<'p> = dyn FnMut(&str) -> Result<()> + Send + 'p;
+
+/// Samples and trains `steps` times. `progress` receives the current activity; an error from it stops
+/// the probe. If the model's folder has a configuration and no weights, they are drawn.
 ///
-/// Memory is given back to the device before each phase, so that each is measured by itself. A
-/// phase's seconds therefore hold the reservation of its memory, which a run does once.
+/// Memory is returned to the device before each phase, so that each is measured by itself. A
+/// phase's seconds therefore include the reservation of its memory, which a run does once.
 ///
 /// # Errors
-/// What the experiment asks for and this program cannot do, a model that cannot be loaded, a
-/// machine that does not tell its memory, or what `progress` answers.
+/// Settings that this program cannot use, a model that cannot be loaded, a machine that does not
+/// report its memory, or an error of `progress`.
 pub fn probe(
     experiment: &Experiment,
     steps: NonZeroUsize,
-    progress: &mut dyn FnMut(&str) -> Result<()>,
+    progress: &mut OnActivity,
 ) -> Result<Measured> {
     // One device's part of a step, on the first of those that share it.
     let devices = setup::devices(experiment)?;
-    let compute = devices.first().context("a device is wanted")?.clone();
+    let compute = devices.first().context("a device is required")?.clone();
     let meter = Meter::new(&compute)?;
     progress("loading the model")?;
     let start = Instant::now();
@@ -132,18 +137,21 @@ pub fn probe(
     let mut taken = Vec::with_capacity(steps.get());
     let (mut is_finite, mut out_of_memory) = (true, None);
     for index in 0..steps.get() {
-        let mut told = |doing: &str| match steps.get() {
-            1 => progress(doing),
-            steps => progress(&format!("step {} of {steps}, {doing}", index + 1)),
+        let mut on_activity = |activity: &str| match steps.get() {
+            1 => progress(activity),
+            steps => progress(&format!("step {} of {steps}, {activity}", index + 1)),
         };
-        let (rollout, sampled) = worst.sample(experiment, &learner, index, &meter, &mut told)?;
-        let (training, update) = worst.train(experiment, &mut learner, index, &meter, &mut told)?;
+        let (rollout, sampled) =
+            worst.sample(experiment, &learner, index, &meter, &mut on_activity)?;
+        let (training, update) = worst.train(&mut learner, index, &meter, &mut on_activity)?;
         taken.push(Step { rollout, training });
         is_finite &= update.is_applied;
-        let shrunk = sampled.out_of_memory.map(|shrunk| shrunk.message);
-        let smaller = update.out_of_memory.into_iter().next();
-        let said = shrunk.or(smaller.map(|shrunk| shrunk.message));
-        out_of_memory = out_of_memory.or(said);
+        let retries = sampled
+            .out_of_memory
+            .into_iter()
+            .chain(update.out_of_memory);
+        let mut messages = retries.map(|OomRetry { message, .. }| message);
+        out_of_memory = out_of_memory.or_else(|| messages.next());
     }
     let warm_up = (taken.len() > 1).then(|| taken.remove(0));
     let phases = |phase: fn(&Step) -> Phase| -> Vec<Phase> { taken.iter().map(phase).collect() };
@@ -181,7 +189,7 @@ fn load(
     experiment: &Experiment,
     is_drawn: bool,
     compute: &Compute,
-    progress: &mut dyn FnMut(&str) -> Result<()>,
+    progress: &mut OnActivity,
 ) -> Result<Llama> {
     let folder = &experiment.model.path;
     let format = setup::weight_format(experiment);
@@ -189,12 +197,17 @@ fn load(
         let config = LlamaConfig::from_dir(folder)?;
         return Llama::noise(config, experiment.run.seed, compute, format);
     }
-    Llama::load_as(folder, compute, &format.into(), &mut |told| match told {
-        LoadProgress::Quantizing { done, total } => {
-            progress(&format!("quantising: {done} of {total} layers"))
-        }
-        LoadProgress::Warning(warning) => progress(&warning),
-    })
+    Llama::load_as(
+        folder,
+        compute,
+        &format.into(),
+        &mut |message| match message {
+            LoadProgress::Quantizing { done, total } => {
+                progress(&format!("quantising: {done} of {total} layers"))
+            }
+            LoadProgress::Warning(warning) => progress(&warning),
+        },
+    )
 }
 
 /// The name of a device as its maker gives it.
@@ -231,9 +244,7 @@ fn processor_name() -> Option<String> {
 
 /// Prompts and completions of one step, all as long as they may be.
 struct WorstCase {
-    prompts: Vec<Prompt>,
-    completions: Vec<Vec<u32>>,
-    group: usize,
+    generation: Generation,
 }
 
 impl WorstCase {
@@ -242,22 +253,30 @@ impl WorstCase {
         let prompts = batch.prompts_per_step().checked_div(batch.d).unwrap_or(0);
         // Which tokens they are takes no memory; they only have to exist.
         let tokens = |length: usize, seed: usize| -> Vec<u32> {
-            let id = |place: usize| (place * 31 + seed * 17) % vocabulary.max(1);
-            (0..length).map(|place| id(place) as u32).collect()
+            let id = |index: usize| (index * 31 + seed * 17) % vocabulary.max(1);
+            (0..length).map(|index| id(index) as u32).collect()
         };
         let length = experiment.rollout.max_completion_length;
-        Self {
-            prompts: (0..prompts)
-                .map(|prompt| Prompt {
-                    tokens: tokens(experiment.data.max_prompt_length, prompt),
-                    key: prompt as u64,
-                })
-                .collect(),
-            completions: (0..prompts * batch.g)
-                .map(|row| tokens(length, row))
-                .collect(),
-            group: batch.g,
+        let group = |prompt: usize| {
+            let rows = prompt * batch.g..(prompt + 1) * batch.g;
+            let completions = rows.map(|row| tokens(length, row)).collect();
+            let mut group = Group::of_tokens(
+                tokens(experiment.data.max_prompt_length, prompt),
+                completions,
+            );
+            group.question.prompt.key = prompt as u64;
+            group
+        };
+        let mut generation = Generation {
+            groups: (0..prompts).map(group).collect(),
+            groups_per_micro_batch: batch.prompts_per_micro_batch(),
+            slices: 1,
+        };
+        // None of them zero: a group without a gradient would not go back.
+        for (row, sample) in generation.samples_mut().enumerate() {
+            sample.advantage = if row % 2 == 0 { 1.0 } else { -1.0 };
         }
+        Self { generation }
     }
 
     fn sample(
@@ -266,13 +285,13 @@ impl WorstCase {
         learner: &Learner,
         step: usize,
         meter: &Meter,
-        progress: &mut dyn FnMut(&str) -> Result<()>,
+        progress: &mut OnActivity,
     ) -> Result<(Phase, Rollout)> {
         let settings = RolloutSettings {
             sampling: setup::rollout_sampling(experiment),
             max_completion_length: experiment.rollout.max_completion_length,
             stop: BTreeSet::new(),
-            group_size: self.group,
+            num_generations: self.generation.group_size(),
             max_rows: MAX_ROLLOUT_ROWS,
             seed: experiment.run.seed,
             step: step as u64,
@@ -280,9 +299,11 @@ impl WorstCase {
         };
         progress("sampling")?;
         let mut rollout = Rollout::default();
+        let groups = self.generation.groups.iter();
+        let prompts: Vec<Prompt> = groups.map(|group| group.question.prompt.clone()).collect();
         let phase = meter.measure(|| {
-            let models = [(learner.model(), Some(&learner.adapter))];
-            rollout = generate_on(&models, &self.prompts, &settings, &mut |at| {
+            let replicas = Replicas::new(vec![learner.model()], Some(&learner.adapter));
+            rollout = generate_on(&replicas, &prompts, &settings, &mut |at| {
                 progress(&format!("sampling: {} tokens", at.tokens))
             })?;
             let rows = rollout.groups.iter().flatten();
@@ -293,49 +314,24 @@ impl WorstCase {
 
     fn train(
         &self,
-        experiment: &Experiment,
         learner: &mut Learner,
         step: usize,
         meter: &Meter,
-        progress: &mut dyn FnMut(&str) -> Result<()>,
+        progress: &mut OnActivity,
     ) -> Result<(Phase, UpdateReport)> {
-        let generation = self.generation(experiment);
         progress("training")?;
         let mut done = 0;
         let mut report = UpdateReport::default();
         let phase = meter.measure(|| {
-            report = learner.step(&generation, 0, 0.0, [step as u64, 0], &mut |groups| {
+            let generation = &self.generation;
+            report = learner.step(generation, 0, 0.0, [step as u64, 0], &mut |groups| {
                 done += groups;
-                let all = self.prompts.len();
+                let all = generation.groups.len();
                 progress(&format!("training: {done} of {all} prompts"))
             })?;
             Ok(report.tokens)
         })?;
         Ok((phase, report))
-    }
-
-    fn generation(&self, experiment: &Experiment) -> Generation<'_> {
-        let rows = self.completions.len();
-        Generation {
-            groups: self
-                .prompts
-                .iter()
-                .zip(self.completions.chunks(self.group))
-                .map(|(prompt, rows)| {
-                    let rows = rows.iter().map(Vec::as_slice).collect();
-                    (prompt.tokens.as_slice(), rows)
-                })
-                .collect(),
-            // None of them zero: a group without a gradient would not go back.
-            advantages: (0..rows)
-                .map(|row| if row % 2 == 0 { 1.0 } else { -1.0 })
-                .collect(),
-            is_counted: vec![true; rows],
-            slices: 1,
-            groups_per_micro_batch: experiment.batch().prompts_per_micro_batch(),
-            old_log_probs: None,
-            reference_log_probs: None,
-        }
     }
 }
 
@@ -347,16 +343,17 @@ struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     fn new(compute: &'a Compute) -> Result<Self> {
-        let before = match compute.is_cpu {
-            true => resident_memory().context("/proc/self/status tells no resident memory")?,
-            false => reserved(compute)?,
+        let before = if compute.is_cpu {
+            resident_memory().context("/proc/self/status has no resident memory")?
+        } else {
+            reserved(compute)?
         };
         Ok(Self { compute, before })
     }
 
-    /// Runs a phase, which answers its tokens.
+    /// Runs a phase, which returns its tokens.
     fn measure(&self, work: impl FnOnce() -> Result<usize>) -> Result<Phase> {
-        self.begin();
+        self.reset();
         self.compute.device.sync()?;
         let start = Instant::now();
         let tokens = work()?;
@@ -369,20 +366,22 @@ impl<'a> Meter<'a> {
     }
 
     /// Forgets earlier peaks.
-    fn begin(&self) {
-        match self.compute.is_cpu {
-            // proc(5): 5 resets the peak of the resident memory. Where the system does not let us,
-            // the peak of loading counts as well, which is seldom the largest.
-            true => drop(fs::write("/proc/self/clear_refs", "5")),
-            false => self.compute.release(),
+    fn reset(&self) {
+        if self.compute.is_cpu {
+            // proc(5): 5 resets the peak of the resident memory. If the system forbids it, the peak of
+            // loading counts as well, which is seldom the largest.
+            let _ = fs::write("/proc/self/clear_refs", "5");
+        } else {
+            self.compute.release();
         }
     }
 
     fn read(&self) -> Result<u64> {
-        let now = match self.compute.is_cpu {
-            true => peak_resident().context("/proc/self/status tells no VmHWM")?,
+        let now = if self.compute.is_cpu {
+            peak_resident().context("/proc/self/status has no VmHWM")?
+        } else {
             // Pools keep what they have once reserved until the next clean-up.
-            false => reserved(self.compute)?,
+            reserved(self.compute)?
         };
         ensure!(
             now > self.before,
@@ -394,7 +393,7 @@ impl<'a> Meter<'a> {
 
 fn reserved(compute: &Compute) -> Result<u64> {
     let usage = compute.device.memory_pool_usage();
-    let usage = usage.with_context(|| format!("{} does not tell its memory", compute.name))?;
+    let usage = usage.with_context(|| format!("{} does not report its memory", compute.name))?;
     Ok(usage.bytes_reserved)
 }
 

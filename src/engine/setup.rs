@@ -1,4 +1,4 @@
-//! Loading what an experiment names: the policy with its text side, the
+//! Loads the parts that an experiment names: the policy with its text side, the
 //! questions with their prompts, and the metrics.
 
 mod texts;
@@ -14,7 +14,9 @@ use crate::encoder::{BertScoreOptions, BertScorer};
 use crate::model::{Adapter, Llama, LoadProgress, LoraConfig, load_adapter};
 use crate::rollout::{Prompt, SamplingParameters};
 use moim_core::architecture::{Projection, WeightFormat};
-use moim_core::dataset::{Instructions, PromptBuilder, PromptSettings, Record, load_records};
+use moim_core::dataset::{
+    Instructions, PromptBuilder, PromptSettings, QuestionType, Record, load_records,
+};
 use moim_core::experiment::{
     BertScoreSection, ComputeDtype, DataSection, Dtype, Experiment, LongPrompts,
     MultiObjectiveAggregation,
@@ -31,7 +33,7 @@ pub use texts::Texts;
 pub struct Policy {
     /// The frozen weights.
     pub model: Llama,
-    /// The same on the other devices that share a step.
+    /// Copies of it on the other devices that share a step.
     pub replicas: Vec<Llama>,
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
@@ -54,7 +56,7 @@ impl Policy {
         progress: &mut dyn FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Self> {
         let stop = StopSet::from_model_dir(directory, &tokenizer, extra_stop)?;
-        let (first, others) = devices.split_first().context("a device is wanted")?;
+        let (first, others) = devices.split_first().context("a device is required")?;
         let model = Llama::load_as(directory, first, &format.into(), progress)?;
         let replicas = others
             .iter()
@@ -88,7 +90,7 @@ impl Policy {
     }
 }
 
-/// What turns the records of an experiment into prompts for the model in `model_dir`.
+/// Builds prompts from the records of an experiment, for the model in `model_dir`.
 ///
 /// # Errors
 /// Instructions, examples or a chat template that cannot be used, by file.
@@ -120,7 +122,7 @@ pub fn prompt_builder(model_dir: &Path, data: &DataSection, seed: u64) -> Result
 /// The devices that share the steps of an experiment.
 ///
 /// # Errors
-/// A device that the machine has not, or a type that it does not compute in.
+/// A device that the machine does not have, or a type that it does not compute in.
 pub fn devices(experiment: &Experiment) -> Result<Vec<Compute>> {
     let model = &experiment.model;
     let mut compute = Compute::new(model.device, model.dtype)?;
@@ -133,14 +135,15 @@ pub fn devices(experiment: &Experiment) -> Result<Vec<Compute>> {
     compute.and_following(model.num_devices)
 }
 
-/// How `[quantization]` has the base model kept.
+/// The format of the base model's weights, from `[quantization]`.
 pub fn weight_format(experiment: &Experiment) -> WeightFormat {
     let quantization = &experiment.quantization;
-    match quantization.load_in_4bit {
-        true => WeightFormat::Nf4 {
+    if quantization.load_in_4bit {
+        WeightFormat::Nf4 {
             double_quant: quantization.bnb_4bit_use_double_quant,
-        },
-        false => WeightFormat::Dense,
+        }
+    } else {
+        WeightFormat::Dense
     }
 }
 
@@ -158,7 +161,7 @@ pub fn lora_config(experiment: &Experiment) -> Result<LoraConfig> {
     })
 }
 
-/// The adapter that training starts from: a fresh one, or that of `lora.init_adapter`.
+/// The adapter that training starts from: a new one, or that of `lora.init_adapter`.
 ///
 /// # Errors
 /// The folder cannot be used, or its adapter is not the one that `[lora]` describes.
@@ -200,7 +203,7 @@ pub fn initial_adapter(experiment: &Experiment, model: &Llama) -> Result<Adapter
     Ok(adapter)
 }
 
-/// How `[rollout]` samples.
+/// The sampling parameters of `[rollout]`.
 pub fn rollout_sampling(experiment: &Experiment) -> SamplingParameters {
     let rollout = &experiment.rollout;
     SamplingParameters {
@@ -212,7 +215,7 @@ pub fn rollout_sampling(experiment: &Experiment) -> SamplingParameters {
     }
 }
 
-/// How `[inference]` samples.
+/// The sampling parameters of `[inference]`.
 pub fn inference_sampling(experiment: &Experiment) -> SamplingParameters {
     let inference = &experiment.inference;
     SamplingParameters {
@@ -235,14 +238,31 @@ pub struct Question {
     pub prompt: Prompt,
 }
 
-/// Records that have a prompt within the limit, and what happened to the others.
+impl Question {
+    /// A question of which only the tokens of its prompt matter, for measurements and tests.
+    pub fn of_tokens(tokens: Vec<u32>) -> Self {
+        Self {
+            record: Record {
+                id: String::new(),
+                question_type: QuestionType::Other(String::new()),
+                question: String::new(),
+                answer: None,
+                raw: serde_json::Value::Null,
+            },
+            text: String::new(),
+            prompt: Prompt { tokens, key: 0 },
+        }
+    }
+}
+
+/// Records that have a prompt within the limit, and the others.
 #[derive(Clone, Debug, Default)]
 pub struct Questions {
     /// In the order of the records.
     pub kept: Vec<Question>,
     /// Ids and lengths of prompts that were left out.
     pub dropped: Vec<(String, usize)>,
-    /// Ids of prompts that got fewer examples than asked for.
+    /// Ids of prompts that got fewer examples than configured.
     pub shortened: Vec<String>,
 }
 
@@ -250,7 +270,7 @@ pub struct Questions {
 /// than `max_prompt_length` as `long_prompts` says.
 ///
 /// # Errors
-/// A prompt cannot be rendered, or is too long where that is an error (all of them are counted).
+/// A prompt cannot be rendered, or is too long if that is an error (all of them are counted).
 pub fn questions(
     records: &[Record],
     builder: &PromptBuilder,
@@ -319,7 +339,7 @@ pub fn questions(
     Ok(questions)
 }
 
-/// What draws for a prompt are keyed by: its id, so that they depend neither on its place nor on the batch.
+/// The key of the draws for a prompt, from its id, so that they depend neither on its index nor on the batch.
 fn prompt_key(id: &str) -> u64 {
     let hash = blake3::hash(id.as_bytes());
     let mut bytes = [0; 8];
@@ -327,7 +347,7 @@ fn prompt_key(id: &str) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// The encoder of `[bertscore]`; `None` where none is configured. `labels`
+/// The encoder of `[bertscore]`; `None` if none is configured. `labels`
 /// are the references that inverse document frequencies are counted in.
 ///
 /// # Errors
@@ -360,7 +380,7 @@ pub fn bert_scorer<'a>(
     Ok(Some(scorer))
 }
 
-/// The metrics an experiment configures, with its encoder where it names one.
+/// The metrics that an experiment configures, with its encoder if it names one.
 ///
 /// # Errors
 /// A pattern, dictionary or encoder that cannot be used.

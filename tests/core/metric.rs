@@ -78,7 +78,7 @@ fn rouge1_of_words_is_the_references() {
     assert_column(&rouge(true), &rouge(false), |columns| columns.clean_eojeol);
 }
 
-/// Needs a compiled dictionary, which is too large to lie in the repository.
+/// Needs a compiled dictionary, which is too large for the repository.
 #[test]
 fn rouge1_of_morphemes_is_the_contests() {
     let Some(dir) = std::env::var_os("MOIM_MECAB_DICT").map(PathBuf::from) else {

@@ -33,7 +33,7 @@ fn exported(run: &RunDir) -> TempDir {
     for format in FORMATS {
         let made = export(run, format, &folder.path().join(format.as_str())).unwrap();
         assert_eq!(made.unreadable, 0);
-        assert!(made.place.exists(), "{}", made.place.display());
+        assert!(made.path.exists(), "{}", made.path.display());
     }
     folder
 }
@@ -239,7 +239,7 @@ fn a_run_that_is_trained_has_the_reports_that_export_makes() {
     let outputs = tempfile::tempdir().unwrap();
     let mut trainer = Trainer::start(outputs.path());
     trainer.train(0, 2);
-    // Live: the last step is there while the run goes on.
+    // Live: the last step is written while the run continues.
     let events = event_file(&fs::read(trainer.run.path().join(EVENT_FILE)).unwrap());
     assert!(scalars(&events).iter().any(|(_, step, _)| *step == 2));
     let rows = history(&wandb_file(&wandb_log(trainer.run.path())));
@@ -285,7 +285,7 @@ fn a_resumed_run_has_no_step_twice() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_told_of_once_and_hinders_no_other() {
+fn a_report_that_cannot_be_written_is_reported_once_and_does_not_affect_others() {
     let outputs = tempfile::tempdir().unwrap();
     let mut trainer = Trainer::start(outputs.path());
     fs::write(trainer.run.path().join("tensorboard"), "a file in the way").unwrap();

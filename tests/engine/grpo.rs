@@ -9,10 +9,11 @@ use moim::architecture::Projection;
 use moim::device::Compute;
 use moim::experiment::{ImportanceSamplingLevel, LossType, LrSchedulerType, ScaleRewards};
 use moim::grpo::advantage::advantages;
+use moim::grpo::group::{Generation, Group};
+use moim::grpo::learner::{Learner, Limits, PolicyKind};
 use moim::grpo::loss::LossSettings;
 use moim::grpo::metrics::update_metrics;
 use moim::grpo::schedule::Schedule;
-use moim::grpo::update::{Generation, Learner, Limits, Policy};
 use moim::model::{Llama, WeightFiles, load_adapter, to_f32};
 use moim::optimizer::{AdamW, AdamWSettings};
 use serde_json::Value;
@@ -111,10 +112,10 @@ fn trajectories_are_those_of_trl() {
         .iter()
         .map(|group| group.as_array().unwrap().iter().map(tokens).collect())
         .collect();
-    let rewards: Vec<f64> = matrix(&golden["rewards"])
-        .into_iter()
-        .flatten()
-        .map(f64::from)
+    let rewards: Vec<Vec<f64>> = matrix(&golden["rewards"])
+        .concat()
+        .chunks(4)
+        .map(|group| group.iter().copied().map(f64::from).collect())
         .collect();
     let truncated = {
         let place = tokens(&golden["truncated"]);
@@ -169,22 +170,21 @@ fn trajectories_are_those_of_trl() {
             other => panic!("{other}"),
         };
         let masks_truncated = settings["mask_truncated_completions"].as_bool().unwrap();
-        let fresh = || Generation {
-            groups: prompts
-                .iter()
-                .zip(&completions)
-                .map(|(prompt, group)| {
-                    (prompt.as_slice(), group.iter().map(Vec::as_slice).collect())
-                })
-                .collect(),
-            advantages: advantages(&rewards, 4, scale).values,
-            is_counted: (0..8)
-                .map(|row| !(masks_truncated && row == truncated))
-                .collect(),
-            groups_per_micro_batch: 2 / accumulation / slices,
-            slices,
-            old_log_probs: None,
-            reference_log_probs: None,
+        let fresh = || {
+            let groups = prompts.iter().zip(&completions);
+            let mut generation = Generation {
+                groups: groups
+                    .map(|(prompt, group)| Group::of_tokens(prompt.clone(), group.clone()))
+                    .collect(),
+                groups_per_micro_batch: 2 / accumulation / slices,
+                slices,
+            };
+            let advantages = advantages(&rewards, scale).concat();
+            for (row, sample) in generation.samples_mut().enumerate() {
+                sample.advantage = advantages[row];
+                sample.is_counted = !(masks_truncated && row == truncated);
+            }
+            generation
         };
         let relative = |what: &str, step: usize, found: f64, expected: &Value, floor: f64| {
             let expected = number(expected);
@@ -202,15 +202,17 @@ fn trajectories_are_those_of_trl() {
                 generation = fresh();
                 if slices > 1 {
                     let old = learner
-                        .log_probs(&generation, Policy::Current, &mut |_| Ok(()))
+                        .log_probs(&generation, PolicyKind::Current, &mut |_| Ok(()))
                         .unwrap();
-                    generation.old_log_probs = Some(old.rows);
+                    generation.set_old_log_probs(old.rows);
                 }
                 if beta != 0.0 {
                     let reference = learner
-                        .log_probs(&generation, Policy::Reference, &mut |_| Ok(()))
+                        .log_probs(&generation, PolicyKind::Reference, &mut |_| Ok(()))
                         .unwrap();
-                    generation.reference_log_probs = Some(reference.rows);
+                    for (sample, row) in generation.samples_mut().zip(reference.rows) {
+                        sample.reference_log_probs = Some(row);
+                    }
                 }
             }
             let report = learner
@@ -223,12 +225,11 @@ fn trajectories_are_those_of_trl() {
                 )
                 .unwrap();
             if step == 0 {
-                for (found, expected) in generation
-                    .advantages
-                    .iter()
+                for (sample, expected) in generation
+                    .samples()
                     .zip(case["first"]["advantages"].as_array().unwrap())
                 {
-                    relative("advantage", 0, *found, expected, 1.0);
+                    relative("advantage", 0, sample.advantage, expected, 1.0);
                 }
                 for (row, expected) in matrix(&case["first"]["log_probs"]).iter().enumerate() {
                     for (a, b) in report.log_probs[row].iter().zip(expected) {
@@ -239,8 +240,8 @@ fn trajectories_are_those_of_trl() {
                     }
                 }
             }
-            if iterations > 1 && generation.old_log_probs.is_none() {
-                generation.old_log_probs = Some(report.log_probs.clone());
+            if iterations > 1 && !generation.has_old_log_probs() {
+                generation.set_old_log_probs(report.log_probs.clone());
             }
             assert!(report.is_applied);
             relative("loss", step, report.loss, &expected["loss"], 0.01);
@@ -261,7 +262,8 @@ fn trajectories_are_those_of_trl() {
                 ("clip_ratio/high_max", 1.0),
             ] {
                 if expected[key].is_number() {
-                    relative(key, step, number(&metrics[key]), &expected[key], floor);
+                    let found = metrics.get(key).unwrap();
+                    relative(key, step, found, &expected[key], floor);
                 }
             }
         }

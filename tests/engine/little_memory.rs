@@ -1,14 +1,16 @@
 //! Runs with less memory than they would take: they go in smaller parts and come to the same.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use moim::device::Compute;
 use moim::experiment::Experiment;
-use moim::grpo::{self, Ending, Observer, Phase, Prepared};
+use moim::grpo;
+use moim::journal::{Observer, Phase};
 use moim::memory::{Inputs, MemoryPlan, Shapes, Verdict, plan};
 use moim::model::{load_adapter, to_f32};
 use moim::run::Event;
+use moim::session::{Ending, Ready};
 use serde_json::{Value, json};
 
 use super::folder::{Folder, RUN};
@@ -162,7 +164,7 @@ fn layer_inputs_on_the_host_change_nothing_and_may_change_on_resume() {
         .moim(&["--no-ui", "--resume", RUN, "--set", setting])
         .expect(
             0,
-            &["changed since the run began: memory.offload_layer_inputs"],
+            &["changed since the run started: memory.offload_layer_inputs"],
         );
     let settings = format!("{RUN}/experiment.toml");
     folder.write(&settings, whole.read(&settings));
@@ -184,21 +186,22 @@ impl Observer for Watcher {
     }
 }
 
-/// A run on devices that have room for so many completions; its directory and its alarms.
+/// A run on devices that fit this many completions; its directory and its alarms.
 fn limited(
     folder: &Folder,
     settings: &[&str],
     rows: Option<usize>,
 ) -> anyhow::Result<(PathBuf, Vec<(u64, String)>)> {
-    let mut prepared = Prepared::load(&absolute(folder, settings), &mut |_| Ok(()))?;
-    let policy = Arc::get_mut(&mut prepared.policy).unwrap();
+    let mut ready = Ready::load(&absolute(folder, settings), &mut |_| Ok(()))?;
+    let policy = Arc::get_mut(&mut ready.policy).unwrap();
     let replicas = policy.replicas.iter_mut();
     for model in std::iter::once(&mut policy.model).chain(replicas) {
         model.compute.fails_above_rows = rows;
     }
-    let mut watcher = Watcher::default();
-    let (work, ending) = grpo::train(prepared, "demo", &mut watcher)?;
+    let watcher = Arc::new(Mutex::new(Watcher::default()));
+    let (run, ending) = grpo::train(ready, "demo", Box::new(Arc::clone(&watcher)))?;
     assert_eq!(ending, Ending::Finished);
+    let watcher = watcher.lock().unwrap();
     let alarms = watcher
         .0
         .iter()
@@ -210,15 +213,15 @@ fn limited(
             .message
             .split_once(" ran out of device memory (")
             .unwrap();
-        let (_, rest) = rest.split_once(" again, ").unwrap();
+        let (_, rest) = rest.split_once(" was retried with ").unwrap();
         let rows = rest.split(' ').next().unwrap();
         (alarm.step as u64, format!("{phase} {rows}"))
     });
-    Ok((work.run.path().to_owned(), told.collect()))
+    Ok((run.directory.path().to_owned(), told.collect()))
 }
 
 #[test]
-fn a_device_that_runs_out_of_memory_goes_on_in_smaller_parts() {
+fn a_device_that_runs_out_of_memory_continues_with_smaller_parts() {
     let folders = [(); 9].map(|()| Folder::new());
     let mut folders = folders.iter();
     let mut run = |settings: &[&str], rows: Option<usize>| {
@@ -234,7 +237,7 @@ fn a_device_that_runs_out_of_memory_goes_on_in_smaller_parts() {
     let (whole, none) = run(&plain, None);
     assert_eq!(told(&none), [] as [Value; 0]);
 
-    // Six answers, sixteen completions and groups of four are too many: told once each.
+    // Six answers, sixteen completions and groups of four are too many: each is reported once.
     let (three, alarms) = run(&plain, Some(3));
     let expected = [
         json!([0, "inference 3"]),
@@ -279,7 +282,7 @@ fn a_device_that_runs_out_of_memory_goes_on_in_smaller_parts() {
 }
 
 #[test]
-fn a_device_without_room_for_one_completion_ends_the_run_in_words() {
+fn a_device_too_small_for_one_completion_ends_the_run_with_a_message() {
     let folder = Folder::new();
     let error = limited(&folder, &["inference.before_training=false"], Some(0)).unwrap_err();
     let error = format!("{error:#}");

@@ -81,7 +81,7 @@ fn greedy(
             ..Default::default()
         },
         max_completion_length: length,
-        group_size: 1,
+        num_generations: 1,
         ..settings(1)
     };
     let groups = generate(model, adapter, &prompts, &settings, &mut |_| Ok(())).unwrap();
@@ -91,12 +91,12 @@ fn greedy(
         .collect()
 }
 
-fn settings(group_size: usize) -> RolloutSettings {
+fn settings(num_generations: usize) -> RolloutSettings {
     RolloutSettings {
         sampling: SamplingParameters::default(),
         max_completion_length: 12,
         stop: [5, 50, 90].into(),
-        group_size,
+        num_generations,
         max_rows: 64,
         seed: 3,
         step: 1,
@@ -567,5 +567,5 @@ fn folders_that_cannot_be_used_say_why() {
         config.replace("\"intermediate_size\": 48", "\"intermediate_size\": 64"),
     )
     .unwrap();
-    assert!(complaint(&compute).contains("config.json asks for [64, 32]"));
+    assert!(complaint(&compute).contains("config.json requires [64, 32]"));
 }

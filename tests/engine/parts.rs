@@ -1,12 +1,14 @@
-//! Parts, chunks, devices and a lack of memory change how a step is computed, and not what.
+//! Slices, chunks, devices and running out of memory change how a step is computed, not its result.
 
 use std::path::Path;
 
 use moim::architecture::Projection;
 use moim::device::Compute;
+use moim::execution::Replicas;
 use moim::experiment::{ImportanceSamplingLevel, LossType};
+use moim::grpo::group::{Generation, Group};
+use moim::grpo::learner::{Learner, Limits, UpdateReport};
 use moim::grpo::loss::LossSettings;
-use moim::grpo::update::{Generation, Learner, Limits, UpdateReport};
 use moim::model::{Adapter, GroupBatch, KeepInputs, Llama, LoraConfig, TopGradient, to_f32};
 use moim::optimizer::{AdamW, AdamWSettings};
 use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate_on};
@@ -87,23 +89,29 @@ impl Texts {
         }
     }
 
-    fn generation(&self, groups_per_micro_batch: usize) -> Generation<'_> {
-        Generation {
-            groups: self
-                .prompts
-                .iter()
-                .zip(self.completions.chunks(GROUP))
-                .map(|(prompt, rows)| (prompt.as_slice(), rows.iter().map(Vec::as_slice).collect()))
+    /// Prompts with their completions.
+    fn groups(&self) -> Vec<(&[u32], Vec<&[u32]>)> {
+        self.prompts
+            .iter()
+            .zip(self.completions.chunks(GROUP))
+            .map(|(prompt, rows)| (prompt.as_slice(), rows.iter().map(Vec::as_slice).collect()))
+            .collect()
+    }
+
+    fn generation(&self, groups_per_micro_batch: usize) -> Generation {
+        let groups = self.prompts.iter().zip(self.completions.chunks(GROUP));
+        let mut generation = Generation {
+            groups: groups
+                .map(|(prompt, rows)| Group::of_tokens(prompt.clone(), rows.to_vec()))
                 .collect(),
-            advantages: (0..PROMPTS * GROUP)
-                .map(|i| (i % GROUP) as f64 - 1.5)
-                .collect(),
-            is_counted: (0..PROMPTS * GROUP).map(|i| i % 7 != 3).collect(),
             groups_per_micro_batch,
             slices: 1,
-            old_log_probs: None,
-            reference_log_probs: None,
+        };
+        for (i, sample) in generation.samples_mut().enumerate() {
+            sample.advantage = (i % GROUP) as f64 - 1.5;
+            sample.is_counted = i % 7 != 3;
         }
+        generation
     }
 }
 
@@ -174,7 +182,7 @@ fn a_lack_of_memory_makes_parts_smaller_and_nothing_else() {
                 .0
                 .out_of_memory
                 .iter()
-                .map(|shrunk| shrunk.rows)
+                .map(|retry| retry.rows)
                 .collect();
             assert_eq!(found, sizes);
             assert_same(
@@ -222,11 +230,10 @@ fn layer_inputs_may_wait_on_the_host() {
     assert_eq!(there.1, here.1);
 }
 
-/// Gradients of the adapter where so many values of a layer may exist at a time.
+/// Gradients of the adapter with a limit on the values of a layer that exist at a time.
 fn gradients(model: &Llama, adapter: &Adapter, values_per_chunk: Option<usize>) -> Vec<f32> {
     let texts = Texts::new();
-    let generation = texts.generation(PROMPTS);
-    let batch = GroupBatch::new(&generation.groups);
+    let batch = GroupBatch::new(&texts.groups());
     let mut tensors = model.layout_tensors(&batch.layout);
     if let Some(values) = values_per_chunk {
         tensors.values_per_chunk = values;
@@ -279,20 +286,20 @@ fn completions_do_not_depend_on_devices_or_on_a_lack_of_memory() {
         sampling: SamplingParameters::default(),
         max_completion_length: 6,
         stop: [7].into(),
-        group_size: GROUP,
+        num_generations: GROUP,
         max_rows: 8,
         seed: 1,
         step: 2,
         purpose: "test",
     };
     let drawn = |models: &[&Llama], max_rows: usize| {
-        let models: Vec<_> = models.iter().map(|model| (*model, None)).collect();
+        let replicas = Replicas::new(models.to_vec(), None);
         let settings = RolloutSettings {
             max_rows,
             ..settings.clone()
         };
         let mut last = 0;
-        let rollout = generate_on(&models, &prompts, &settings, &mut |progress| {
+        let rollout = generate_on(&replicas, &prompts, &settings, &mut |progress| {
             last = progress.finished;
             Ok(())
         })
@@ -304,7 +311,7 @@ fn completions_do_not_depend_on_devices_or_on_a_lack_of_memory() {
             .flatten()
             .map(|completion| completion.tokens.clone())
             .collect();
-        (tokens, rollout.out_of_memory.map(|shrunk| shrunk.rows))
+        (tokens, rollout.out_of_memory.map(|retry| retry.rows))
     };
     let model = tiny();
     let mut short = tiny();

@@ -13,8 +13,9 @@ use burn::tensor::Tensor;
 use moim::architecture::{Projection, WeightFormat};
 use moim::device::Compute;
 use moim::experiment::{DeviceChoice, Dtype, ImportanceSamplingLevel, LossType};
+use moim::grpo::group::{Generation, Group};
+use moim::grpo::learner::{Learner, Limits, PolicyKind};
 use moim::grpo::loss::LossSettings;
-use moim::grpo::update::{Generation, Learner, Limits, Policy};
 use moim::model::{
     Adapter, GroupBatch, KeepInputs, Llama, LoadOptions, LoraConfig, TokenLogProbs, TopGradient,
     to_f32,
@@ -25,7 +26,7 @@ use moim::rollout::{Completion, Prompt, RolloutSettings, SamplingParameters, gen
 const PROMPTS: usize = 3;
 const GROUP: usize = 4;
 
-/// The adapter that wgpu finds; `None`, with a line, where there is none.
+/// The adapter that wgpu finds; `None`, after saying so, if there is none.
 fn wgpu() -> Option<Compute> {
     match Compute::new(DeviceChoice::Wgpu, Dtype::Auto) {
         Ok(compute) => Some(compute),
@@ -121,7 +122,7 @@ fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
         .iter()
         .fold(f32::MIN_POSITIVE, |most, x| most.max(x.abs()));
     let far = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    // `f32::max` passes over NaN, which must fail.
+    // `f32::max` ignores NaN, which must fail.
     far.fold(
         0.0,
         |most: f32, x| if most.is_nan() || x <= most { most } else { x },
@@ -166,7 +167,7 @@ fn logits_log_probabilities_and_entropies_are_those_of_the_cpu() {
         let (card, cpu) = (load(base, &compute), load(base, &Compute::cpu()));
         let (on_card, on_cpu) = (adapter(&card), adapter(&cpu));
         for adapters in [None, Some((&on_card, &on_cpu))] {
-            // The bases differ in their products alone.
+            // The bases differ only in their products.
             if adapters.is_none() && base != BASES[0] {
                 continue;
             }
@@ -214,9 +215,9 @@ fn completions(
     let settings = RolloutSettings {
         sampling,
         max_completion_length: 14,
-        // One token in six ends a completion, so that rows leave the batch one after another.
+        // One token in six ends a completion, so that rows leave the batch one by one.
         stop: (0..128).step_by(6).collect::<BTreeSet<u32>>(),
-        group_size: GROUP,
+        num_generations: GROUP,
         max_rows: 64,
         seed: 11,
         step: 2,
@@ -336,22 +337,25 @@ fn learner<'m>(model: &'m Llama, limits: Limits) -> Learner<'m> {
 /// Loss, norm, log-probabilities and the adapter after two steps with dropout and a reference policy.
 fn trained(model: &Llama, limits: Limits) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
     let texts = Texts::new();
+    let groups = texts.prompts.iter().zip(texts.completions.chunks(GROUP));
     let mut generation = Generation {
-        groups: texts.groups(),
-        advantages: (0..PROMPTS * GROUP)
-            .map(|i| (i % GROUP) as f64 - 1.5)
+        groups: groups
+            .map(|(prompt, rows)| Group::of_tokens(prompt.clone(), rows.to_vec()))
             .collect(),
-        is_counted: (0..PROMPTS * GROUP).map(|i| i % 7 != 3).collect(),
         groups_per_micro_batch: 2,
         slices: 1,
-        old_log_probs: None,
-        reference_log_probs: None,
     };
+    for (i, sample) in generation.samples_mut().enumerate() {
+        sample.advantage = (i % GROUP) as f64 - 1.5;
+        sample.is_counted = i % 7 != 3;
+    }
     let mut learner = learner(model, limits);
     let reference = learner
-        .log_probs(&generation, Policy::Reference, &mut |_| Ok(()))
+        .log_probs(&generation, PolicyKind::Reference, &mut |_| Ok(()))
         .unwrap();
-    generation.reference_log_probs = Some(reference.rows);
+    for (sample, row) in generation.samples_mut().zip(reference.rows) {
+        sample.reference_log_probs = Some(row);
+    }
     let (mut numbers, mut log_probs) = (Vec::new(), Vec::new());
     for iteration in 0..2 {
         let report = learner
@@ -360,7 +364,9 @@ fn trained(model: &Llama, limits: Limits) -> (Vec<f64>, Vec<f32>, Vec<f32>) {
         assert!(report.is_applied && report.out_of_memory.is_empty());
         numbers.extend([report.loss, report.grad_norm]);
         log_probs.extend(report.log_probs.iter().flatten());
-        generation.old_log_probs.get_or_insert(report.log_probs);
+        if !generation.has_old_log_probs() {
+            generation.set_old_log_probs(report.log_probs);
+        }
     }
     let adapter = learner.adapter.parameters().into_iter();
     (numbers, log_probs, adapter.flat_map(to_f32).collect())
@@ -379,7 +385,7 @@ fn assert_same_training(
         );
     }
     assert_close(&format!("{what}: log-probs"), &ours.1, &theirs.1, 1e-4);
-    // Adam makes whole steps of tiny gradients, so a few parameters may go another way.
+    // Adam makes whole steps of tiny gradients, so a few parameters may move differently.
     let far = ours
         .2
         .iter()
@@ -411,18 +417,18 @@ fn parts_and_layer_inputs_on_the_host_change_nothing() {
     let model = tiny(&compute);
     let whole = trained(&model, Limits::default());
     let small = Limits {
-        rows_per_part: Some(2),
+        rows_per_slice: Some(2),
         offloads_layer_inputs: false,
     };
     assert_same_training("two rows a part", &trained(&model, small), &whole);
     let offloading = Limits {
-        rows_per_part: None,
+        rows_per_slice: None,
         offloads_layer_inputs: true,
     };
     assert_same_training("inputs on the host", &trained(&model, offloading), &whole);
 }
 
-/// Gradients of the adapter where so many values of a layer may exist at a time.
+/// Gradients of the adapter when at most this many values of a layer exist at a time.
 fn gradients(model: &Llama, values_per_chunk: Option<usize>) -> Vec<f32> {
     let adapter = adapter(model);
     let texts = Texts::new();
@@ -472,7 +478,7 @@ fn gradients_are_those_of_the_cpu_in_chunks_too() {
 }
 
 #[test]
-fn a_lack_of_memory_leaves_the_device_usable() {
+fn running_out_of_memory_leaves_the_device_usable() {
     let Some(compute) = wgpu() else { return };
     let sum = |count: usize| {
         let ones = Tensor::<1>::ones([count], (&compute.device, compute.dtype));

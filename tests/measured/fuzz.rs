@@ -2,7 +2,7 @@
 //! or ask for more memory than its input can account for; an error names the file.
 //!
 //! Inputs come from valid examples by seeded mutations (`fuzz/mutate.rs`), so every run tries the
-//! same ones. `MOIM_FUZZ_CASES=N` tries N a reader; README.md tells more.
+//! same ones. `MOIM_FUZZ_CASES=N` tries N per reader; see README.md.
 
 mod commands;
 mod found;

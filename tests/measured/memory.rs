@@ -9,8 +9,9 @@ use moim::device::Compute;
 use moim::experiment::{
     Experiment, ImportanceSamplingLevel, LossType, TargetModule, TargetModules,
 };
+use moim::grpo::group::{Generation, Group};
+use moim::grpo::learner::{Learner, Limits};
 use moim::grpo::loss::LossSettings;
-use moim::grpo::update::{Generation, Learner, Limits};
 use moim::memory::limits::MAX_ROLLOUT_ROWS;
 use moim::memory::{Bytes, Component, Inputs, Peak, Shapes, plan};
 use moim::model::{Adapter, Llama, LoraConfig};
@@ -19,11 +20,11 @@ use moim::rollout::{Prompt, RolloutSettings, SamplingParameters, generate};
 
 use super::allocator::{BACKED, alone};
 
-/// How far a plan may be from what is measured.
+/// The largest relative difference between a plan and the measurement.
 const TOLERANCE: f64 = 0.05;
 
-/// How far it may be above where groups are worked on side by side: a plan takes all of them to be
-/// at their fullest at once, which they may or may not be.
+/// The largest excess if groups run in parallel: a plan assumes that all of them reach their peak
+/// at the same time.
 const SIDE_BY_SIDE: f64 = 0.25;
 
 /// A shape and a batch; what is not named is as in [`Case::default`].
@@ -196,7 +197,7 @@ impl Case {
             lora_dropout: self.dropout,
             seed: 1,
             limits: Limits {
-                rows_per_part: self.rows_per_part,
+                rows_per_slice: self.rows_per_part,
                 offloads_layer_inputs: false,
             },
         };
@@ -219,7 +220,7 @@ impl Case {
             max_completion_length: self.completion,
             // Nothing ends a completion early: the worst case.
             stop: [].into(),
-            group_size: size,
+            num_generations: size,
             max_rows: MAX_ROLLOUT_ROWS,
             seed: 1,
             step: 1,
@@ -235,19 +236,18 @@ impl Case {
             )
             .unwrap();
         });
-        let generation = Generation {
+        let mut generation = Generation {
             groups: prompts
                 .iter()
                 .zip(rows.chunks(size))
-                .map(|(prompt, rows)| (prompt.as_slice(), rows.iter().map(Vec::as_slice).collect()))
+                .map(|(prompt, rows)| Group::of_tokens(prompt.clone(), rows.to_vec()))
                 .collect(),
-            advantages: (0..groups * size).map(|i| i as f64 - 2.5).collect(),
-            is_counted: vec![true; groups * size],
             groups_per_micro_batch: self.batch.0,
             slices: 1,
-            old_log_probs: None,
-            reference_log_probs: None,
         };
+        for (i, sample) in generation.samples_mut().enumerate() {
+            sample.advantage = i as f64 - 2.5;
+        }
         let ((), training) = BACKED.peak_of(|| {
             let report = learner
                 .step(&generation, 0, 1e-4, [1, 0], &mut |_| Ok(()))
@@ -310,7 +310,7 @@ fn the_plan_is_what_an_allocator_counts() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A form asks for all of it at every key.
+/// A form computes all of it on every key press.
 #[test]
 fn a_plan_with_its_advice_takes_no_time() {
     let case = &cases()[0];

@@ -1,4 +1,4 @@
-//! The command as a person or a script meets it: output, messages and exit codes.
+//! The command as a user or a script runs it: output, messages and exit codes.
 //! Training itself is driven by another test.
 
 use std::fs;
@@ -244,7 +244,7 @@ fn files_that_are_absent_are_named_with_their_keys() {
 }
 
 #[test]
-fn invalid_data_is_told_with_line_and_column() {
+fn invalid_data_is_reported_with_line_and_column() {
     let folder = Folder::new();
     folder.write("train.json", "[\n  {\"id\": \"1\",, }\n]");
     let place = ["train.json:2:", "not JSON"];
@@ -383,7 +383,7 @@ fn a_comparison_is_a_gate() {
     compare("good.json", "bad.json", &[]).expect(0, &[]);
     compare("good.json", "bad.json", &gate).expect(1, &["regression: Final Mean"]);
     compare("good.json", "short.json", &gate)
-        .expect(1, &["short.json lacks 1 item(s) that good.json answers"]);
+        .expect(1, &["short.json does not have 1 item(s) of good.json"]);
     let json = compare("good.json", "bad.json", &["--json"])
         .expect(0, &[])
         .stdout;
@@ -441,7 +441,7 @@ fn items_of_a_comparison_are_chosen_and_exported() {
     compare(&["--csv", "--md"]).expect(2, &["cannot be used with"]);
     folder
         .scored(&["compare", "a.json", "--labels", "labels.json"])
-        .expect(2, &["two answer files or more"]);
+        .expect(2, &["at least two answer files"]);
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn the_epochs_of_a_run_are_compared_without_its_encoder() {
     answers(10, &["가다", "가다"]);
     folder
         .moim(&compare)
-        .expect(2, &["the BERTScore encoder encoder is no folder"]);
+        .expect(2, &["the BERTScore encoder encoder is not a folder"]);
     folder.write("run/infer_results/inference_epoch10.json", "[{");
     folder
         .moim(&compare)
@@ -580,7 +580,7 @@ fn the_doctor_checks_the_kernels_of_the_cpu() {
         );
     }
     assert!(
-        table.contains(" 0 failed") && table.contains("device of its own only"),
+        table.contains(" 0 failed") && table.contains("on a GPU only"),
         "{table}"
     );
     // Options of the kernels alone.

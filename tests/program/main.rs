@@ -1,4 +1,4 @@
-//! The program as a person or a script uses it. Nothing here links the engine.
+//! The program as a user or a script runs it. Nothing here links the engine.
 
 mod cli;
 mod demo;

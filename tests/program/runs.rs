@@ -1,5 +1,5 @@
-//! The whole loop as a script meets it: train, infer each epoch, score, rank, and go on after
-//! whatever stopped it. Every test runs the program itself on a model that takes milliseconds.
+//! The whole loop as a script uses it: train, infer each epoch, score, rank, and resume after a stop.
+//! Every test runs the program itself on a model that takes milliseconds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,7 +53,7 @@ fn a_whole_run_leaves_every_file_and_prints_the_ranked_list() {
     for name in &files {
         assert!(folder.path(RUN).join(name).is_file(), "{name}");
     }
-    // Nothing half-written is left, and nothing that nobody knows.
+    // No half-written and no unknown file is left.
     let entries = fs::read_dir(folder.path(RUN)).unwrap().flatten();
     let found: BTreeSet<String> = entries
         .map(|entry| entry.file_name().into_string().unwrap())

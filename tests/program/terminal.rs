@@ -1,4 +1,4 @@
-//! The terminal UI as a person meets it: in a real pseudo-terminal, with real runs of the demo.
+//! The terminal UI as a user sees it: in a real pseudo-terminal, with real runs of the demo.
 
 mod pty;
 
@@ -77,7 +77,7 @@ fn a_suspended_program_leaves_the_screen_and_comes_back() {
 }
 
 #[test]
-fn too_small_a_terminal_says_so_and_a_larger_one_goes_on() {
+fn a_terminal_that_is_too_small_says_so_and_a_larger_one_continues() {
     let place = Place::new();
     place.add_demo("demo", SHORT);
     let mut session = open(&place, &[], 60, 20);
@@ -139,7 +139,7 @@ fn g_is_edited_and_the_arithmetic_follows() {
     session.wait_for("demo");
     session.press("e");
     session.wait_for("B×A×D = 64×1×1 = 64");
-    // To the key by the filter, as a person would.
+    // To the key by the filter, as a user would.
     session.press("/num_generations");
     session.press(ENTER);
     session.press(ENTER);
@@ -229,7 +229,7 @@ fn a_run_is_started_killed_resumed_ranked_compared_and_found_again() {
     session.press("5");
     session.wait_for("inference_epoch0");
     session.wait_for("★");
-    // Answers of somebody else appear, half-written at first.
+    // Answers of another program appear, half-written at first.
     let answers = std::fs::read(run.answers(moim_core::run::SavePoint::Step(2))).unwrap();
     let late = run.infer_results().join("inference_epoch9.json");
     std::fs::write(&late, &answers[..answers.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! `moim compare`: answer files item by item, the first being the baseline.
+//! `moim compare`: compares answer files item by item with the first, the baseline.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ pub fn run(arguments: &CompareArguments) -> Outcome {
     check_type(arguments, &comparison)?;
     write(arguments, &comparison)?;
     if !comparison.has_pairs() {
-        to_stderr("the files share no labelled item with the first: nothing to compare");
+        to_stderr("nothing to compare: no file shares a labelled item with the first");
         return Ok(exit::NOTHING);
     }
     if arguments.fail_on_regression
@@ -59,7 +59,7 @@ pub fn run(arguments: &CompareArguments) -> Outcome {
 
 /// One file that is compared.
 struct File {
-    /// As the report calls it.
+    /// Its name in the report.
     name: String,
     path: PathBuf,
     sheet: AnswerSheet,
@@ -87,7 +87,7 @@ impl File {
     }
 }
 
-/// The files in the order given, a directory standing for its answer files.
+/// The files in the given order; a directory is replaced by its answer files.
 fn read_all(paths: &[PathBuf]) -> Result<Vec<File>, Failure> {
     let mut files = Vec::new();
     for path in paths {
@@ -105,47 +105,47 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<File>, Failure> {
             };
             match File::read(name, path) {
                 Ok(file) => files.push(file),
-                // Nobody named this one: a run may be writing it just now.
+                // The user did not name this file: a run may be writing it.
                 Err(error) => to_stderr(&format!("left out: {error:#}")),
             }
         }
     }
     match files.len() {
         0 | 1 => Err(usage(
-            "a comparison needs two answer files or more: give their names, or a run that has \
-             answered at two save points",
+            "a comparison needs at least two answer files: give their names, or a run with the \
+             answers of two save points",
         )),
         _ => Ok(files),
     }
 }
 
-/// The labels and the scores that the runs keep of these files, so that no encoder
-/// is loaded; `None` where a flag asks for other ones or a file has none.
+/// The labels and the cached scores of these files, so that no encoder is loaded; `None` if a flag
+/// requires other scores or a file has none.
 fn kept_scores(arguments: &ScoringArguments, files: &[File]) -> Option<(Labels, Vec<ScoredFile>)> {
-    let asks_for_others = arguments.encoder.is_some()
+    let requires_others = arguments.encoder.is_some()
         || arguments.layer.is_some()
         || arguments.rouge.is_some()
         || arguments.mecab_dict.is_some()
         || arguments.experiment.is_some();
-    if asks_for_others {
+    if requires_others {
         return None;
     }
-    // In full, since `.` may be the infer_results of a run.
-    let whole = |file: &File| Some(file.folder().canonicalize().ok()?.join(file.file_name()));
-    let run = run_of(whole(files.first()?)?.parent()?)?;
-    // What is wrong here is told by the way with an encoder.
+    // Absolute, since `.` can be the infer_results of a run.
+    let absolute = |file: &File| Some(file.folder().canonicalize().ok()?.join(file.file_name()));
+    let run = run_of(absolute(files.first()?)?.parent()?)?;
+    // Scoring with an encoder reports any problem here.
     let experiment = RunDir::open(&run).ok()?.experiment().ok()?;
     let labels = arguments.labels.as_deref();
     let labels = Labels::load(labels.unwrap_or_else(|| experiment.data.labels_path())).ok()?;
     let mut kept = KeptScores::new(&experiment, arguments.contest).ok()?;
     let scored = files
         .iter()
-        .map(|file| kept.score(&whole(file)?, &file.sheet, &labels));
+        .map(|file| kept.score(&absolute(file)?, &file.sheet, &labels));
     let scored: Vec<ScoredFile> = scored.collect::<Option<_>>()?;
     Some((labels, scored))
 }
 
-/// The labels and the scores, made with an encoder where none are kept.
+/// The labels and the scores, computed with an encoder if they are not cached.
 fn with_encoder(
     arguments: &ScoringArguments,
     files: &[File],
@@ -176,7 +176,7 @@ fn check_type(arguments: &CompareArguments, comparison: &Comparison) -> Result<(
         return Ok(());
     }
     Err(usage(format!(
-        "--type {question_type}: no item has this type; there are: {}",
+        "--type {question_type}: no item has this type; the types are: {}",
         comparison.question_types().join(", ")
     )))
 }
@@ -199,7 +199,7 @@ fn write(arguments: &CompareArguments, comparison: &Comparison) -> Result<()> {
     }
 }
 
-/// Why the last file is worse than the first by more than chance explains, if it is.
+/// The reason if the last file is worse than the first by more than chance explains.
 fn regression(comparison: &Comparison) -> Option<String> {
     let [first, .., last] = comparison.files.as_slice() else {
         return None;
@@ -207,7 +207,7 @@ fn regression(comparison: &Comparison) -> Option<String> {
     let against = last.against_baseline.as_ref()?;
     if let Some(id) = against.only_baseline.first() {
         return Some(format!(
-            "{} lacks {} item(s) that {} answers, the first is {id:?}",
+            "{} does not have {} item(s) of {}, the first is {id:?}",
             last.file,
             against.only_baseline.len(),
             first.file

@@ -1,4 +1,4 @@
-//! `moim doctor`: what this machine and this terminal offer.
+//! `moim doctor`: the capabilities of this machine and this terminal.
 
 mod kernels;
 mod terminal;
@@ -16,7 +16,7 @@ use moim_ui::cli::DoctorArguments;
 use moim_ui::console::to_stdout;
 use moim_ui::failure::{Outcome, exit};
 
-/// Runs the command. Finding little is no failure: the CPU is enough.
+/// Runs the command. It never fails for missing capabilities: the CPU is enough.
 pub fn run(arguments: &DoctorArguments) -> Outcome {
     if arguments.kernels {
         return kernels::run(arguments);
@@ -105,26 +105,26 @@ fn locale() -> String {
 }
 
 fn outputs(directory: &Path) -> String {
-    let place = nearest_existing(directory);
+    let existing = nearest_existing(directory);
     let kind = fs::read_to_string("/proc/self/mountinfo")
         .ok()
-        .and_then(|mounts| filesystem::kind_of(&mounts, &place))
+        .and_then(|mounts| filesystem::kind_of(&mounts, &existing))
         .unwrap_or_else(|| "unknown".to_owned());
-    let free = rustix::fs::statvfs(&place).map_or_else(
+    let free = rustix::fs::statvfs(&existing).map_or_else(
         |error| format!("free space unknown: {error}"),
         |stat| {
             let bytes = stat.f_bavail as f64 * stat.f_frsize as f64;
             format!("{:.1} GiB free", bytes / f64::from(1 << 30))
         },
     );
-    let writable = match tempfile::tempfile_in(&place) {
+    let writable = match tempfile::tempfile_in(&existing) {
         Ok(_) => "writable".to_owned(),
         Err(error) => format!("not writable: {error}"),
     };
     let absent = if directory.exists() {
         ""
     } else {
-        " (not made yet)"
+        " (not created yet)"
     };
     format!(
         "{}{absent}: {kind}, {free}, {writable}",
@@ -132,12 +132,12 @@ fn outputs(directory: &Path) -> String {
     )
 }
 
-/// The folder itself, or the nearest one above it that is there; in full.
+/// The absolute path of the folder, or of its nearest existing ancestor.
 fn nearest_existing(directory: &Path) -> PathBuf {
     let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let found = whole.ancestors().find(|path| path.exists());
-    let place = found.unwrap_or(&whole);
-    place.canonicalize().unwrap_or_else(|_| place.to_owned())
+    let found = found.unwrap_or(&whole);
+    found.canonicalize().unwrap_or_else(|_| found.to_owned())
 }
 
 fn watching() -> String {

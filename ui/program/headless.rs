@@ -1,6 +1,7 @@
-//! `moim --no-ui`: train, infer each epoch, score, rank.
+//! `moim --no-ui`: trains, and after each epoch infers, scores and ranks.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -8,7 +9,8 @@ use moim_core::experiment::{Experiment, experiment_name};
 use moim_core::numbers::{duration, grouped};
 use moim_core::run::RunDir;
 use moim_core::score::render;
-use moim_engine::grpo::{self, Ending, Groundwork, Prepared, Workplace};
+use moim_engine::grpo;
+use moim_engine::session::{self, Ending, Loaded, Ready, RunContext};
 use moim_engine::setup::Questions;
 
 use crate::loading::loading;
@@ -19,7 +21,7 @@ use moim_ui::console::{Console, to_stdout};
 use moim_ui::failure::{self, Outcome, exit};
 use moim_ui::signals::StopSignal;
 
-/// What is to be trained.
+/// The training to do.
 enum Job {
     New { name: String },
     Resume { run: RunDir },
@@ -31,43 +33,48 @@ pub fn run(arguments: &TrainArguments) -> Outcome {
     let (experiment, job) = job(arguments, &console)?;
     let stop = StopSignal::listen(console.clone()).context("cannot listen for signals")?;
     let clock = Instant::now();
-    let mut groundwork = Groundwork::load(&experiment)?;
+    let mut loaded = Loaded::load(&experiment)?;
     let resumed = match &job {
         Job::New { .. } => None,
         Job::Resume { run } => Some(run),
     };
-    preflight::before_training(&mut groundwork, resumed, arguments.force, &console)?;
+    preflight::before_training(&mut loaded, resumed, arguments.force, &console)?;
     console.note(&format!("loading {}", experiment.model.path.display()));
-    let prepared = groundwork.with_weights(&mut loading(&console))?;
-    for line in header(&prepared) {
+    let ready = loaded.with_weights(&mut loading(&console))?;
+    for line in header(&ready) {
         console.note(&line);
     }
-    for warning in &prepared.warnings {
-        console.tell(&format!("warning: {warning}"));
+    for warning in &ready.warnings {
+        console.report(&format!("warning: {warning}"));
     }
     stop.arm();
-    let mut progress = Progress::new(console.clone(), stop.clone(), experiment.run.logging_steps)
+    let progress = Progress::new(console.clone(), stop.clone(), experiment.run.logging_steps)
         .with_json(arguments.json);
+    // The run owns its observer; what it saw is read here once the run has ended.
+    let progress = Arc::new(Mutex::new(progress));
+    let observer = Box::new(Arc::clone(&progress));
     let result = match job {
-        Job::New { name } => grpo::train(prepared, &name, &mut progress),
-        Job::Resume { run } => grpo::resume(prepared, run, &mut progress),
+        Job::New { name } => grpo::train(ready, &name, observer),
+        Job::Resume { run } => grpo::resume(ready, run, observer),
     };
+    let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
     let stdout_error = progress.finish();
-    let (mut work, ending) = result.map_err(|error| failed(error, &progress, &console))?;
-    let directory = work.run.path().display().to_string();
+    let (mut run, ending) = result.map_err(|error| failed(error, &progress, &console))?;
+    drop(progress);
+    let directory = run.directory.path().display().to_string();
     match ending {
         Ending::Finished => console.note(&format!(
             "finished in {}: {directory}",
             duration(clock.elapsed().as_secs_f64())
         )),
         Ending::Stopped => console.note(&format!(
-            "stopped and saved; to go on: moim --no-ui --resume {directory}"
+            "stopped and saved; to resume: moim --no-ui --resume {directory}"
         )),
     }
     if let Some(error) = stdout_error {
         return Err(failure::of_work(error));
     }
-    report(&mut work, arguments.json, &console)?;
+    report(&mut run, arguments.json, &console)?;
     Ok(match ending {
         Ending::Finished => exit::DONE,
         Ending::Stopped => stop.exit_code().unwrap_or(exit::DONE),
@@ -81,18 +88,18 @@ fn job(
     let overrides = &arguments.overrides.set;
     match (&arguments.resume, &arguments.experiment) {
         (None, None) => Err(failure::usage(
-            "which experiment? Run moim --no-ui EXPERIMENT, or moim --no-ui --resume RUN to go on with a run",
+            "no experiment given: run moim --no-ui EXPERIMENT, or moim --no-ui --resume RUN to resume a run",
         )),
         (None, Some(path)) => {
             let name = experiment_name(path);
             Ok((Experiment::load(path, overrides)?, Job::New { name }))
         }
         (Some(run), experiment) => {
-            let (run, before) = grpo::experiment_of_run(run)?;
+            let (run, before) = session::experiment_of_run(run)?;
             let path = experiment.clone().unwrap_or_else(|| run.experiment_toml());
             let mut after = Experiment::load(&path, overrides)?;
             if after.data.date_string.is_none() {
-                // The run wrote down the day it began; an experiment that leaves it open means that day.
+                // The run recorded the date it started; an experiment without a date means that one.
                 after.data.date_string = before.data.date_string.clone();
             }
             accept_differences(&run, &path, (&before, &after), console)?;
@@ -101,7 +108,7 @@ fn job(
     }
 }
 
-/// A resumed run may be told other values only of keys that do not change what it computes.
+/// Accepts differences that do not change what a resumed run computes, and refuses others.
 fn accept_differences(
     run: &RunDir,
     path: &Path,
@@ -113,31 +120,30 @@ fn accept_differences(
     unsafe_ones.retain(|difference| !difference.is_path_of_input());
     if unsafe_ones.is_empty() {
         for difference in Experiment::differences(before, after) {
-            console.note(&format!("changed since the run began: {difference}"));
+            console.note(&format!("changed since the run started: {difference}"));
         }
         return Ok(());
     }
     let mut message = format!(
-        "the run {} was begun with other settings than {} gives now, and these would change what it computes:",
+        "cannot resume {}: these settings of {} differ from those the run started with and would change \
+         what it computes:",
         run.path().display(),
         path.display()
     );
     for difference in unsafe_ones {
         message.push_str(&format!("\n  {difference}"));
     }
-    message.push_str(
-        "\nleave them as they were to go on with this run, or start a new one without --resume",
-    );
+    message.push_str("\nrestore them to resume this run, or start a new one without --resume");
     Err(failure::usage(message))
 }
 
-/// The first lines of a run: the batch in both conventions, then what it is about to use.
-fn header(prepared: &Prepared) -> Vec<String> {
-    let experiment = &prepared.experiment;
-    let model = &prepared.policy.model;
+/// The first lines of a run: the batch in both conventions, then device, model, data and reward.
+fn header(ready: &Ready) -> Vec<String> {
+    let experiment = &ready.experiment;
+    let model = &ready.policy.model;
     let compute = &model.compute;
     let mut lines: Vec<String> = experiment
-        .batch_lines(Some(prepared.train.kept.len()))
+        .batch_lines(Some(ready.train.kept.len()))
         .into_iter()
         .map(|line| format!("batch    {line}"))
         .collect();
@@ -152,16 +158,12 @@ fn header(prepared: &Prepared) -> Vec<String> {
         experiment.model.path.display(),
         grouped(model.config.parameter_count())
     ));
-    lines.push(prompts_line(
-        "train",
-        &experiment.data.train,
-        &prepared.train,
-    ));
-    lines.push(prompts_line("eval", &experiment.data.eval, &prepared.eval));
-    if let Some(sizes) = &prepared.sizes_in_words {
+    lines.push(prompts_line("train", &experiment.data.train, &ready.train));
+    lines.push(prompts_line("eval", &experiment.data.eval, &ready.eval));
+    if let Some(sizes) = &ready.sizes_text {
         lines.push(format!("memory   {sizes}"));
     }
-    let stop: Vec<String> = prepared
+    let stop: Vec<String> = ready
         .policy
         .stop
         .tokens()
@@ -176,7 +178,7 @@ fn header(prepared: &Prepared) -> Vec<String> {
         })
         .collect();
     lines.push(format!("stop     {}", stop.join("; ")));
-    lines.push(format!("reward   {}", prepared.rewards.formula().text()));
+    lines.push(format!("reward   {}", ready.rewards.formula().text()));
     lines
 }
 
@@ -194,15 +196,15 @@ fn prompts_line(name: &str, path: &Path, questions: &Questions) -> String {
     )
 }
 
-/// The ranked list: on stdout, or among the lines for people where stdout carries events.
-fn report(work: &mut Workplace, is_json: bool, console: &Console) -> anyhow::Result<()> {
-    let has_answers = std::fs::read_dir(work.run.infer_results())
+/// The ranked list: on stdout, or on stderr if stdout has the events.
+fn report(run: &mut RunContext, is_json: bool, console: &Console) -> anyhow::Result<()> {
+    let has_answers = std::fs::read_dir(run.directory.infer_results())
         .is_ok_and(|mut entries| entries.next().is_some());
-    if !has_answers || !work.rewards.metrics().has_reason_scorer() {
+    if !has_answers || !run.rewards.metrics().has_reason_scorer() {
         console.note("nothing to rank yet");
         return Ok(());
     }
-    let text = render::text(&work.leaderboard()?);
+    let text = render::text(&run.leaderboard()?);
     if is_json {
         console.note(text.trim_end());
         return Ok(());
@@ -211,7 +213,7 @@ fn report(work: &mut Workplace, is_json: bool, console: &Console) -> anyhow::Res
     to_stdout(&text)
 }
 
-/// Before its first event a run had not begun, so the settings are at fault.
+/// A run that failed before its first event had not started, so the settings are the problem.
 fn failed(error: anyhow::Error, progress: &Progress, console: &Console) -> failure::Failure {
     if !progress.has_started() {
         return error.into();

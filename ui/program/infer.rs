@@ -1,4 +1,4 @@
-//! `moim infer`: answer the questions of a file with a model.
+//! `moim infer`: answers the questions of a file with a model.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use moim_core::numbers::{duration, grouped};
 use moim_core::run::publish::publish;
 use moim_core::text::Tokenizer;
 use moim_engine::device::Compute;
-use moim_engine::grpo::checkpoint::verify_adapter;
 use moim_engine::inference::{AnswerSettings, Answered, answer_file, answer_questions};
 use moim_engine::model::{Adapter, load_adapter};
 use moim_engine::rollout::SamplingParameters;
+use moim_engine::session::checkpoint::verify_adapter;
 use moim_engine::setup::{Policy, Question, prompt_builder, questions};
 
 use crate::loading::loading;
@@ -29,7 +29,7 @@ pub fn run(arguments: &InferArguments) -> Outcome {
     check_output(&arguments.output)?;
     let (questions, warnings, tokenizer) = load_questions(arguments)?;
     for warning in warnings {
-        console.tell(&format!("warning: {warning}"));
+        console.report(&format!("warning: {warning}"));
     }
     let compute = Compute::new(arguments.device, Dtype::Auto)?;
     let policy = Policy::load(
@@ -97,7 +97,7 @@ fn sampling(arguments: &InferArguments) -> Result<SamplingParameters> {
     Ok(sampling)
 }
 
-/// Refuses, before the work, a place that answers could not be written to after it.
+/// Refuses an output that cannot be written, before the work starts.
 fn check_output(output: &Path) -> Result<()> {
     if output.is_dir() {
         bail!("--output {} is a folder; name a file", output.display());
@@ -117,11 +117,11 @@ fn check_output(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prompts first: what is wrong with them shows before the weights are read.
+/// Loads the prompts first, so that problems with them are reported before the weights are read.
 fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<String>, Tokenizer)> {
     let records = load_records(&arguments.input)?;
     if records.is_empty() {
-        bail!("{} holds no question", arguments.input.display());
+        bail!("{} has no questions", arguments.input.display());
     }
     let defaults = DataSection::default();
     let data = DataSection {
@@ -129,7 +129,7 @@ fn load_questions(arguments: &InferArguments) -> Result<(Vec<Question>, Vec<Stri
         few_shot: arguments.few_shot.clone(),
         num_few_shot: arguments.num_few_shot.unwrap_or(0),
         max_prompt_length: arguments.max_prompt_length,
-        // Every question has to be answered, by the prompt that was asked for.
+        // Every question must be answered, with exactly the requested prompt.
         long_prompts: LongPrompts::Error,
         system_prompt: arguments.system_prompt.clone(),
         chat_template: arguments.chat_template.clone(),
@@ -163,11 +163,11 @@ fn answer(
     });
     bar.finish_and_clear();
     let answers = answers?;
-    if let Some(shrunk) = &answers.out_of_memory {
-        console.tell(&format!(
-            "warning: the device ran out of memory ({}), so {} were answered at a time; the answers are the same \
-             (--batch-size)",
-            shrunk.message, shrunk.rows
+    if let Some(retry) = &answers.out_of_memory {
+        console.report(&format!(
+            "warning: the device ran out of memory ({}); retried with {} questions at a time, which does not \
+             change the answers (--batch-size)",
+            retry.message, retry.rows
         ));
     }
     Ok(answers.answers)

@@ -1,4 +1,4 @@
-//! A model while it is loaded: a bar while it is quantised, warnings as they come.
+//! Shows the loading of a model: a bar while it is quantised, and warnings.
 
 use anyhow::Result;
 use indicatif::ProgressBar;
@@ -6,12 +6,12 @@ use moim_engine::model::LoadProgress;
 
 use moim_ui::console::Console;
 
-/// What loading tells, shown on `console`.
+/// Shows the progress of loading on `console`.
 pub fn loading(console: &Console) -> impl FnMut(LoadProgress) -> Result<()> + '_ {
     let mut bar: Option<ProgressBar> = None;
-    move |told| {
-        match told {
-            LoadProgress::Warning(warning) => console.tell(&format!("warning: {warning}")),
+    move |progress| {
+        match progress {
+            LoadProgress::Warning(warning) => console.report(&format!("warning: {warning}")),
             LoadProgress::Quantizing { done, total } => {
                 let bar = bar.get_or_insert_with(|| {
                     console.note(&format!("quantising {total} layers to 4 bits (NF4)"));

@@ -1,7 +1,6 @@
-//! `moim`, the command: what a person or a script types, and what it answers.
+//! The command `moim`.
 //!
-//! Results go to stdout, everything else to stderr. [`failure`] says which exit
-//! code stands for what.
+//! Results are written to stdout, everything else to stderr. [`failure`] lists the exit codes.
 
 mod compare;
 mod doctor;
@@ -31,13 +30,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let show = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // A device without memory panics too, and is dealt with.
+        // A device that runs out of memory panics too, and that panic is caught.
         if !moim_engine::device::is_caught(panic) && !moim_core::text::is_caught() {
             show(panic);
         }
     }));
-    // A panic is a bug, and its message is printed already; the exit code still
-    // has to tell a script that the work was not done.
+    // A panic is a bug. Its message is already printed; the exit code tells a script that the work was
+    // not done.
     let outcome = catch_unwind(AssertUnwindSafe(|| run(&cli)));
     match outcome {
         Ok(Ok(code)) => ExitCode::from(code),
@@ -67,7 +66,7 @@ fn run(cli: &Cli) -> Outcome {
     }
 }
 
-/// The terminal UI; without a terminal to draw on, what `--no-ui` does.
+/// Runs the terminal UI, or without a terminal the same as `--no-ui`.
 fn train(arguments: &TrainArguments) -> Outcome {
     if let Some(word) = &arguments.experiment
         && let Some(problem) = cli::not_a_command(word)
@@ -82,21 +81,21 @@ fn train(arguments: &TrainArguments) -> Outcome {
     }
 }
 
-/// The terminal UI.
+/// Runs the terminal UI.
 fn terminal(arguments: &TrainArguments) -> Outcome {
     if !arguments.overrides.set.is_empty() {
         return Err(failure::usage(
-            "--set goes with --no-ui: in the terminal UI the Plan screen changes an experiment, and the file says what it is",
+            "--set needs --no-ui: in the terminal UI, change the experiment on the Plan screen",
         ));
     }
     if arguments.force {
         return Err(failure::usage(
-            "--force goes with --no-ui: the terminal UI shows what the checks before the first step found",
+            "--force needs --no-ui: the terminal UI shows the errors of the checks before the first step",
         ));
     }
     if let (Some(_), Some(experiment)) = (&arguments.resume, &arguments.experiment) {
         return Err(failure::usage(format!(
-            "{} beside --resume goes with --no-ui: in the terminal UI a run goes on with its own experiment.toml",
+            "{} together with --resume needs --no-ui: in the terminal UI a run resumes with its own experiment.toml",
             experiment.display()
         )));
     }

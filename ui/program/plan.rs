@@ -1,11 +1,10 @@
-//! `moim plan`: what an experiment comes to, without loading weights (but for `--probe`, and the
-//! encoder's for `--check`).
+//! `moim plan`: the batch, steps and memory of an experiment, without loading weights (except with
+//! `--probe`, and the encoder's with `--check`).
 //!
-//! Nothing needs to be there but the experiment file: what is absent becomes a
-//! note, and numbers that follow from it stay unknown. An experiment with faults
-//! is still worked out as far as its numbers go.
+//! Only the experiment file needs to exist: a missing file becomes a note, and numbers that depend on it
+//! stay unknown. The batch of an experiment with faults is still computed if possible.
 
-mod memory;
+mod probe;
 
 use std::path::Path;
 
@@ -18,10 +17,13 @@ use moim_engine::setup::{self, Questions, questions};
 use serde_json::{Value, json};
 
 use crate::preflight;
-use memory::MemoryPanel;
+use moim_engine::device::cuda_device_count;
 use moim_ui::cli::PlanArguments;
 use moim_ui::console::{json_to_stdout, to_stderr, to_stdout};
 use moim_ui::failure::{Failure, Outcome, exit, usage};
+use moim_ui::findings;
+use moim_ui::memory_panel::MemoryPanel;
+use probe::Probed;
 
 /// Runs the command.
 pub fn run(arguments: &PlanArguments) -> Outcome {
@@ -32,17 +34,17 @@ pub fn run(arguments: &PlanArguments) -> Outcome {
 }
 
 fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
-    let mut notes: Vec<String> = match arguments.check {
-        // The check tells what is absent.
-        true => Vec::new(),
-        false => experiment
+    // `--check` reports missing files itself.
+    let mut notes: Vec<String> = if arguments.check {
+        Vec::new()
+    } else {
+        experiment
             .check_files()
             .iter()
             .map(ToString::to_string)
-            .collect(),
+            .collect()
     };
     let prompts = match training_prompts(experiment, &mut notes) {
-        // The check tells of it beside everything else.
         Err(_) if arguments.check => None,
         prompts => prompts?,
     };
@@ -50,12 +52,21 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         notes
             .push("the number of training prompts is unknown, so steps are not counted".to_owned());
     }
-    let planned = MemoryPanel::of(experiment, arguments.gpu_memory, &mut notes);
+    let planned = MemoryPanel::of(
+        experiment,
+        arguments.gpu_memory,
+        cuda_device_count() > 0,
+        &mut notes,
+    );
     let probed = match (&planned, arguments.probe) {
-        (Some(panel), true) => Some(panel.probe(experiment, arguments.probe_steps)?),
+        (Some(panel), true) => Some(Probed::run(
+            &panel.inputs,
+            experiment,
+            arguments.probe_steps,
+        )?),
         (None, true) => {
             return Err(usage(
-                "--probe runs the model: model.path needs a config.json that can be used",
+                "--probe runs the model: model.path needs a valid config.json",
             ));
         }
         (_, false) => None,
@@ -87,7 +98,7 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
         text.push_str(&format!("note: {note}\n"));
     }
     if let Some((report, _)) = &checked {
-        text.push_str(&preflight::text(
+        text.push_str(&findings::text(
             report,
             &arguments.experiment,
             preflight::terminal_columns(),
@@ -97,8 +108,8 @@ fn show(experiment: &Experiment, arguments: &PlanArguments) -> Outcome {
     Ok(code)
 }
 
-/// How many prompts an epoch has: the records, but for those that `long_prompts`
-/// leaves out, where the tokenizer is there to count their tokens.
+/// The number of prompts in an epoch: the records, except those that `long_prompts` drops if there is a
+/// tokenizer to count their tokens.
 fn training_prompts(
     experiment: &Experiment,
     notes: &mut Vec<String>,
@@ -124,7 +135,7 @@ fn training_prompts(
         Err(error) => {
             notes.push(format!("prompts: {}", moim_ui::failure::describe(&error)));
             match data.long_prompts {
-                // Not known without the lengths.
+                // Unknown without the lengths.
                 LongPrompts::Drop => return Ok(None),
                 _ => records.len(),
             }
@@ -217,7 +228,7 @@ fn batch_json(batch: &BatchArithmetic) -> Value {
     })
 }
 
-/// The faults on stderr, and beside them what the batch comes to as it is written.
+/// Shows the faults on stderr, and the batch as written on stdout.
 fn show_faults(error: ExperimentError, arguments: &PlanArguments) -> Outcome {
     let Some(batch) = written_batch(&arguments.experiment, &arguments.overrides.set) else {
         return Err(error.into());
@@ -251,8 +262,8 @@ fn fault_json(fault: &moim_core::experiment::Fault) -> Value {
     })
 }
 
-/// The batch of a file that is not valid as a whole, defaults in place of what
-/// is no number; `None` where the file is no TOML.
+/// The batch of a file with faults. A value that is not a number is replaced by its default; `None` if the
+/// file is not TOML.
 fn written_batch(path: &Path, overrides: &[String]) -> Option<BatchArithmetic> {
     let table: toml::Table = moim_core::regular_file::read_to_string(path)
         .ok()?

@@ -1,20 +1,20 @@
-//! A training run as it is watched: bars on a terminal, lines for people on
-//! stderr, and with `--json` the run's own events on stdout.
+//! Shows a training run: bars on a terminal, lines on stderr, and with `--json` the run's own events on
+//! stdout.
 
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use moim_core::journal::{EventSink, Observer, Phase};
 use moim_core::run::{Event, EventKind, Step};
-use moim_engine::grpo::{Observer, Phase, Teller};
 
 use moim_ui::console::{Console, to_stdout};
 use moim_ui::signals::StopSignal;
 
-/// Watches a run.
+/// Shows the progress of a run.
 pub struct Progress {
     console: Console,
     stop: StopSignal,
-    /// Events go to stdout.
+    /// Whether events are written to stdout.
     is_json: bool,
     logging_steps: usize,
     steps: Option<ProgressBar>,
@@ -41,24 +41,24 @@ impl Progress {
         }
     }
 
-    /// Writes every event to stdout where `is_json`.
+    /// Writes every event to stdout if `is_json`.
     #[must_use]
     pub fn with_json(mut self, is_json: bool) -> Self {
         self.is_json = is_json;
         self
     }
 
-    /// Whether the run got so far as to write an event.
+    /// Whether the run has written an event.
     pub fn has_started(&self) -> bool {
         self.has_started
     }
 
-    /// The run directory, as the first event of a new run named it.
+    /// The run directory, as named by the first event of a new run.
     pub fn directory(&self) -> Option<&str> {
         self.directory.as_deref()
     }
 
-    /// Takes the bars off the screen, and answers what went wrong with stdout.
+    /// Removes the bars from the screen and returns the error of stdout, if any.
     pub fn finish(&mut self) -> Option<anyhow::Error> {
         self.end_phase();
         if let Some(bar) = self.steps.take() {
@@ -78,7 +78,7 @@ impl Progress {
             return;
         }
         if let Err(error) = to_stdout(&format!("{}\n", event.to_line())) {
-            // Nobody reads any more: the run saves and stops.
+            // There is no longer a reader: the run saves and stops.
             self.stdout_error = Some(error);
         }
     }
@@ -96,8 +96,8 @@ impl Progress {
             None => {
                 let bar = self.console.bar("step", total);
                 bar.set_position(step as u64);
-                // The time that is left is reckoned from here: a resumed run did not
-                // take the steps before.
+                // Estimates the remaining time from here, since a resumed run did not run
+                // the earlier steps.
                 bar.reset_eta();
                 self.steps = Some(bar);
             }
@@ -105,10 +105,10 @@ impl Progress {
     }
 }
 
-/// Shows an event that is no step.
+/// Shows an event that is not a step.
 fn show(console: &Console, event: &Event) {
     match &event.kind {
-        EventKind::Alarm(_) => console.tell(&event.to_string()),
+        EventKind::Alarm(_) => console.report(&event.to_string()),
         EventKind::Paused(_) => console.note(&format!(
             "{event}; create control/resume in the run directory to resume"
         )),
@@ -130,7 +130,7 @@ impl Observer for Progress {
             self.phase = Some((phase, total, self.console.bar(phase.name(), total)));
         }
         if let Some((_, _, bar)) = &self.phase {
-            // Every change draws; most calls come with the same detail.
+            // Every change redraws, and most calls have the same detail.
             if bar.message() != detail {
                 bar.set_message(detail.to_owned());
             }
@@ -159,11 +159,11 @@ impl Observer for Progress {
         }
     }
 
-    fn teller(&self) -> Option<Teller> {
+    fn event_sink(&self) -> Option<EventSink> {
         let (console, is_json) = (self.console.clone(), self.is_json);
         Some(Box::new(move |event| {
             if is_json {
-                // An error is met again, and told, by the next event of the run itself.
+                // The next event of the run itself meets and reports the same error.
                 let _ = to_stdout(&format!("{}\n", event.to_line()));
             }
             show(&console, event);
@@ -171,7 +171,7 @@ impl Observer for Progress {
     }
 
     fn notice(&mut self, message: &str) {
-        self.console.tell(&format!("warning: {message}"));
+        self.console.report(&format!("warning: {message}"));
     }
 
     fn wants_to_stop(&self) -> bool {

@@ -1,4 +1,4 @@
-//! `moim rank`: score and rank every answer file of a directory.
+//! `moim rank`: scores and ranks every answer file of a directory.
 
 use moim_core::score::{Resampling, rank, render};
 
@@ -7,10 +7,10 @@ use moim_ui::cli::RankArguments;
 use moim_ui::console::{Console, json_to_stdout, to_stdout};
 use moim_ui::failure::{Outcome, exit};
 
-/// Runs the command. Exit code 1 where no file answers every label.
+/// Runs the command. Exit code 1 if no file answers every label.
 pub fn run(arguments: &RankArguments) -> Outcome {
     let directory = &arguments.directory;
-    // A wrong path would otherwise be told only after the encoder was loaded.
+    // Otherwise a wrong path would be reported only after the encoder was loaded.
     std::fs::read_dir(directory).map_err(|error| {
         anyhow::anyhow!(
             "cannot list {}: {error}; give a folder of answer files",

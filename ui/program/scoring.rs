@@ -1,5 +1,5 @@
-//! What answers are scored with, for `rank`, `watch` and `compare`: flags first,
-//! then the experiment of `--experiment`, then that of the run the answers lie in.
+//! The settings for scoring answers in `rank`, `watch` and `compare`: flags first, then the experiment
+//! of `--experiment`, then that of the answers' run.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use moim_engine::setup;
 
 use moim_ui::cli::ScoringArguments;
 
-/// Everything that decides the numbers, resolved; only the encoder is not loaded yet.
+/// Everything that determines the numbers, except the encoder, which is not loaded yet.
 pub struct Scoring {
     experiment: Experiment,
     /// The right answers.
@@ -25,8 +25,7 @@ impl Scoring {
     /// Resolves the arguments for answers in `directory`.
     ///
     /// # Errors
-    /// No encoder or no labels anywhere, with the way out; an experiment or a
-    /// label file that is not valid.
+    /// There is no encoder or no labels; an experiment or a label file is not valid.
     pub fn resolve(arguments: &ScoringArguments, directory: &Path) -> Result<Self> {
         let base = base_experiment(arguments, directory)?;
         let labels = arguments
@@ -47,12 +46,12 @@ impl Scoring {
         })
     }
 
-    /// Loads the encoder and what else the metrics need.
+    /// Loads the encoder and everything else that the metrics need.
     ///
     /// # Errors
     /// A device, encoder or dictionary that cannot be used.
     pub fn metrics(&self) -> Result<Metrics> {
-        // The encoder computes in its own type, whatever the policy's dtype.
+        // The encoder always computes in its own type, independent of the policy's dtype.
         let compute = Compute::new(self.experiment.model.device, Dtype::Auto)?;
         let labels = self
             .labels
@@ -74,10 +73,10 @@ impl Scoring {
         Metrics::new(settings, encoder)
     }
 
-    /// A scorer over loaded metrics, with the cache of the run that `answers` lies in.
+    /// A scorer with loaded metrics and the cache of the answers' run.
     ///
     /// # Errors
-    /// None that [`Self::resolve`] has not refused.
+    /// None after [`Self::resolve`] has succeeded.
     pub fn scorer<'run>(
         &'run self,
         metrics: &'run mut Metrics,
@@ -95,7 +94,7 @@ impl Scoring {
     }
 }
 
-/// The experiment that fills in what no flag gives.
+/// The experiment that replaces missing flags.
 fn base_experiment(arguments: &ScoringArguments, directory: &Path) -> Result<Option<Experiment>> {
     if let Some(path) = &arguments.experiment {
         return Ok(Some(Experiment::load(path, &[])?));
@@ -112,7 +111,7 @@ fn run_directory_of(directory: &Path) -> Option<PathBuf> {
     if is_run(directory) {
         return Some(directory.to_owned());
     }
-    // In full, since the parent of `infer_results` and of `.` has no name otherwise.
+    // Absolute, since a relative `infer_results` or `.` has no parent name.
     let whole = directory.canonicalize().ok()?;
     let parent = whole.parent()?;
     (whole.ends_with("infer_results") && is_run(parent)).then(|| parent.to_owned())
@@ -124,7 +123,7 @@ fn apply(arguments: &ScoringArguments, experiment: &mut Experiment) {
         && bertscore.model.as_ref() != Some(encoder)
     {
         bertscore.model = Some(encoder.clone());
-        // These belong to the encoder that was named beside them.
+        // These belong to the encoder of the experiment.
         bertscore.num_layers = None;
         bertscore.rescale_with_baseline = false;
         bertscore.baseline_path = None;
@@ -143,7 +142,7 @@ fn apply(arguments: &ScoringArguments, experiment: &mut Experiment) {
     }
 }
 
-/// A Final Mean without BERTScore would rank by something else, so none is made up.
+/// Refuses to rank without BERTScore, since the Final Mean would be something else.
 fn check_encoder(experiment: &Experiment) -> Result<()> {
     match &experiment.bertscore.model {
         None => bail!(
@@ -151,7 +150,7 @@ fn check_encoder(experiment: &Experiment) -> Result<()> {
              of a BERT, RoBERTa or XLM-R encoder), or --experiment FILE with [bertscore] model"
         ),
         Some(path) if !path.is_dir() => bail!(
-            "the BERTScore encoder {} is no folder; give --encoder DIR, a Hugging Face folder",
+            "the BERTScore encoder {} is not a folder; give --encoder DIR, a Hugging Face folder",
             path.display()
         ),
         Some(_) => Ok(()),
@@ -166,7 +165,7 @@ fn check_rouge(experiment: &Experiment) -> Result<()> {
     Ok(())
 }
 
-/// The cache of the run that an answer file or a folder of them belongs to.
+/// The cache of the run that a folder of answers belongs to.
 pub fn cache_of(directory: &Path) -> Option<ScoreCache> {
     score::cache_of(&score::answers_directory(directory))
 }

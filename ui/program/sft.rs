@@ -1,4 +1,4 @@
-//! `moim sft`: the supervised warm-up of an experiment.
+//! `moim sft`: runs the supervised warm-up of an experiment.
 
 use std::time::Instant;
 
@@ -39,12 +39,12 @@ pub fn run(arguments: &SftArguments) -> Outcome {
         clock: Instant::now(),
     };
     let result = sft::train(&experiment, &compute, &mut |step| report.step(&step));
-    let has_begun = report.bar.is_some();
+    let has_started = report.bar.is_some();
     if let Some(bar) = report.bar.take() {
         bar.finish_and_clear();
     }
     let outcome = result.map_err(|error| {
-        if has_begun {
+        if has_started {
             failure::of_work(error)
         } else {
             error.into()
@@ -54,12 +54,12 @@ pub fn run(arguments: &SftArguments) -> Outcome {
     Ok(exit::DONE)
 }
 
-/// What is told of a warm-up.
+/// Reports the progress of a warm-up.
 struct Report {
     console: Console,
     is_json: bool,
     logging_steps: usize,
-    /// Made by the first step.
+    /// Created by the first step.
     bar: Option<ProgressBar>,
     clock: Instant,
 }
@@ -100,8 +100,8 @@ impl Report {
 
     fn end(&self, outcome: &SftOutcome) -> Result<()> {
         if !outcome.dropped.is_empty() {
-            self.console.tell(&format!(
-                "warning: {} record(s) were too long and left out (data.max_prompt_length, sft.max_length), \
+            self.console.report(&format!(
+                "warning: {} record(s) were too long and were left out (data.max_prompt_length, sft.max_length); \
                  the first is {:?}",
                 outcome.dropped.len(),
                 outcome.dropped[0]
@@ -122,7 +122,7 @@ impl Report {
             format!(", last loss {}", decimal(step.loss, 4))
         });
         to_stdout(&format!(
-            "{}: learned from {} examples in {}{loss}\n",
+            "{}: trained on {} examples in {}{loss}\n",
             outcome.output_dir.display(),
             outcome.examples,
             duration(self.clock.elapsed().as_secs_f64())

@@ -1,4 +1,4 @@
-//! `moim watch`: the ranked list, kept current while answer files appear.
+//! `moim watch`: keeps the ranked list current while answer files appear.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -19,10 +19,10 @@ use moim_ui::cli::WatchArguments;
 use moim_ui::console::{to_stderr, to_stdout};
 use moim_ui::failure::{Outcome, exit};
 
-/// Clears the screen and goes to its top left corner.
+/// Clears the screen and moves the cursor to its top left corner.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
-/// Runs the command, until it is interrupted.
+/// Runs the command until it is interrupted.
 pub fn run(arguments: &WatchArguments) -> Outcome {
     let scoring = Scoring::resolve(&arguments.scoring, &arguments.directory)?;
     let mut metrics = scoring.metrics()?;
@@ -42,9 +42,9 @@ pub fn run(arguments: &WatchArguments) -> Outcome {
         changed: BTreeSet::new(),
     };
     let mut ranking = LiveRanking::default();
-    let mut is_another = true;
+    let mut has_changed = true;
     for update in watcher.updates() {
-        is_another |= ranking.apply(&update, &mut scorer)?;
+        has_changed |= ranking.apply(&update, &mut scorer)?;
         for warning in scorer.take_warnings() {
             to_stderr(&format!("warning: {warning}"));
         }
@@ -52,10 +52,10 @@ pub fn run(arguments: &WatchArguments) -> Outcome {
             WatchUpdate::File(file) => {
                 view.changed.insert(file.name.clone());
             }
-            WatchUpdate::Directory(condition) => view.tell_condition(condition)?,
-            WatchUpdate::Mode(mode) => view.tell_mode(mode)?,
-            WatchUpdate::Settled { pending } if is_another => {
-                is_another = false;
+            WatchUpdate::Directory(condition) => view.report_condition(condition)?,
+            WatchUpdate::Mode(mode) => view.report_mode(mode)?,
+            WatchUpdate::Settled { pending } if has_changed => {
+                has_changed = false;
                 let board = ranking.leaderboard(&scorer, Resampling::default());
                 view.show(&board, *pending)?;
             }
@@ -69,28 +69,30 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
-/// What a watch shows.
+/// The output of a watch.
 struct View {
     is_json: bool,
-    /// The table is drawn over the last one, else it is printed below.
+    /// Whether the table is drawn over the last one instead of below it.
     is_redrawn: bool,
     title: String,
-    /// How changes are noticed; a redrawn table would cover the line that told it.
+    /// How changes are noticed; repeated in the table, since redrawing covers the earlier line.
     mode: String,
-    /// Files whose news were not shown yet.
+    /// Files whose changes have not been shown yet.
     changed: BTreeSet<String>,
 }
 
 impl View {
-    fn tell_condition(&self, condition: &DirectoryCondition) -> Result<()> {
+    fn report_condition(&self, condition: &DirectoryCondition) -> Result<()> {
         let line = match condition {
-            DirectoryCondition::Present => "the directory is there".to_owned(),
-            DirectoryCondition::Missing => "the directory is not there; waiting for it".to_owned(),
+            DirectoryCondition::Present => "the directory exists".to_owned(),
+            DirectoryCondition::Missing => {
+                "the directory does not exist; waiting for it".to_owned()
+            }
             DirectoryCondition::Unreadable(reason) => {
                 format!("the directory cannot be listed: {reason}")
             }
         };
-        self.tell(
+        self.report(
             "directory",
             "condition",
             serde_json::to_value(condition)?,
@@ -98,17 +100,17 @@ impl View {
         )
     }
 
-    fn tell_mode(&mut self, mode: &WatchMode) -> Result<()> {
+    fn report_mode(&mut self, mode: &WatchMode) -> Result<()> {
         let line = match mode {
             WatchMode::Events => "changes are noticed as they happen".to_owned(),
-            WatchMode::Polling { reason } => format!("looking every few seconds: {reason}"),
+            WatchMode::Polling { reason } => format!("polling every few seconds: {reason}"),
         };
-        self.tell("mode", "mode", serde_json::to_value(mode)?, &line)?;
+        self.report("mode", "mode", serde_json::to_value(mode)?, &line)?;
         self.mode = line;
         Ok(())
     }
 
-    fn tell(&self, name: &str, key: &str, value: Value, line: &str) -> Result<()> {
+    fn report(&self, name: &str, key: &str, value: Value, line: &str) -> Result<()> {
         if self.is_json {
             return write_event(name, Map::from_iter([(key.to_owned(), value)]));
         }
@@ -156,8 +158,8 @@ fn write_event(name: &str, fields: Map<String, Value>) -> Result<()> {
     to_stdout(&format!("{}\n", Event::other(name, fields).to_line()))
 }
 
-/// One line a file, best first. The name stands last: its width on screen is
-/// not that of its characters.
+/// One line per file, best first. The name is last, because its width on screen can differ from its
+/// number of characters.
 fn table(board: &Leaderboard) -> String {
     let mut text = String::new();
     let about = &board.provenance;

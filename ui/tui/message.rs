@@ -12,8 +12,8 @@ use super::data::answers::{AnswersPage, AnswersQuery};
 use super::data::comparison::ComparisonData;
 use super::data::index::Index;
 use super::data::plan::PlanFacts;
-use super::data::ranking::RankingNews;
-use super::data::run::RunNews;
+use super::data::ranking::RankingUpdate;
+use super::data::run::RunUpdate;
 use super::state::Screen;
 
 /// Something that happened.
@@ -42,11 +42,11 @@ pub enum Data {
     /// The experiments and runs there are.
     Index(Index),
     /// Updates of the open run.
-    Run(Box<RunNews>),
+    Run(Box<RunUpdate>),
     /// A page of completions, as it was asked for.
     Answers(AnswersPage),
     /// Updates of the answer files.
-    Ranking(RankingNews),
+    Ranking(RankingUpdate),
     /// A comparison that was asked for.
     Comparison {
         run: PathBuf,

@@ -43,7 +43,7 @@ fn world() -> World {
     world.ranking = ranked.ranking;
     world.comparison = Some(Ok(comparison.into()));
     let news = train::sample::news(RunStatus::Running, Liveness::Alive);
-    world.take_in(Data::Run(news.into()));
+    world.apply(Data::Run(news.into()));
     world
 }
 

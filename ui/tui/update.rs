@@ -359,7 +359,7 @@ fn keep_queue(state: &mut State) {
 
 fn on_data(state: &mut State, data: Data) {
     let is_index = matches!(data, Data::Index(_));
-    state.world.take_in(data);
+    state.world.apply(data);
     if is_index {
         let is_found = |launch: &Launch| {
             let index = state.world.index.as_ref();

@@ -72,12 +72,19 @@ pub enum RopeScaling {
     /// Plain rotary embedding.
     None,
     /// Positions divided by `factor`.
-    Linear { factor: f64 },
+    Linear {
+        /// Above 1 for longer texts.
+        factor: f64,
+    },
     /// Llama 3's frequency-dependent rescaling.
     Llama3 {
+        /// Divides the low frequencies.
         factor: f64,
+        /// A wavelength above `original_max_position_embeddings / low_freq_factor` is divided fully.
         low_freq_factor: f64,
+        /// A wavelength below `original_max_position_embeddings / high_freq_factor` stays unchanged.
         high_freq_factor: f64,
+        /// The longest text of the original model, in tokens.
         original_max_position_embeddings: f64,
     },
 }

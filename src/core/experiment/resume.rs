@@ -33,7 +33,7 @@ const INPUT_PATHS: [&str; 9] = [
     "bertscore.baseline_path",
 ];
 
-/// Keys that divide a step into micro-batches. Micro-batches run one after another or on separate
+/// Keys that divide a step into micro-batches. Micro-batches run sequentially or on separate
 /// devices, so only the product of the first two changes what a step computes. The third counts
 /// the micro-batches of one device.
 const MICRO_BATCHES: [&str; 3] = [

@@ -1,18 +1,18 @@
-//! A reward that rises while what it stands for falls: the model learns the reward, not the task.
+//! A reward that rises while what it measures falls: the model learns the reward, not the task.
 
 use crate::run::{Metrics, Score, Severity};
 
 use super::latch::{Latch, Verdict};
 use super::window::Window;
 
-/// Steps over which two metrics are compared, half against half. Ours: with 64 completions a step,
-/// twenty steps tell an exact match of 0.70 from one of 0.66.
+/// Steps over which two metrics are compared, half against half. Ours: with 64 completions per step,
+/// twenty steps distinguish an exact match of 0.70 from one of 0.66.
 const STEPS: usize = 40;
-/// Steps whose mean reward stands for the time of a score; fewer tell nothing.
+/// Steps whose mean reward is compared with a score.
 const STEPS_BEFORE_SCORE: usize = 20;
-/// The same, at least.
+/// The fewest of them that mean anything.
 const FEWEST_STEPS: usize = 10;
-/// A difference of so many standard errors is no chance (2.5 % on one side, for each of two
+/// A difference of this many standard errors is no chance (2.5 % on one side, for each of two
 /// metrics). Ours.
 const STANDARD_ERRORS: f64 = 2.0;
 /// A smaller fall of the exact match is not worth an alarm. Ours.
@@ -20,7 +20,7 @@ const SMALLEST_FALL: f64 = 0.05;
 /// The metric of a step that is independent of how the formula weighs it.
 const EXACT_MATCH: &str = "rewards/exact_match/mean";
 
-const WAY_OUT: &str = "read some completions with a high reward and a wrong answer, give exact_match more weight in \
+const HINT: &str = "read some completions with a high reward and a wrong answer, give exact_match more weight in \
                        reward.formula, and rank the save points: the best one may be an earlier one";
 
 /// Compares the reward with the exact match of the training completions.
@@ -62,7 +62,7 @@ impl InTraining {
         if is_rising && is_falling {
             let message = format!(
                 "over the last {STEPS} steps the reward rose by {rise:.3} while the exact match of the same \
-                 completions fell by {fall:.3} (healthy: they rise together); {WAY_OUT}"
+                 completions fell by {fall:.3} (healthy: they rise together); {HINT}"
             );
             return Verdict::Bad(Severity::Critical, message);
         }
@@ -105,8 +105,8 @@ impl Default for InValidation {
 }
 
 impl InValidation {
-    /// Takes the reward of a step.
-    pub(super) fn take_step(&mut self, reward: f64) {
+    /// Adds the reward of a step.
+    pub(super) fn observe_step(&mut self, reward: f64) {
         if !self.first.is_full() {
             self.first.push(reward);
         }
@@ -141,7 +141,7 @@ impl InValidation {
         let Some(reward) = reward else {
             return Verdict::Between;
         };
-        // A score before training stands for the first steps.
+        // A score before training is compared with the first steps.
         let reward_then = best.reward.unwrap_or_else(|| self.first.mean());
         if exact_match >= best.low || best.exact_match - exact_match < SMALLEST_FALL {
             return Verdict::Well;
@@ -152,7 +152,7 @@ impl InValidation {
         let message = format!(
             "the exact match of the evaluation set fell to {exact_match:.3} at {name}, from {:.3} at {} (whose 95 % \
              interval ends at {:.3}), while the reward rose from {reward_then:.3} to {reward:.3} (healthy: they rise \
-             together); {WAY_OUT}",
+             together); {HINT}",
             best.exact_match, best.name, best.low
         );
         Verdict::Bad(Severity::Critical, message)

@@ -1,8 +1,8 @@
-//! Raising once what lasts for many steps.
+//! One alarm for a condition that lasts for many steps.
 
 use crate::run::{Alarm, Severity};
 
-/// What a rule says of the present.
+/// The judgement of a rule on the present.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Verdict {
     /// The condition holds: how bad it is, and the message of the alarm.
@@ -25,7 +25,7 @@ impl Latch {
         Self { code, raised: None }
     }
 
-    /// The alarm, where the condition begins or becomes worse.
+    /// The alarm, if the condition begins or becomes worse.
     pub(super) fn take(&mut self, verdict: Verdict, step: usize) -> Option<Alarm> {
         match verdict {
             Verdict::Bad(severity, message) if self.raised < Some(severity) => {

@@ -27,7 +27,7 @@ struct Ceiling {
     /// The start of the message, before the mean.
     what: &'static str,
     /// The end of the message.
-    way_out: &'static str,
+    hint: &'static str,
 }
 
 const CEILINGS: [Ceiling; 4] = [
@@ -36,7 +36,7 @@ const CEILINGS: [Ceiling; 4] = [
         range: ranges::ZERO_VARIANCE,
         steps: STEPS,
         what: "the share of groups whose completions all got the same reward, which teach nothing, is",
-        way_out: "use questions that the model gets right only sometimes, a reward with finer steps, a higher \
+        hint: "use questions that the model gets right only sometimes, a reward with finer steps, a higher \
                   rollout.temperature, or a larger grpo.num_generations",
     },
     Ceiling {
@@ -44,14 +44,14 @@ const CEILINGS: [Ceiling; 4] = [
         range: ranges::KL,
         steps: FEW_STEPS,
         what: "the KL divergence from the base model is",
-        way_out: "lower grpo.learning_rate or raise grpo.beta, and go on from a save point before it rose",
+        hint: "lower grpo.learning_rate or raise grpo.beta, and resume from a save point before it rose",
     },
     Ceiling {
         code: "clipped_completions",
         range: ranges::CLIPPED,
         steps: STEPS,
         what: "the share of completions that were cut off before their end is",
-        way_out: "raise rollout.max_completion_length; if they should have ended long before, look at the completions \
+        hint: "raise rollout.max_completion_length; if they should have ended long before, look at the completions \
                   and at the stop tokens that the run named at its start",
     },
     Ceiling {
@@ -59,7 +59,7 @@ const CEILINGS: [Ceiling; 4] = [
         range: ranges::MISMATCH,
         steps: FEW_STEPS,
         what: "the log-probabilities of sampling and of training, which are two computations of one number, differ by",
-        way_out: "set model.dtype = \"float32\"; if that does not help, what is sampled is not what is trained, and \
+        hint: "set model.dtype = \"float32\"; if that does not help, what is sampled is not what is trained, and \
                   this deserves a bug report",
     },
 ];
@@ -80,7 +80,7 @@ impl Default for Ceilings {
 }
 
 impl Ceilings {
-    /// Each metric's verdict on a step, with its latch. `metric` answers the step's value.
+    /// Each metric's verdict on a step, with its latch. `metric` returns the step's value.
     pub(super) fn judge(
         &mut self,
         metric: impl Fn(&str) -> Option<f64>,
@@ -111,14 +111,14 @@ impl Ceiling {
         };
         let message = format!(
             "{} {mean:.2} over the last {} steps (healthy: under {warning}); {}",
-            self.what, self.steps, self.way_out
+            self.what, self.steps, self.hint
         );
         Verdict::Bad(severity, message)
     }
 }
 
 /// Under this share of what it was in the first steps the entropy is falling too far. Ours: users
-/// tell of collapses after long stable phases (trl#2980), and a run that learns halves it.
+/// report collapses after long stable phases (trl#2980), and a run that learns halves it.
 const SMALL_SHARE_OF_EARLY_ENTROPY: f64 = 0.2;
 
 /// Watches the entropy of what the model samples from.
@@ -158,16 +158,16 @@ impl Entropy {
             _ => return Verdict::Between,
         };
         let message = format!(
-            "the entropy of the model's choices fell to {mean:.4} nats a token over the last {STEPS} steps, from \
+            "the entropy of the model's choices fell to {mean:.4} nats per token over the last {STEPS} steps, from \
              {early:.4} in the first ones (healthy: {LOWEST_ENTROPY} to {HIGHEST_ENTROPY}; under {COLLAPSED_ENTROPY} it has collapsed), \
              so the completions of a group become alike; lower grpo.learning_rate, raise rollout.temperature, \
-             grpo.epsilon_high or grpo.beta, and go on from an earlier save point"
+             grpo.epsilon_high or grpo.beta, and resume from an earlier save point"
         );
         Verdict::Bad(severity, message)
     }
 }
 
-/// A spike is so many times the median of the steps before, and outside the healthy range. Ours.
+/// A spike is this many times the median of the steps before, and outside the healthy range. Ours.
 const SPIKE: f64 = 10.0;
 /// Steps whose median a spike is measured against.
 const STEPS_BEFORE_SPIKE: usize = 20;
@@ -229,7 +229,7 @@ impl Gradient {
         let message = format!(
             "the gradient's norm is {norm:.2}{compared} (healthy: up to {HIGHEST_GRAD_NORM}; above \
              {UNSTABLE_GRAD_NORM} training is unstable); grpo.max_grad_norm limits the harm of one step, and if \
-             it goes on, lower grpo.learning_rate and go on from a save point before it"
+             it continues, lower grpo.learning_rate and resume from a save point before it"
         );
         Verdict::Bad(severity, message)
     }
@@ -252,7 +252,7 @@ impl Gradient {
     }
 }
 
-/// Steps after which a reward that never changed is told. Ours: axolotl expects a reward to have
+/// Steps after which a reward that never changed is reported. Ours: axolotl expects a reward to have
 /// risen above 0.15 within 20 steps.
 const STEPS_OF_CONSTANT_REWARD: usize = 20;
 

@@ -35,13 +35,13 @@ impl Default for Monitor {
 }
 
 impl Monitor {
-    /// The code of a rollout that became slow. It is measured: a run that is repeated need not
-    /// raise it again.
+    /// The code of a rollout that became slow. It is measured: a run that is repeated may
+    /// not raise it again.
     pub const SLOW_ROLLOUT: &'static str = "slow_rollout";
     /// The same of the forward and backward passes.
     pub const SLOW_BACKWARD: &'static str = "slow_backward";
 
-    /// Takes the next event of the run; answers the conditions that begin with it.
+    /// Observes the next event of the run; returns the conditions that begin with it.
     pub fn observe(&mut self, event: &Event) -> Vec<Alarm> {
         match &event.kind {
             EventKind::Step(step) => self.observe_step(step),
@@ -81,7 +81,7 @@ impl Monitor {
         if let Some(reward) = metrics.get("reward").filter(|_| is_first) {
             let verdict = self.constant_reward.judge(reward);
             take(&mut self.constant_reward.latch, verdict);
-            self.in_validation.take_step(reward);
+            self.in_validation.observe_step(reward);
         }
         if is_first {
             let verdict = self.in_training.judge(metrics);

@@ -1,10 +1,10 @@
 //! Healthy ranges of a step's metrics: what alarms go by, and what a chart may draw as lines.
 //!
-//! They are those that axolotl's documentation gives for GRPO, but where a line says otherwise.
+//! They are those that axolotl's documentation gives for GRPO, unless a line says otherwise.
 //! The reward has none: its scale is that of the experiment's own formula.
 
-/// Where a metric is healthy, and where a run that goes on is most likely wasted, in the unit of
-/// the metric. A border that is `None` is not there.
+/// Where a metric is healthy, and where a run that continues is most likely wasted, in the unit of
+/// the metric. `None` is no border.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Range {
     /// The smallest healthy value.
@@ -62,7 +62,7 @@ pub(super) const ZERO_VARIANCE: Ceiling = Ceiling {
     critical: 0.99,
 };
 
-/// KL divergence from the base model, in nats a token.
+/// KL divergence from the base model, in nats per token.
 pub(super) const KL: Ceiling = Ceiling {
     metric: "kl",
     warning: 0.5,
@@ -91,7 +91,7 @@ const CLIP_REGION: Ceiling = Ceiling {
     critical: 0.3,
 };
 
-/// Entropy in nats a token. A run may begin under the healthy range and be well: what alarms go
+/// Entropy in nats per token. A run may begin under the healthy range and be well: what alarms go
 /// by is the fall.
 pub(super) const LOWEST_ENTROPY: f64 = 0.05;
 pub(super) const HIGHEST_ENTROPY: f64 = 0.5;

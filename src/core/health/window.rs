@@ -17,7 +17,7 @@ impl Window {
         }
     }
 
-    /// Takes a value; the oldest one goes where the window is full.
+    /// Adds a value; the oldest one is dropped if the window is full.
     pub(super) fn push(&mut self, value: f64) {
         if !value.is_finite() {
             return;
@@ -36,7 +36,7 @@ impl Window {
         self.values.len()
     }
 
-    /// The mean of what is there, NaN where nothing is.
+    /// The mean of the values, NaN if there are none.
     pub(super) fn mean(&self) -> f64 {
         mean(self.values.iter().copied())
     }
@@ -46,7 +46,7 @@ impl Window {
         self.is_full().then(|| self.mean())
     }
 
-    /// The median of what is there (the upper one of two), NaN where nothing is.
+    /// The median of the values (the upper one of two), NaN if there are none.
     pub(super) fn median(&self) -> f64 {
         let mut sorted: Vec<f64> = self.values.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
@@ -62,8 +62,8 @@ impl Window {
         )
     }
 
-    /// How far the mean of the later half is above that of the earlier half, and the standard error
-    /// of that difference (Welch).
+    /// The mean of the later half minus that of the earlier half, and the standard error of that
+    /// difference (Welch).
     pub(super) fn change(&self) -> (f64, f64) {
         let half = self.values.len() / 2;
         let earlier: Vec<f64> = self.values.iter().take(half).copied().collect();

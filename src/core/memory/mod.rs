@@ -18,6 +18,7 @@
 //! ([`Component::Pages`]) and the driver's share ([`Component::Reserve`]) are estimates.
 
 mod advice;
+mod device;
 mod layer;
 pub mod limits;
 mod pages;
@@ -32,6 +33,7 @@ mod training;
 mod weights;
 
 pub use advice::Limits;
+pub use device::device_memory;
 pub use pages::page_bytes;
 pub use peak::{Component, MemoryPlan, Part, Peak, Phase, Verdict};
 pub use shape::{EncoderInputs, Inputs, Shapes, capacity};

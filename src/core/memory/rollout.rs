@@ -127,20 +127,20 @@ fn moments(inputs: &Inputs, sampling: &Sampling) -> [Moment; 3] {
         .with(Component::KvCache, prompt_cache + own_cache)
         .with(Component::LayerWork, work);
     let logits = tokens.rows * inputs.decoder.vocab_size as f64;
-    let drawn = match inputs.is_cpu {
-        true => {
-            // With few rows, logits come weight by weight and are then laid out by row.
-            let copy = if rows_of_batch <= FEW_ROWS {
-                logits * F32
-            } else {
-                0.0
-            };
-            let candidates = inputs.decoder.vocab_size as f64 * CANDIDATE_BYTES;
-            logits * F32 + copy.max(candidates * inputs.workers as f64)
-        }
+    let drawn = if inputs.is_cpu {
+        // With few rows, logits come weight by weight and are then laid out by row.
+        let copy = if rows_of_batch <= FEW_ROWS {
+            logits * F32
+        } else {
+            0.0
+        };
+        let candidates = inputs.decoder.vocab_size as f64 * CANDIDATE_BYTES;
+        logits * F32 + copy.max(candidates * inputs.workers as f64)
+    } else if inputs.value_bytes < 4 {
         // Computed in the model's type, then widened; sampling needs no copy.
-        false if inputs.value_bytes < 4 => logits * (F32 + value),
-        false => logits * F32,
+        logits * (F32 + value)
+    } else {
+        logits * F32
     };
     let drawing = while_sampling("drawing the last token", inputs)
         .with(Component::KvCache, prompt_cache + own_cache)

@@ -1,7 +1,7 @@
 //! CSV: every scalar as a row `step,time,name,value`.
 //!
-//! One value a row, so that the file can grow: metrics come and go, and scores have rows of their
-//! own. `pandas.read_csv(file).pivot_table(index="step", columns="name", values="value")` has a
+//! One value per row, so that the file can grow: metrics come and go, and scores have separate
+//! rows. `pandas.read_csv(file).pivot_table(index="step", columns="name", values="value")` has a
 //! column for each metric.
 
 use std::path::Path;
@@ -20,7 +20,7 @@ pub struct ScalarTable {
 }
 
 impl ScalarTable {
-    /// Begins `scalars.csv` in `folder`.
+    /// Starts `scalars.csv` in `folder`.
     ///
     /// # Errors
     /// Names the folder or the file.
@@ -58,7 +58,7 @@ impl Sink for ScalarTable {
         self.file.publish()
     }
 
-    fn place(&self) -> &Path {
+    fn path(&self) -> &Path {
         self.file.path()
     }
 }
@@ -93,7 +93,7 @@ mod tests {
         table.scalars(&point).unwrap();
         table.publish().unwrap();
         assert_eq!(
-            std::fs::read_to_string(table.place()).unwrap(),
+            std::fs::read_to_string(table.path()).unwrap(),
             "step,time,name,value\n\
              7,1970-01-01T00:00:00Z,train/loss,nan\n\
              7,1970-01-01T00:00:00Z,\"train/rewards/a \"\"b\"\", 길이/mean\",0.000000001\n"

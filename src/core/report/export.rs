@@ -5,39 +5,39 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::logs::{tell_all, tell_samples};
+use super::logs::{report_all, report_samples};
 use super::{Origin, Point, open_sink};
 use crate::experiment::Reporter;
 use crate::run::{Event, RunDir, Tail, read_lines};
 
-/// What [`export`] wrote.
+/// The result of [`export`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// What to open with the other program.
-    pub place: PathBuf,
+    pub path: PathBuf,
     /// Events that were read.
     pub events: usize,
     /// Lines of the logs that could not be read and were left out.
     pub unreadable: usize,
 }
 
-/// Writes a run, finished or not, into `folder`. What is there of the same run is replaced.
+/// Writes a run, finished or not, into `folder`. An earlier report of the same run is replaced.
 ///
 /// # Errors
 /// Names the log that cannot be read, or the file that cannot be written.
 pub fn export(run: &RunDir, format: Reporter, folder: &Path) -> Result<Exported> {
     let origin = Origin::read(run)?;
     let mut sink = open_sink(format, folder, &origin)?;
-    tell_samples(&mut Tail::from_start(&run.system()), &mut *sink)?;
-    let told = tell_all(run, &mut *sink)?;
-    if !told.is_finished {
+    report_samples(&mut Tail::from_start(&run.system()), &mut *sink)?;
+    let reported = report_all(run, &mut *sink)?;
+    if !reported.is_finished {
         sink.finish(None, Timestamp::now())?;
     }
     sink.publish()?;
     Ok(Exported {
-        place: sink.place().to_owned(),
-        events: told.events,
-        unreadable: told.unreadable,
+        path: sink.path().to_owned(),
+        events: reported.events,
+        unreadable: reported.unreadable,
     })
 }
 

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use crate::run::WriteError;
 use crate::run::publish::sync_folder_of;
 
-/// Bytes gathered before a write, as long as nobody reads the file.
+/// Bytes gathered before a write, as long as no program reads the file.
 const BUFFER: usize = 256 * 1024;
 
-/// A file that is begun beside its place, takes that place whole, and is appended to from then on.
+/// A file that is started next to its final path, is renamed to it when it is complete, and is appended to from
+/// then on.
 #[derive(Debug)]
 pub(super) struct GrowingFile {
     path: PathBuf,
     /// Where the file is until it is published.
-    beside: Option<PathBuf>,
+    hidden: Option<PathBuf>,
     file: File,
     /// Appended and not yet written; empty once published.
     waiting: Vec<u8>,
@@ -24,25 +25,25 @@ pub(super) struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// Begins a file that is to stand at `path`, and makes its folder.
+    /// Starts a file for `path`, and creates its folder.
     pub(super) fn create(path: &Path) -> Result<Self, WriteError> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(WriteError::on("create the folder", folder))?;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // One name, so that what a killed process left is written over.
-        let beside = path.with_file_name(format!(".{name}.writing-report"));
-        let file = File::create(&beside).map_err(WriteError::on("write", path))?;
+        let hidden = path.with_file_name(format!(".{name}.writing-report"));
+        let file = File::create(&hidden).map_err(WriteError::on("write", path))?;
         Ok(Self {
             path: path.to_owned(),
-            beside: Some(beside),
+            hidden: Some(hidden),
             file,
             waiting: Vec::new(),
             written: 0,
         })
     }
 
-    /// Where the file stands, or will.
+    /// Where the file is, or will be.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -52,11 +53,10 @@ impl GrowingFile {
         self.written + self.waiting.len() as u64
     }
 
-    /// Appends bytes that mean something together. Where a published file cannot take them, it keeps
-    /// what it had.
+    /// Appends bytes that belong together. If they cannot be written, a published file keeps what it had.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.waiting.extend_from_slice(bytes);
-        if self.beside.is_some() && self.waiting.len() < BUFFER {
+        if self.hidden.is_some() && self.waiting.len() < BUFFER {
             return Ok(());
         }
         self.write_out()
@@ -66,7 +66,7 @@ impl GrowingFile {
         let written = self.file.write_all(&self.waiting);
         if let Err(error) = written {
             self.waiting.clear();
-            // If even this fails, readers meet a torn tail, which they leave out.
+            // If even this fails, readers see an incomplete end, which they leave out.
             let _ = self.file.set_len(self.written);
             return Err(WriteError::new("append to", &self.path, error));
         }
@@ -75,28 +75,28 @@ impl GrowingFile {
         Ok(())
     }
 
-    /// Puts the file in its place; a second time it does nothing.
+    /// Renames the file to its final path; a second time it does nothing.
     pub(super) fn publish(&mut self) -> Result<(), WriteError> {
-        let Some(beside) = &self.beside else {
+        let Some(hidden) = &self.hidden else {
             return Ok(());
         };
-        let beside = beside.clone();
+        let hidden = hidden.clone();
         self.write_out()?;
         self.file
             .sync_all()
-            .and_then(|()| fs::rename(&beside, &self.path))
+            .and_then(|()| fs::rename(&hidden, &self.path))
             .and_then(|()| sync_folder_of(&self.path))
             .map_err(WriteError::on("write", &self.path))?;
-        self.beside = None;
+        self.hidden = None;
         Ok(())
     }
 }
 
 impl Drop for GrowingFile {
     fn drop(&mut self) {
-        if let Some(beside) = &self.beside {
+        if let Some(hidden) = &self.hidden {
             // Nothing reads it, and the next attempt writes over it.
-            let _ = fs::remove_file(beside);
+            let _ = fs::remove_file(hidden);
         }
     }
 }

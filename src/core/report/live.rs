@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::logs::{tell, tell_all, tell_samples};
+use super::logs::{report, report_all, report_samples};
 use super::{Origin, Sink, open_sink};
 use crate::experiment::Reporter;
 use crate::run::{CompletionRecord, Event, RunDir, Tail, WriteError};
 
-/// The sinks that `run.report_to` asks for, in folders of the run directory that have their names.
+/// The sinks that `run.report_to` names, in folders of the run directory that have their names.
 ///
-/// Whoever writes the logs of a run tells each entry after it was written. The sinks open with the
-/// first event: they begin with what the logs hold, which includes it. So a resumed run needs no more
-/// than logs that were cut back to its save point.
+/// The writer of a run's logs reports each entry after it was written. The sinks open with the first event: they
+/// start with what the logs contain, which includes it. So a resumed run needs no more than logs that were
+/// cut back to its save point.
 ///
-/// A sink that cannot be written is told of once and given up; the logs still hold everything, and
+/// A sink that cannot be written is dropped, and this is reported once; the logs still contain everything, and
 /// [`export`](super::export()) makes the report from them.
 pub struct Reports {
     run: RunDir,
@@ -45,13 +45,13 @@ impl Reports {
         }
     }
 
-    /// Tells an event that events.jsonl holds. Answers what a person should know: which reports could
+    /// Reports an event that is in events.jsonl. Returns what the user should know: which reports could
     /// not be written, and why.
     pub fn event(&mut self, event: &Event) -> Vec<String> {
         if self.is_open {
-            self.tell_sinks(|open| {
-                tell_samples(&mut open.samples, &mut *open.sink)?;
-                tell(event, &mut *open.sink)
+            self.each_sink(|open| {
+                report_samples(&mut open.samples, &mut *open.sink)?;
+                report(event, &mut *open.sink)
             });
         } else {
             self.open();
@@ -59,13 +59,13 @@ impl Reports {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Tells completions that completions.jsonl holds.
+    /// Reports completions that are in completions.jsonl.
     pub fn completions(&mut self, records: &[CompletionRecord]) {
         // Sinks that are not open find them in the log.
-        self.tell_sinks(|open| open.sink.completions(records));
+        self.each_sink(|open| open.sink.completions(records));
     }
 
-    /// The logs were cut back: everything is written anew with the next event.
+    /// The logs were cut back: everything is written again with the next event.
     pub fn rewind(&mut self) {
         self.sinks.clear();
         self.is_open = false;
@@ -76,28 +76,28 @@ impl Reports {
         for format in self.wanted.clone() {
             match open_with_logs(&self.run, format) {
                 Ok(open) => self.sinks.push(open),
-                Err(error) => self.give_up(format.as_str(), &format!("{error:#}")),
+                Err(error) => self.drop_report(format.as_str(), &format!("{error:#}")),
             }
         }
     }
 
-    fn tell_sinks(&mut self, mut tell: impl FnMut(&mut Open) -> Result<(), WriteError>) {
+    fn each_sink(&mut self, mut write: impl FnMut(&mut Open) -> Result<(), WriteError>) {
         let mut failed = Vec::new();
-        self.sinks.retain_mut(|open| match tell(open) {
+        self.sinks.retain_mut(|open| match write(open) {
             Ok(()) => true,
             Err(error) => {
-                failed.push((open.sink.place().to_owned(), error));
+                failed.push((open.sink.path().to_owned(), error));
                 false
             }
         });
-        for (place, error) in failed {
-            self.give_up(&place.display().to_string(), &error.to_string());
+        for (path, error) in failed {
+            self.drop_report(&path.display().to_string(), &error.to_string());
         }
     }
 
-    fn give_up(&mut self, report: &str, reason: &str) {
+    fn drop_report(&mut self, report: &str, reason: &str) {
         self.warnings.push(format!(
-            "{report}: this report is not written any further: {reason}. Training goes on; \
+            "{report}: this report is no longer written: {reason}. Training continues; \
              moim export {} makes the report from the logs",
             self.run.path().display()
         ));
@@ -113,8 +113,8 @@ fn open_with_logs(run: &RunDir, format: Reporter) -> Result<Open> {
     let origin = Origin::read(run)?;
     let mut sink = open_sink(format, &folder_of(run.path(), format), &origin)?;
     let mut samples = Tail::from_start(&run.system());
-    tell_all(run, &mut *sink)?;
-    tell_samples(&mut samples, &mut *sink)?;
+    report_all(run, &mut *sink)?;
+    report_samples(&mut samples, &mut *sink)?;
     sink.publish()?;
     Ok(Open { sink, samples })
 }

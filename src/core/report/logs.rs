@@ -1,4 +1,4 @@
-//! What the logs of a run hold, told to a sink.
+//! The logs of a run, written to a sink.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use crate::run::{
     read_lines,
 };
 
-/// How much was told.
+/// What was written to a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Reported {
     /// Events.
     pub(super) events: usize,
     /// Lines that could not be read and were left out.
@@ -21,37 +21,37 @@ pub(super) struct Told {
     pub(super) is_finished: bool,
 }
 
-/// Tells everything in events.jsonl and completions.jsonl, completions of a step behind its events
+/// Writes everything in events.jsonl and completions.jsonl, completions of a step after its events
 /// as the trainer logs them. Each file is read line by line: logs of completions grow large.
 ///
 /// # Errors
 /// events.jsonl cannot be read, or those of the sink.
-pub(super) fn tell_all(run: &RunDir, sink: &mut dyn Sink) -> Result<Told> {
-    let mut told = Told::default();
+pub(super) fn report_all(run: &RunDir, sink: &mut dyn Sink) -> Result<Reported> {
+    let mut reported = Reported::default();
     let mut completions = Completions::open(run.completions());
     for event in read_lines::<Event>(&run.events())? {
         let Ok(event) = event else {
-            told.unreadable += 1;
+            reported.unreadable += 1;
             continue;
         };
         if let Some(point) = Point::of_event(&event) {
-            completions.tell_before(point.step, sink)?;
+            completions.write_before(point.step, sink)?;
         }
         let is_finished = matches!(event.kind, EventKind::Done(_));
         if is_finished {
-            completions.tell_before(u64::MAX, sink)?;
+            completions.write_before(u64::MAX, sink)?;
         }
-        tell(&event, sink)?;
-        told.events += 1;
-        told.is_finished = is_finished;
+        report(&event, sink)?;
+        reported.events += 1;
+        reported.is_finished = is_finished;
     }
-    completions.tell_before(u64::MAX, sink)?;
-    told.unreadable += completions.unreadable;
-    Ok(told)
+    completions.write_before(u64::MAX, sink)?;
+    reported.unreadable += completions.unreadable;
+    Ok(reported)
 }
 
-/// Tells one event.
-pub(super) fn tell(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError> {
+/// Writes one event.
+pub(super) fn report(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError> {
     if let Some(point) = Point::of_event(event) {
         sink.scalars(&point)?;
     }
@@ -62,9 +62,9 @@ pub(super) fn tell(event: &Event, sink: &mut dyn Sink) -> Result<(), WriteError>
     Ok(())
 }
 
-/// Tells what was added to system.jsonl. Samples are no part of what a run computes, so what cannot be
+/// Writes what was added to system.jsonl. Samples are no part of what a run computes, so what cannot be
 /// read of them is left out.
-pub(super) fn tell_samples(samples: &mut Tail, sink: &mut dyn Sink) -> Result<(), WriteError> {
+pub(super) fn report_samples(samples: &mut Tail, sink: &mut dyn Sink) -> Result<(), WriteError> {
     if samples.look().is_err() {
         return Ok(());
     }
@@ -79,7 +79,7 @@ pub(super) fn tell_samples(samples: &mut Tail, sink: &mut dyn Sink) -> Result<()
 /// completions.jsonl, step after step.
 struct Completions {
     lines: Option<Box<dyn Iterator<Item = Result<CompletionRecord, BadLine>>>>,
-    /// Read already, and of a later step than what was asked for.
+    /// Read already, and of a later step than requested.
     next: Option<CompletionRecord>,
     unreadable: usize,
 }
@@ -95,8 +95,8 @@ impl Completions {
         }
     }
 
-    /// Tells the completions of all steps before `step`.
-    fn tell_before(&mut self, step: u64, sink: &mut dyn Sink) -> Result<(), WriteError> {
+    /// Writes the completions of all steps before `step`.
+    fn write_before(&mut self, step: u64, sink: &mut dyn Sink) -> Result<(), WriteError> {
         loop {
             let Some(record) = self.next.take().or_else(|| self.read()) else {
                 return Ok(());

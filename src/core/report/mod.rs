@@ -1,15 +1,15 @@
 //! A run in the formats of other programs: TensorBoard, W&B and CSV.
 //!
-//! The logs of a run are the truth, and everything here is written from them. A [`Sink`] begins
-//! with what the logs hold, beside its place, so that a resumed run has no step twice; then its file
-//! takes that place ([`Sink::publish`]) and grows with the run. [`Reports`] does so while a run is
+//! The logs of a run are the truth, and everything here is written from them. A [`Sink`] starts
+//! with what the logs contain, next to its final path, so that a resumed run has no step twice; then its file
+//! is renamed to it ([`Sink::publish`]) and grows with the run. [`Reports`] does so while a run is
 //! trained, [`export`] once, for any run.
 //!
 //! | | |
 //! |---|---|
 //! | [`tensorboard`] | an event file: scalars, the experiment as text |
 //! | [`wandb`] | an offline run: history, summary, configuration, the machine, tables of completions |
-//! | [`csv`] | scalars, one a row |
+//! | [`csv`] | scalars, one per row |
 
 pub mod csv;
 mod export;
@@ -35,7 +35,7 @@ pub use point::Point;
 use crate::experiment::Reporter;
 use crate::run::{CompletionRecord, RunStatus, WriteError};
 
-/// What writes one format.
+/// A writer of one format.
 pub trait Sink: Send {
     /// Metrics of the training.
     ///
@@ -57,7 +57,7 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Nothing more is to come; `None` where the run itself has not ended.
+    /// Nothing more will come; `None` if the run itself has not ended.
     ///
     /// # Errors
     /// As [`Sink::scalars`].
@@ -65,18 +65,18 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Puts the file in its place, with all that was written so far; from now on it is there after
+    /// Renames the file to its final path, with all that was written so far; from now on it is current after
     /// each call.
     ///
     /// # Errors
     /// Names the file; what was there before is untouched.
     fn publish(&mut self) -> Result<(), WriteError>;
 
-    /// What to open with the other program: the file, or the folder that stands for the run.
-    fn place(&self) -> &Path;
+    /// What to open with the other program: the file, or the folder of the run.
+    fn path(&self) -> &Path;
 }
 
-/// A sink of this format that writes into `folder`, which is made where it is missing.
+/// A sink of this format that writes into `folder`, which is created if it is missing.
 fn open_sink(
     format: Reporter,
     folder: &Path,

@@ -33,7 +33,7 @@ impl Origin {
     /// started.
     ///
     /// # Errors
-    /// experiment.toml cannot be read or is not TOML, or nothing tells when the run started.
+    /// experiment.toml cannot be read or is not TOML, or there is no record of when the run started.
     pub fn read(run: &RunDir) -> Result<Self> {
         let path = run.experiment_toml();
         let toml = crate::regular_file::read_to_string(&path)

@@ -76,7 +76,7 @@ impl Sink for EventFile {
         self.file.publish()
     }
 
-    fn place(&self) -> &Path {
+    fn path(&self) -> &Path {
         let file = self.file.path();
         file.parent().unwrap_or(file)
     }

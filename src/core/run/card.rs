@@ -73,7 +73,7 @@ impl Card {
         }
     }
 
-    /// A sample of this moment; what the card does not tell is left out.
+    /// A sample of this moment; what the card does not report is left out.
     pub fn sample(&self) -> Option<CardSample> {
         let device = self.device().ok()?;
         let memory = device.memory_info().ok();

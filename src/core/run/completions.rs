@@ -1,4 +1,4 @@
-//! completions.jsonl: sampled completions with everything that was made of them.
+//! completions.jsonl: sampled completions with their texts, rewards and advantages.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub struct CompletionRecord {
     pub step: usize,
     /// The epoch, from 1.
     pub epoch: usize,
-    /// The id of the record that the prompt was made of.
+    /// The id of the record that the prompt comes from.
     pub id: String,
     /// The question type as written in the data, e.g. `선택형`.
     pub question_type: String,
@@ -46,7 +46,7 @@ pub struct CompletionLog {
 }
 
 impl CompletionLog {
-    /// Opens `path` for appending; a line that a crash tore is moved to
+    /// Opens `path` for appending; a last line that a crash left incomplete is moved to
     /// `completions.discarded.jsonl`.
     ///
     /// # Errors

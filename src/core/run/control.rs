@@ -12,7 +12,7 @@ use super::publish::{WriteError, publish};
 pub enum Request {
     /// Save and end.
     Stop,
-    /// Save and go on.
+    /// Save and continue.
     Save,
     /// Take no further step until [`Request::Resume`].
     Pause,
@@ -64,7 +64,7 @@ impl Control {
         publish(&directory.join(request.as_str()), content.as_bytes())
     }
 
-    /// Takes what was requested since the last call, oldest first. A folder that is gone holds no
+    /// Takes what was requested since the last call, oldest first. A folder that does not exist has no
     /// requests.
     ///
     /// # Errors

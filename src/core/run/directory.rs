@@ -37,7 +37,7 @@ impl RunDir {
         }
         let parent = output_dir.join(experiment_name);
         fs::create_dir_all(&parent).map_err(WriteError::on("create the folder", &parent))?;
-        // Made beside its place: a run that is there can be resumed, however early it was killed.
+        // Written next to its final path: a run that exists can be resumed, however early it was killed.
         let staging = hidden_beside(&parent.join(run_name.unwrap_or("run")), "beginning");
         let made = Self::fill(&staging, experiment).and_then(|()| match run_name {
             Some(name) => Self::move_to_name(&staging, &parent, name),
@@ -73,7 +73,7 @@ impl RunDir {
         match fs::rename(staging, &path) {
             Ok(()) => Ok(path),
             Err(error) if is_taken(&error) => bail!(
-                "the run {} exists and is not written over; go on with it by --resume {}, choose \
+                "the run {} exists and is not written over; resume it with --resume {}, choose \
                  another run.name, or leave run.name out",
                 path.display(),
                 path.display()
@@ -315,7 +315,7 @@ mod tests {
         let run = RunDir::create(outputs.path(), "demo", Some("first"), &experiment()).unwrap();
         assert!(run.experiment_toml().is_file() && run.control().is_dir());
         let there = std::fs::read_dir(outputs.path().join("demo")).unwrap();
-        assert_eq!(there.count(), 1, "something was left beside the run");
+        assert_eq!(there.count(), 1, "something was left next to the run");
     }
 
     #[test]

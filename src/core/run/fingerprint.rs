@@ -1,4 +1,4 @@
-//! BLAKE3 fingerprints of a run's inputs, to tell on resume that they are still the same.
+//! BLAKE3 fingerprints of a run's inputs, to check on resume that they are unchanged.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;

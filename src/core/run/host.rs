@@ -1,4 +1,4 @@
-//! What this process takes of its machine, as Linux tells it under /proc. Elsewhere nothing is known.
+//! What this process uses of its machine, from Linux's /proc. On other systems nothing is known.
 
 use std::time::Instant;
 
@@ -108,7 +108,7 @@ mod tests {
         assert!(rss > 100_000 && rss < total, "{sample:?}");
         assert!(sample.available.unwrap() <= total, "{sample:?}");
         assert!(sample.cpu_percent.unwrap() <= 100_000.0, "{sample:?}");
-        // The next one comes too soon to tell a share.
+        // The next one comes too soon to measure a share.
         assert_eq!(meter.sample().cpu_percent, None);
     }
 }

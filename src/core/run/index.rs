@@ -130,8 +130,8 @@ fn is_absence(error: &anyhow::Error) -> bool {
     kind == Some(std::io::ErrorKind::NotFound)
 }
 
-/// Whether the process that a lock names is there. Taking the lock would tell for certain, and
-/// would refuse a trainer that wants it at that moment.
+/// Whether the process that a lock names exists. Taking the lock would be certain, and would refuse a
+/// trainer that takes it at that moment.
 fn holder(lock: &Path) -> Liveness {
     let text = crate::regular_file::read_to_string(lock).unwrap_or_default();
     match serde_json::from_str::<LockOwner>(&text) {
@@ -142,7 +142,7 @@ fn holder(lock: &Path) -> Liveness {
 
 /// Every run under `output_dir`, the latest name first within an experiment. A folder counts as a
 /// run by its experiment.toml. What cannot be listed (a folder that vanishes while it is read, say)
-/// is left out; an `output_dir` that is not there holds no runs.
+/// is left out; an `output_dir` that does not exist has no runs.
 pub fn list_runs(output_dir: &Path) -> Vec<RunEntry> {
     let runs = run_folders(output_dir)
         .into_iter()
@@ -156,7 +156,7 @@ pub fn is_run(path: &Path) -> bool {
 }
 
 /// The folders under `output_dir` that can be runs, the latest name first within an experiment;
-/// whether one is a run is told by [`is_run`].
+/// whether one is a run, [`is_run`] checks.
 pub fn run_folders(output_dir: &Path) -> Vec<PathBuf> {
     let experiments = folders(output_dir).into_iter();
     experiments

@@ -1,4 +1,4 @@
-//! Writing append-only files of one JSON object a line, so that they survive a crash.
+//! Writing append-only files of one JSON object per line, so that they survive a crash.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -39,8 +39,8 @@ pub(super) struct JsonLines {
 }
 
 impl JsonLines {
-    /// Opens for appending, creating the file where there is none. A last line that a crash tore
-    /// is moved to `<name>.discarded.jsonl`.
+    /// Opens for appending, creating the file where there is none. A last line that a crash left
+    /// incomplete is moved to `<name>.discarded.jsonl`.
     pub(super) fn open(path: &Path) -> Result<Self, WriteError> {
         let is_new = !path.exists();
         let file = OpenOptions::new()
@@ -70,7 +70,7 @@ impl JsonLines {
         self.file.seek(SeekFrom::Start(end_of_lines))?;
         let mut torn = Vec::new();
         self.file.read_to_end(&mut torn)?;
-        // A whole object that only lacks its line break is no loss.
+        // A whole object without its line break is no loss.
         if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&torn).is_ok() {
             self.file.write_all(b"\n")?;
             self.position += 1;
@@ -79,14 +79,14 @@ impl JsonLines {
         self.cut(end_of_lines)
     }
 
-    /// Appends one line in one write. Where that fails, the part that was written is taken back,
+    /// Appends one line in one write. If that fails, the part that was written is removed,
     /// so that the file stays whole.
     pub(super) fn append(&mut self, line: &str) -> Result<(), WriteError> {
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
         if let Err(error) = self.file.write_all(&bytes) {
-            // If even this fails, the torn line is mended when the file is next opened.
+            // If even this fails, the incomplete line is repaired when the file is next opened.
             let _ = self.file.set_len(self.position);
             return Err(WriteError::new("append to", &self.path, error));
         }
@@ -112,7 +112,7 @@ impl JsonLines {
     }
 
     /// Cuts the file back to `position`, the end of some line. What is cut goes to
-    /// `<name>.discarded.jsonl`, and is safe there before it is gone here.
+    /// `<name>.discarded.jsonl`, and is safe there before it is removed here.
     pub(super) fn truncate_to(&mut self, position: u64) -> Result<(), WriteError> {
         self.check_length(position)?;
         if position == self.position {

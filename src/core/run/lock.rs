@@ -103,7 +103,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // An empty file names nobody; closing it gives the lock back even where this fails.
+        // An empty file names no process; closing it releases the lock even if this fails.
         let _ = self.file.set_len(0);
     }
 }

@@ -1,10 +1,10 @@
-//! The run directory: the only thing that a trainer and whoever watches it share.
+//! The run directory: the only thing that a trainer and its watchers share.
 //!
 //! A trainer takes the [`RunLock`], appends to the [`EventLog`], the [`CompletionLog`] and the
 //! [`SystemLog`], keeps [`RunState`] (run.json) and [`Progress`] (progress.json) current and takes
 //! [`Request`]s from `control/`. A watcher reads the same files, at any time, over any file system,
 //! and drops requests. Every file that is not append-only
-//! is written beside its place and renamed ([`publish`](publish::publish)), so a reader never sees
+//! is written next to its final path and renamed ([`publish`](publish::publish)), so a reader never sees
 //! half of it.
 
 mod card;

@@ -23,16 +23,16 @@ pub fn host_name() -> String {
 pub enum Liveness {
     /// The process runs on this machine.
     Alive,
-    /// The run says that it is under way, but its process is gone.
+    /// The run says that it is running, but its process has exited.
     Dead,
     /// The run has ended by its own word.
     Ended,
-    /// The process is on another machine, or this system cannot tell.
+    /// The process is on another machine, or this system does not say.
     Unknown,
 }
 
-/// When a process started, in clock ticks since boot; tells a process from a later one with the
-/// same id. `None` where the process is gone, is a zombie, or the system has no /proc.
+/// When a process started, in clock ticks since boot; distinguishes it from a later one with the same
+/// id. `None` if the process has exited, is a zombie, or the system has no /proc.
 pub(super) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may itself hold any of these.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The file is there while a trainer works. A trainer that was killed leaves its last one behind:
-//! whether it still holds is told by [`RunState::liveness`](super::RunState::liveness).
+//! whether it is still true follows from [`RunState::liveness`](super::RunState::liveness).
 
 use std::io;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub struct Progress {
     /// A few words more, e.g. `1820 tokens` or the save point; empty where there are none.
     #[serde(default)]
     pub detail: String,
-    /// Optimizer steps taken so far; the one under way is the next.
+    /// Optimizer steps taken so far; the current one is the next.
     #[serde(default)]
     pub step: usize,
     /// When the phase began.

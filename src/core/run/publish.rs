@@ -1,4 +1,4 @@
-//! Writing files that others read: beside their place, synced, then renamed into it.
+//! Writing files that others read: next to their final path, synced, then renamed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 
-/// What is told of a hidden name by [`hidden_beside`]; [`clean_up`] removes what carries it.
+/// The end of a hidden name by [`hidden_beside`]; [`clean_up`] removes what has it.
 const WRITING: &str = "writing";
 
-/// A file or folder that could not be written, with what was tried and the way out.
+/// A file or folder that could not be written, with what was tried and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}{}", path.display(), way_out(source))]
 pub struct WriteError {
@@ -124,7 +124,7 @@ pub fn publish_folder(
         Ok(())
     });
     if let Err(error) = outcome {
-        // Put back what was there; both may fail on a dead disk, and the first error tells more.
+        // Put back the old folder; both may fail on a dead disk, and the first error says more.
         if !path.exists() {
             let _ = fs::rename(&replaced, path);
         }
@@ -186,7 +186,7 @@ pub(super) fn hidden_beside(path: &Path, purpose: &str) -> PathBuf {
     ))
 }
 
-/// Takes the folder `path` away in one step, so that nobody sees a part of it.
+/// Removes the folder `path` in one step, so that no reader sees a part of it.
 ///
 /// # Errors
 /// Names `path`.

@@ -1,4 +1,4 @@
-//! run.json: what a run is and how far it has come, for whoever looks.
+//! run.json: what a run is and its progress, for any process that reads it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,19 +12,19 @@ use super::events::{Event, EventKind};
 use super::process::{self, Liveness, host_name};
 use super::publish::{WriteError, publish};
 
-/// What a run is doing, by its own word.
+/// What a run is doing, as it says itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
-    /// It works.
+    /// It is running.
     Running,
     /// It waits for `control/resume`.
     Paused,
     /// It was asked to stop, saved and ended; it can be resumed.
     Stopped,
-    /// It came to its end.
+    /// It reached its end.
     Finished,
-    /// It ended by an error, which `message` tells.
+    /// It ended with an error, which is in `message`.
     Failed,
 }
 
@@ -40,7 +40,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether no process should be behind the run any more.
+    /// Whether the run should no longer have a process.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Stopped | Self::Finished | Self::Failed)
     }
@@ -52,7 +52,7 @@ impl std::fmt::Display for RunStatus {
     }
 }
 
-/// What ranks first among the answers of a run.
+/// The answers of a run that rank first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestCheckpoint {
     /// The answer file, e.g. `inference_epoch3.json`.
@@ -70,8 +70,8 @@ pub struct RunState {
     pub state: RunStatus,
     /// The trainer's process.
     pub pid: u32,
-    /// When that process started, in clock ticks since boot, where the system tells; keeps a later
-    /// process with the same id apart.
+    /// When that process started, in clock ticks since boot, if the system says so; distinguishes it
+    /// from a later process with the same id.
     #[serde(default)]
     pub process_start: Option<u64>,
     /// The machine.
@@ -97,10 +97,10 @@ pub struct RunState {
     /// Optimizer steps in all; 0 while unknown.
     #[serde(default)]
     pub total_steps: usize,
-    /// The epoch under way, from 1; 0 before training.
+    /// The current epoch, from 1; 0 before training.
     #[serde(default)]
     pub epoch: usize,
-    /// How far the epoch is, from 0 to 1; `None` before the first step.
+    /// The share of the epoch that is done, from 0 to 1; `None` before the first step.
     #[serde(default)]
     pub epoch_fraction: Option<f64>,
     /// Mean reward of the last step; `None` before it, or where it was not finite.
@@ -115,7 +115,7 @@ pub struct RunState {
     /// The last save point.
     #[serde(default)]
     pub latest_checkpoint: Option<SavePoint>,
-    /// What there is to say, e.g. why the run failed.
+    /// A message, e.g. why the run failed.
     #[serde(default)]
     pub message: Option<String>,
 }
@@ -134,7 +134,7 @@ pub(super) fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ti
 }
 
 impl RunState {
-    /// The state of a run that this process begins now.
+    /// The state of a run that this process starts now.
     pub fn begin(id: impl Into<String>, device: impl Into<String>) -> Self {
         let now = Timestamp::now();
         Self {
@@ -173,7 +173,7 @@ impl RunState {
         self.message = None;
     }
 
-    /// Forgets how far the run has come, so that [`RunState::take_event`] can tell it anew.
+    /// Forgets the progress of the run, so that [`RunState::take_event`] can follow it again.
     pub fn forget_progress(&mut self) {
         self.step = 0;
         self.epoch = 0;
@@ -183,9 +183,9 @@ impl RunState {
         self.best = None;
     }
 
-    /// Takes from an event of the run how far it has come: from `step` the step, epoch, reward and
-    /// speed, from `score` the best answers. The state follows from the events, so that of a resumed
-    /// run is right once the events it kept were shown to it.
+    /// Follows the progress of the run by one of its events: the step, epoch, reward and speed of a `step`, the
+    /// best answers of a `score`. The state depends on the events only, so that of a resumed run is right once
+    /// it was shown the events that were kept.
     pub fn take_event(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Step(step) => {
@@ -226,8 +226,8 @@ impl RunState {
             .with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&bytes).with_context(|| {
             format!(
-                "{} is not the state of a run: put a copy back, or remove it to go on with the run, which makes it \
-                 anew from events.jsonl but can no longer tell whether the inputs are those it began with",
+                "{} is not the state of a run: put a copy back, or remove it and resume the run, which rebuilds it \
+                 from events.jsonl but can no longer check that the inputs are those it started with",
                 path.display()
             )
         })
@@ -245,7 +245,7 @@ impl RunState {
         publish(path, &json)
     }
 
-    /// Whether the trainer's process is still there.
+    /// Whether the trainer's process still exists.
     pub fn liveness(&self) -> Liveness {
         if self.state.is_over() {
             return Liveness::Ended;

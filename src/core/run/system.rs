@@ -1,4 +1,4 @@
-//! system.jsonl: what a run takes of its machine, one sample a line.
+//! system.jsonl: what a run uses of its machine, one sample per line.
 //!
 //! ```json
 //! {"v":1,"time":"2026-11-22T03:33:24.5Z","step":12,"phase":"rollout",
@@ -7,7 +7,7 @@
 //!  "card":{"used":11811160064,"total":25769803776,"utilization_percent":93,"temperature_c":61,"power_watts":284.5}}
 //! ```
 //!
-//! Measured, and no part of what a run computes: a resumed run goes on appending, and nothing is
+//! Measured, and no part of what a run computes: a resumed run continues to append, and nothing is
 //! cut back. What could not be measured is left out.
 
 use std::path::Path;
@@ -28,7 +28,7 @@ pub struct SystemSample {
     /// Optimizer steps taken so far.
     #[serde(default)]
     pub step: usize,
-    /// The phase under way, as in [`Progress`](super::Progress); `None` outside of any.
+    /// The current phase, as in [`Progress`](super::Progress); `None` outside of any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The machine, and the trainer's process on it.
@@ -37,11 +37,11 @@ pub struct SystemSample {
     /// burn's memory pools on the device; `None` on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceSample>,
-    /// The card as its driver sees it, other programs on it included; `None` on the CPU and where
-    /// the driver cannot be asked.
+    /// The card as its driver reports it, other programs included; `None` on the CPU and if the driver
+    /// cannot be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<CardSample>,
-    /// What there is to say about the samples, e.g. why they have no `card`; said once a process.
+    /// A note on the samples, e.g. why they have no `card`; written once per process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -69,18 +69,18 @@ pub struct HostSample {
 pub struct DeviceSample {
     /// Live allocations.
     pub in_use: u64,
-    /// Held from the device: `in_use` and what is kept for later.
+    /// Taken from the device: `in_use` and what is kept for later.
     pub reserved: u64,
-    /// The largest `in_use` that was seen since the phase began. Readings are some milliseconds
+    /// The largest `in_use` that was seen since the phase started. Readings are some milliseconds
     /// apart, so a shorter peak can be missed; `reserved` never misses one.
     #[serde(default)]
     pub peak_in_use: u64,
 }
 
-/// A card by the word of its driver.
+/// A card as its driver reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CardSample {
-    /// Bytes in use, by whomever.
+    /// Bytes in use, by any program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<u64>,
     /// Bytes in all.
@@ -104,7 +104,7 @@ pub struct SystemLog {
 }
 
 impl SystemLog {
-    /// Opens `path` for appending; a line that a crash tore is moved to `system.discarded.jsonl`.
+    /// Opens `path` for appending; a last line that a crash left incomplete is moved to `system.discarded.jsonl`.
     ///
     /// # Errors
     /// Names the file.

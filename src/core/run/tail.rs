@@ -28,13 +28,13 @@ pub struct Tail {
     file: Option<File>,
     inode: u64,
     length: u64,
-    /// Where the first line begins that was read.
+    /// Where the first line that was read starts.
     head: u64,
-    /// Where the last whole line ends that was read.
+    /// Where the last whole line that was read ends.
     end: u64,
     has_begun: bool,
-    /// The length at which nothing whole was found behind `end`.
-    torn_at: Option<u64>,
+    /// The length at which no whole line was found after `end`.
+    incomplete_at: Option<u64>,
     last_bytes: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -89,7 +89,7 @@ impl Tail {
             head: 0,
             end: 0,
             has_begun: false,
-            torn_at: None,
+            incomplete_at: None,
             last_bytes: Vec::new(),
             buffer: Vec::new(),
         }
@@ -130,14 +130,14 @@ impl Tail {
         if has_restarted {
             (self.head, self.end) = (0, 0);
             self.has_begun = false;
-            self.torn_at = None;
+            self.incomplete_at = None;
             self.last_bytes.clear();
         }
         Ok(has_restarted)
     }
 
     fn ends_as_before(&self) -> io::Result<bool> {
-        if self.length == self.end || self.torn_at == Some(self.length) {
+        if self.length == self.end || self.incomplete_at == Some(self.length) {
             return Ok(true);
         }
         let mut there = vec![0; self.last_bytes.len()];
@@ -170,7 +170,8 @@ impl Tail {
     /// # Errors
     /// The file cannot be read, or was cut at this moment.
     pub fn newer(&mut self) -> io::Result<Option<LineChunk<'_>>> {
-        if self.file.is_none() || self.length <= self.end || self.torn_at == Some(self.length) {
+        if self.file.is_none() || self.length <= self.end || self.incomplete_at == Some(self.length)
+        {
             return Ok(None);
         }
         if !self.has_begun {
@@ -185,18 +186,18 @@ impl Tail {
                 break;
             }
             if stop == self.length {
-                self.torn_at = Some(self.length);
+                self.incomplete_at = Some(self.length);
                 return Ok(None);
             }
             if size >= LONGEST_LINE {
-                // Read as a line of its own, which its reader will report.
+                // Read as a line, which its reader will report.
                 break;
             }
             size *= 4;
         }
         let offset = self.end;
         self.end += self.buffer.len() as u64;
-        self.torn_at = None;
+        self.incomplete_at = None;
         self.remember_end();
         Ok(Some(LineChunk {
             offset,

@@ -156,7 +156,7 @@ impl Leaderboard {
     }
 
     /// The files that are not ranked: partial, pending, broken, gone.
-    pub fn apart(&self) -> impl Iterator<Item = &Row> {
+    pub fn unranked(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.rank.is_none())
     }
 

@@ -1,133 +1,168 @@
-//! Notifications of the operating system, reduced to "scan again".
+//! Notifications of the operating system, reduced to "look again".
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::score::names::is_answer_file;
+use super::filesystem::polling_reason;
 
-/// Wakes the watching thread early.
+/// What a notification means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nudge {
-    /// Something happened in the directory.
-    Hint,
-    /// Notifications were lost, or the user asked: read everything again.
-    Rescan,
-    /// End the watch.
-    Stop,
+pub enum Hint {
+    /// Something of interest changed.
+    Changed,
+    /// Notifications were lost: anything may have changed.
+    Lost,
 }
 
-/// A notification source that follows a directory when it is deleted and recreated.
-pub(super) struct Hints {
+/// Notifications for a changing set of directories, not for what is deeper in them. They may be lost or may
+/// not exist at all, so their user also looks from time to time.
+#[derive(Debug)]
+pub struct Hints {
     watcher: RecommendedWatcher,
-    directory: PathBuf,
-    /// Inode of the directory being watched.
-    armed: Option<u64>,
+    /// The inode that each directory had; `None` if it gives no notifications.
+    watched: BTreeMap<PathBuf, Option<u64>>,
 }
 
 impl Hints {
-    /// Starts notifications for `directory`, which need not exist yet, and for its parent, which reports
-    /// when the directory is created or deleted.
+    /// Calls `wake` for every change of a path that `is_of_interest`, once directories are [followed](Self::follow).
     ///
     /// # Errors
-    /// The system has no notifications left, for example because `fs.inotify.max_user_instances` is
+    /// The system has no notifications left to give, for example because `fs.inotify.max_user_instances` is
     /// reached.
-    pub(super) fn start(directory: &Path, nudges: Sender<Nudge>) -> notify::Result<Self> {
-        let watched = directory.to_owned();
-        let mut watcher = notify::recommended_watcher(move |event| {
-            if let Some(nudge) = nudge_of(event, &watched) {
-                // Fails only when the watch has ended.
-                let _ = nudges.send(nudge);
+    pub fn start(
+        is_of_interest: impl Fn(&Path) -> bool + Send + 'static,
+        wake: impl Fn(Hint) + Send + 'static,
+    ) -> notify::Result<Self> {
+        let watcher = notify::recommended_watcher(move |event| {
+            if let Some(hint) = hint_of(event, &is_of_interest) {
+                wake(hint);
             }
         })?;
-        if let Some(parent) = directory.parent().filter(|parent| parent.is_dir()) {
-            watcher.watch(parent, RecursiveMode::NonRecursive)?;
-        }
         Ok(Self {
             watcher,
-            directory: directory.to_owned(),
-            armed: None,
+            watched: BTreeMap::new(),
         })
     }
 
-    /// Follows the directory to its current inode, `None` while it is missing. A watch belongs to an
-    /// inode: after the directory is deleted and recreated it stays silent.
+    /// Watches these directories from now on, and no others; those that do not exist are left out. A watch is
+    /// on an inode, so a directory that was deleted and created again is watched again.
     ///
     /// # Errors
-    /// The system refuses another watch (`fs.inotify.max_user_watches`).
-    pub(super) fn follow(&mut self, inode: Option<u64>) -> notify::Result<()> {
-        if self.armed == inode {
-            return Ok(());
+    /// The first directory that the system refuses to watch (`fs.inotify.max_user_watches`); the others are
+    /// watched all the same.
+    pub fn follow<'a>(
+        &mut self,
+        directories: impl IntoIterator<Item = &'a Path>,
+    ) -> notify::Result<()> {
+        let mut wanted = BTreeMap::new();
+        let mut refused = Ok(());
+        for directory in directories {
+            let Ok(metadata) = std::fs::metadata(directory) else {
+                continue;
+            };
+            let inode = metadata.ino();
+            let known = self.watched.remove(directory);
+            let is_watched = match known {
+                // Asked once: a file system without notifications will not start to give them.
+                Some(None) => None,
+                Some(Some(same)) if same == inode => Some(inode),
+                _ if polling_reason(directory).is_some() => None,
+                _ => {
+                    if known.is_some() {
+                        // Fails if the system has dropped the watch with the directory.
+                        let _ = self.watcher.unwatch(directory);
+                    }
+                    let watch = self.watcher.watch(directory, RecursiveMode::NonRecursive);
+                    match watch {
+                        Ok(()) => Some(inode),
+                        Err(error) if directory.is_dir() => {
+                            refused = refused.and(Err(error));
+                            None
+                        }
+                        // Deleted in the meantime; the next call finds out.
+                        Err(_) => continue,
+                    }
+                }
+            };
+            wanted.insert(directory.to_owned(), is_watched);
         }
-        if self.armed.take().is_some() {
-            // Fails if the system has dropped the watch with the directory.
-            let _ = self.watcher.unwatch(&self.directory);
+        for (directory, inode) in std::mem::replace(&mut self.watched, wanted) {
+            if inode.is_some() {
+                let _ = self.watcher.unwatch(&directory);
+            }
         }
-        if inode.is_some() {
-            self.watcher
-                .watch(&self.directory, RecursiveMode::NonRecursive)?;
-            self.armed = inode;
-        }
-        Ok(())
+        refused
     }
 }
 
-fn nudge_of(event: notify::Result<Event>, directory: &Path) -> Option<Nudge> {
+pub(super) fn hint_of(
+    event: notify::Result<Event>,
+    is_of_interest: impl Fn(&Path) -> bool,
+) -> Option<Hint> {
     let Ok(event) = event else {
-        return Some(Nudge::Rescan);
+        return Some(Hint::Lost);
     };
     if event.need_rescan() {
-        return Some(Nudge::Rescan);
+        return Some(Hint::Lost);
     }
+    // Our own reading opens files: taking that for a change would never end.
     let is_reading = matches!(event.kind, EventKind::Access(access)
         if access != AccessKind::Close(AccessMode::Write));
-    let is_relevant = |path: &PathBuf| {
-        path == directory
-            || (path.parent() == Some(directory)
-                && path
-                    .file_name()
-                    .is_some_and(|name| is_answer_file(&name.to_string_lossy())))
-    };
-    // Our own reading opens files: treating that as a change would never end.
-    (!is_reading && event.paths.iter().any(is_relevant)).then_some(Nudge::Hint)
+    let is_change = !is_reading && event.paths.iter().any(|path| is_of_interest(path));
+    is_change.then_some(Hint::Changed)
 }
 
 #[cfg(test)]
 mod tests {
-    use notify::event::{CreateKind, DataChange, Flag, ModifyKind, RenameMode};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use notify::event::{DataChange, Flag, ModifyKind};
 
     use super::*;
 
     #[test]
-    fn only_changes_of_answer_files_and_the_directory_are_hints() {
-        let changed = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+    fn reading_is_no_change_and_lost_notifications_are() {
+        let is_log = |path: &Path| path.ends_with("log.txt");
+        let event = |kind| Ok(Event::new(kind).add_path("/run/log.txt".into()));
         let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        let created = EventKind::Create(CreateKind::Folder);
-        let cases = [
-            (changed, "/run/infer/epoch1.json", true),
-            (renamed, "/run/infer/epoch1.json", true),
-            (written, "/run/infer/epoch1.json", true),
-            (opened, "/run/infer/epoch1.json", false),
-            (changed, "/run/infer/.epoch1.json.writing", false),
-            (changed, "/run/events.jsonl", false),
-            (created, "/run/infer", true),
-        ];
-        for (kind, path, is_hint) in cases {
-            let event = Event::new(kind).add_path(path.into());
-            let nudge = nudge_of(Ok(event), Path::new("/run/infer"));
-            assert_eq!(nudge, is_hint.then_some(Nudge::Hint), "{kind:?} {path}");
-        }
+        let changed = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert_eq!(hint_of(event(written), is_log), Some(Hint::Changed));
+        assert_eq!(hint_of(event(changed), is_log), Some(Hint::Changed));
+        assert_eq!(hint_of(event(opened), is_log), None);
+        assert_eq!(hint_of(event(written), |_| false), None);
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert_eq!(hint_of(Ok(overflow), |_| false), Some(Hint::Lost));
+        let error = notify::Error::generic("lost");
+        assert_eq!(hint_of(Err(error), |_| false), Some(Hint::Lost));
     }
 
     #[test]
-    fn overflow_and_errors_rescan_everything() {
-        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        assert_eq!(nudge_of(Ok(overflow), Path::new("/x")), Some(Nudge::Rescan));
-        let error = notify::Error::generic("lost");
-        assert_eq!(nudge_of(Err(error), Path::new("/x")), Some(Nudge::Rescan));
+    fn a_directory_that_was_made_again_is_watched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("실행");
+        let (sender, hints_seen) = channel();
+        let wake = move |hint| sender.send(hint).unwrap();
+        let mut hints = Hints::start(|path| path.ends_with("log.txt"), wake).unwrap();
+        for _ in 0..2 {
+            std::fs::create_dir(&run).unwrap();
+            hints
+                .follow([run.as_path(), Path::new("/nowhere")])
+                .unwrap();
+            if hints.watched.get(&run) == Some(&None) {
+                // A file system without notifications.
+                return;
+            }
+            std::fs::write(run.join("log.txt"), "가").unwrap();
+            hints_seen.recv_timeout(Duration::from_secs(10)).unwrap();
+            std::fs::remove_dir_all(&run).unwrap();
+        }
+        hints.follow([]).unwrap();
+        assert!(hints.watched.is_empty());
     }
 }

@@ -24,6 +24,7 @@ use serde::Serialize;
 
 pub use crate::score::FileState;
 use crate::score::{AnswerSheet, Coverage};
+pub use hints::{Hint, Hints};
 pub use ranking::LiveRanking;
 pub use state::{DirectoryState, Entry, Reading, Scan, Stamp};
 pub use thread::{WatchOptions, Watcher};

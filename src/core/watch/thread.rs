@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::hints::{Hints, Nudge};
+use super::hints::{Hint, Hints};
 use super::state::{DirectoryState, Entry, Reading, Scan, Stamp};
 use super::{Timing, WatchMode, WatchUpdate, filesystem};
 use crate::run::is_absence;
@@ -107,6 +107,17 @@ struct Worker {
     updates: Sender<WatchUpdate>,
 }
 
+/// What wakes the thread before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nudge {
+    /// Something happened in the directory.
+    Hint,
+    /// Notifications were lost, or the user asked: read everything again.
+    Rescan,
+    /// The watch is over.
+    Stop,
+}
+
 /// The receiver of updates was dropped.
 struct Abandoned;
 
@@ -143,7 +154,7 @@ impl Worker {
         };
         let (mode, hints) = match reason {
             Some(reason) => (WatchMode::Polling { reason }, None),
-            None => match Hints::start(&self.directory, to_hints) {
+            None => match self.hints(to_hints) {
                 Ok(hints) => (WatchMode::Events, Some(hints)),
                 Err(error) => (polling_after(&error), None),
             },
@@ -152,18 +163,34 @@ impl Worker {
         Ok(hints)
     }
 
-    /// Moves the notifications to the current directory; falls back to polling when the system refuses.
+    fn hints(&self, nudges: Sender<Nudge>) -> notify::Result<Hints> {
+        let directory = self.directory.clone();
+        let wake = move |hint| {
+            let nudge = match hint {
+                Hint::Changed => Nudge::Hint,
+                Hint::Lost => Nudge::Rescan,
+            };
+            // The receiver is dropped only when the watch is over.
+            let _ = nudges.send(nudge);
+        };
+        let mut hints = Hints::start(move |path| concerns(&directory, path), wake)?;
+        hints.follow(self.watched())?;
+        Ok(hints)
+    }
+
+    /// The directory, and its parent, in which it appears and disappears.
+    fn watched(&self) -> impl Iterator<Item = &Path> {
+        [Some(self.directory.as_path()), self.directory.parent()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Moves the notifications to the current directory; falls back to polling if the system refuses.
     fn follow(&self, hints: &mut Option<Hints>) -> Result<(), Abandoned> {
         let Some(source) = hints else { return Ok(()) };
-        let inode = std::fs::metadata(&self.directory)
-            .ok()
-            .map(|data| data.ino());
-        if let Err(error) = source.follow(inode) {
-            // Deleted between the two calls: the next scan notices.
-            if self.directory.is_dir() {
-                *hints = None;
-                self.send(WatchUpdate::Mode(polling_after(&error)))?;
-            }
+        if let Err(error) = source.follow(self.watched()) {
+            *hints = None;
+            self.send(WatchUpdate::Mode(polling_after(&error)))?;
         }
         Ok(())
     }
@@ -288,6 +315,15 @@ fn polling_after(error: &notify::Error) -> WatchMode {
     WatchMode::Polling {
         reason: format!("no notifications: {error}"),
     }
+}
+
+/// Whether a path is the directory or an answer file in it.
+fn concerns(directory: &Path, path: &Path) -> bool {
+    path == directory
+        || (path.parent() == Some(directory)
+            && path
+                .file_name()
+                .is_some_and(|name| is_answer_file(&name.to_string_lossy())))
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

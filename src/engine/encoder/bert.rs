@@ -94,9 +94,9 @@ pub struct Layer {
 /// An encoder, possibly with fewer layers than its checkpoint has.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    /// Shape; `num_hidden_layers` is the number of layers held here.
+    /// Shape; `num_hidden_layers` is the number of loaded layers.
     pub config: EncoderConfig,
-    /// What the first layer reads.
+    /// The input of the first layer.
     pub embeddings: Embeddings,
     /// Bottom to top.
     pub layers: Vec<Layer>,
@@ -108,7 +108,7 @@ struct TokenBatch {
     ids: Tensor<1, Int>,
     /// `[batch × seq]`, row-major.
     positions: Tensor<1, Int>,
-    /// `[batch, 1, 1, seq]`, added to the attention scores; none without padding.
+    /// `[batch, 1, 1, seq]`, added to the attention scores; `None` without padding.
     score_bias: Option<Tensor<4>>,
     batch: usize,
     seq: usize,
@@ -218,9 +218,9 @@ pub(super) fn activate(x: Tensor<2>, kind: Activation) -> Tensor<2> {
 }
 
 impl Encoder {
-    /// Builds an encoder of `num_layers` layers by asking `tensor` for every
-    /// parameter by its Hugging Face name (no `bert.` prefix) and shape
-    /// `[rows, columns]`. This is the key map of the format.
+    /// Builds an encoder with `num_layers` layers. Calls `tensor` for every parameter with its Hugging
+    /// Face name (without `bert.` prefix) and shape `[rows, columns]`. This is the key map of the
+    /// format.
     ///
     /// # Errors
     /// Those of `tensor`.
@@ -275,9 +275,8 @@ impl Encoder {
         })
     }
 
-    /// An encoder as BERT initialises it: weights N(0, 0.02²), biases 0, norms
-    /// 1, the padding token's embedding 0. The same seed gives the same weights
-    /// on every device.
+    /// An encoder initialised like BERT: weights N(0, 0.02²), biases 0, norms 1, the padding token's
+    /// embedding 0. The same seed gives the same weights on every device.
     ///
     /// # Errors
     /// Those of [`EncoderConfig::check`].
@@ -294,13 +293,12 @@ impl Encoder {
         })
     }
 
-    /// The hidden states of some sentences after `num_layers` layers (all when
-    /// `None`), as `transformers` gives them in `hidden_states[num_layers]`.
+    /// The hidden states of some sentences after `num_layers` layers (all when `None`), as in
+    /// `hidden_states[num_layers]` of `transformers`.
     ///
-    /// `rows` are token ids with their special tokens, none longer than
-    /// [`EncoderConfig::max_tokens`] and each below `vocab_size`. Rows are
-    /// padded to the longest; the states of padding mean nothing. On an
-    /// autodiff device the result carries gradients.
+    /// `rows` are token ids with their special tokens, none longer than [`EncoderConfig::max_tokens`]
+    /// and each below `vocab_size`. Rows are padded to the longest; the states of padding are
+    /// meaningless. On an autodiff device the result is differentiable.
     ///
     /// # Shapes
     /// → `[rows, longest row, hidden]`
@@ -343,13 +341,13 @@ impl Encoder {
             .forward(word + token_type + position, self.config.layer_norm_eps)
     }
 
-    /// Where the weights are, with their autodiff context.
+    /// The device of the weights, with their autodiff context.
     pub fn device(&self) -> Device {
         self.embeddings.word_embeddings.device()
     }
 
-    /// Replaces every parameter by `map(name, parameter)`; names are Hugging
-    /// Face's without prefix, in a fixed order.
+    /// Replaces every parameter by `map(name, parameter)`, in a fixed order. Names are Hugging Face's
+    /// without prefix.
     pub fn map_tensors(mut self, map: &mut impl FnMut(&str, Tensor<2>) -> Tensor<2>) -> Encoder {
         self.for_each_tensor(&mut |name, tensor| *tensor = map(name, tensor.clone()));
         self
@@ -359,7 +357,7 @@ impl Encoder {
     /// [`Self::map_tensors`].
     pub fn named_tensors(&self) -> Vec<(String, Tensor<2>)> {
         let mut tensors = Vec::new();
-        // The clone shares the buffers; it gives the mutable walk something to hold.
+        // The walk needs a mutable encoder; the clone shares its buffers.
         self.clone()
             .for_each_tensor(&mut |name, tensor| tensors.push((name.to_owned(), tensor.clone())));
         tensors
@@ -468,8 +466,8 @@ fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// A float32 tensor whatever the device's default type is: the scores are
-/// compared to the fourth digit, and the encoder is small.
+/// A float32 tensor for every default type of the device: scores are compared to the fourth digit, and
+/// the encoder is small.
 pub(super) fn tensor_from(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
     resident(TensorData::new(values, shape), (device, DType::F32))
 }

@@ -1,4 +1,4 @@
-//! BERTScore over a Hugging Face folder, as bert-score 0.3.13 computes it.
+//! BERTScore with a Hugging Face folder, as in bert-score 0.3.13.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use moim_core::architecture::default_layers;
 use moim_core::memory::limits::{MAX_TOKENS_PER_BATCH, SENTENCE_CACHE_BYTES};
 use moim_core::metric::ReasonScorer;
 
-/// Sentences are padded to a multiple of this on an accelerator, so that few
-/// distinct shapes ask for kernels of their own.
+/// On an accelerator sentences are padded to a multiple of this, so that few distinct shapes need
+/// separate kernels.
 const LENGTH_STEP: usize = 16;
 
-/// Pairs whose embeddings are held at once.
+/// Pairs whose embeddings are in memory together.
 const PAIRS_PER_CHUNK: usize = 512;
 
 /// How to score; the defaults are bert-score's.
@@ -31,17 +31,16 @@ pub struct BertScoreOptions {
     /// bert-score's choice for the model that the folder is named after, else
     /// the last.
     pub num_layers: Option<usize>,
-    /// Weigh tokens by inverse document frequency (default off).
+    /// Weight tokens by inverse document frequency (default off).
     pub idf: bool,
-    /// Spread the scores above what unrelated sentences get (default off).
+    /// Rescale scores by those of unrelated sentences (default off).
     pub rescale_with_baseline: bool,
     /// The file with that baseline: see [`Baseline::from_file`].
     pub baseline_path: Option<PathBuf>,
-    /// Sentences in one forward pass on an accelerator (default 64). On a CPU
-    /// each sentence has a pass of its own, so that its score never depends, in
-    /// the last bit, on what was scored beside it.
+    /// Sentences per forward pass on an accelerator (default 64). On a CPU each sentence has its own
+    /// pass, so that its score never depends, even in the last bit, on the other sentences.
     pub batch_size: usize,
-    /// Memory for embeddings that may be asked for again (default 256 MiB).
+    /// Memory for cached embeddings, in bytes (default 256 MiB).
     pub cache_bytes: usize,
 }
 
@@ -58,14 +57,14 @@ impl Default for BertScoreOptions {
     }
 }
 
-/// Where the number of layers came from.
+/// The number of layers and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerChoice {
-    /// The options named it.
+    /// Set in the options.
     Given(usize),
-    /// bert-score's table, under this model's name.
+    /// From bert-score's table, with the model's name.
     Table(&'static str, usize),
-    /// All layers, for a model that the table does not know.
+    /// All layers, for a model that is not in the table.
     All(usize),
 }
 
@@ -112,7 +111,7 @@ impl BertScorer {
             (true, Some(path)) => Some(Baseline::from_file(path, layers.num_layers())?),
             (true, None) => bail!(
                 "rescale_with_baseline = true needs baseline_path; bert-score has no baseline \
-                 for Korean, so make one from your own unrelated pairs, or switch it off"
+                 for Korean, so make one from your own unrelated pairs or turn rescaling off"
             ),
         };
         if options.batch_size == 0 {
@@ -139,10 +138,9 @@ impl BertScorer {
         &self.layers
     }
 
-    /// Takes the document frequencies from these sentences from now on. Without
-    /// this, each call of [`Self::score`] takes them from its own references,
-    /// as the package does; then a pair's score depends on its company. Does
-    /// nothing where idf is off.
+    /// Fixes the document frequencies to those of these sentences. Otherwise each call of
+    /// [`Self::score`] computes them from its own references, as the package does, and a pair's score
+    /// depends on the other pairs. Does nothing if idf is off.
     ///
     /// # Errors
     /// Those of the tokenizer.
@@ -162,13 +160,12 @@ impl BertScorer {
         Ok(())
     }
 
-    /// The score of each (candidate, reference), in order. A pair scores the
-    /// same alone and in company (but for idf: see
-    /// [`Self::set_idf_references`]).
+    /// The score of each (candidate, reference), in order. A pair's score does not depend on the other
+    /// pairs (except with idf: see [`Self::set_idf_references`]).
     ///
     /// # Errors
-    /// Those of the tokenizer; a token outside the encoder's vocabulary; hidden
-    /// states that are not finite, which broken weights give.
+    /// Those of the tokenizer; a token outside the encoder's vocabulary; hidden states that are not
+    /// finite, because of broken weights.
     pub fn score(&mut self, pairs: &[(String, String)]) -> Result<Vec<BertScore>> {
         let weights = match &self.fixed_idf {
             Some(fixed) => Arc::clone(fixed),
@@ -198,7 +195,7 @@ impl BertScorer {
         Ok(TokenWeights::idf(ids.iter().map(Vec::as_slice)))
     }
 
-    /// Every sentence of some pairs, by its stripped text.
+    /// Every sentence of some pairs, keyed by its stripped text.
     fn sentences<'a>(
         &mut self,
         pairs: &'a [(String, String)],
@@ -242,7 +239,7 @@ impl BertScorer {
                 })
                 .collect();
         }
-        // Longest first, so that a batch too large for the device fails at once.
+        // Longest first, so that a batch that is too large for the device fails immediately.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(rows[index].len()));
         let mut sentences: Vec<Option<Sentence>> = vec![None; rows.len()];
@@ -279,8 +276,8 @@ impl BertScorer {
                 let states = states[..ids.len() * width].to_vec();
                 if states.iter().any(|value| !value.is_finite()) {
                     bail!(
-                        "the encoder's hidden states are not finite; its weights are broken \
-                         (NaN or infinite), copy the model again"
+                        "the encoder's hidden states are not finite: its weights are broken \
+                         (NaN or infinite); copy the model again"
                     );
                 }
                 Ok(Sentence::new(ids, states, width))
@@ -296,7 +293,7 @@ impl BertScorer {
             None => Ok(ids),
             Some(&id) => bail!(
                 "token {:?} has id {id}, outside the encoder's vocab_size = {vocab_size}; the \
-                 tokenizer and the weights do not belong together",
+                 tokenizer and the weights do not match",
                 self.tokenizer.token(id).unwrap_or_default()
             ),
         }
@@ -313,8 +310,8 @@ impl ReasonScorer for BertScorer {
     }
 }
 
-/// Everything that decides a score, in one line: like bert-score's own hash
-/// (`MODEL_L9_no-idf_version=0.3.13`) with digests in place of names.
+/// Everything that determines a score, on one line: like bert-score's own hash
+/// (`MODEL_L9_no-idf_version=0.3.13`), with digests instead of names.
 fn fingerprint(
     encoder: &Encoder,
     tokenizer: &SentenceTokenizer,
@@ -322,7 +319,7 @@ fn fingerprint(
     idf: bool,
     baseline: Option<Baseline>,
 ) -> Result<String> {
-    // The float32 spelling: how the weights were stored shows in their digest.
+    // Always float32 here: the digest of the weights already depends on how they are stored.
     let config = blake3::hash(encoder.config.to_json("float32").to_string().as_bytes());
     let rescaled = baseline.map_or(String::new(), |baseline| {
         let b = baseline.score;
@@ -389,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_does_not_depend_on_its_company_or_the_cache() {
+    fn a_score_does_not_depend_on_other_pairs_or_the_cache() {
         let dir = folder();
         let load = |cache_bytes| {
             let options = BertScoreOptions {
@@ -425,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_settings_apart_and_idf_can_be_fixed() {
+    fn fingerprints_distinguish_settings_and_idf_can_be_fixed() {
         let dir = folder();
         let load = |options: &BertScoreOptions| {
             BertScorer::load(dir.path(), options, &Device::flex()).unwrap()
@@ -453,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_the_way_out() {
+    fn faults_say_how_to_fix_them() {
         let dir = folder();
         let fault = |options: &BertScoreOptions| {
             let result = BertScorer::load(dir.path(), options, &Device::flex());

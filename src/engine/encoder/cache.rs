@@ -1,18 +1,18 @@
-//! A bounded memory of sentence embeddings.
+//! A bounded cache of sentence embeddings.
 //!
-//! The labels of a training set come back every epoch, and a group of
-//! completions shares one label; their embeddings need computing once.
+//! The labels of a training set are needed again every epoch, and a group of completions shares one
+//! label; their embeddings are computed once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::matching::Sentence;
 
-/// Keeps the sentences used most recently, within a number of bytes.
+/// Keeps the most recently used sentences, up to a number of bytes.
 ///
-/// Two generations stand in for an exact order of use: what is asked for moves
-/// to the young one; when the young one holds half of the bytes, the old one is
-/// dropped and the young one grows old.
+/// Two generations approximate an exact order of use: a sentence that is used moves to the young one.
+/// When the young one has half of the bytes, the old one is dropped and the young one becomes the old
+/// one.
 pub struct SentenceCache {
     young: HashMap<String, Arc<Sentence>>,
     old: HashMap<String, Arc<Sentence>>,
@@ -31,7 +31,7 @@ impl SentenceCache {
         }
     }
 
-    /// The sentence's embedding, if it is still known.
+    /// The sentence's embedding, if it is still cached.
     pub fn get(&mut self, text: &str) -> Option<Arc<Sentence>> {
         if let Some(sentence) = self.young.get(text) {
             return Some(Arc::clone(sentence));
@@ -41,7 +41,7 @@ impl SentenceCache {
         Some(sentence)
     }
 
-    /// Remembers a sentence, perhaps forgetting others.
+    /// Adds a sentence and may drop others.
     pub fn insert(&mut self, text: String, sentence: Arc<Sentence>) {
         let bytes = text.len() + sentence.bytes();
         if bytes > self.max_bytes / 2 {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_bounded_and_keeps_what_is_used() {
+    fn stays_bounded_and_keeps_used_sentences() {
         let size = 1 + sentence(10).bytes();
         let mut cache = SentenceCache::new(8 * size);
         cache.insert("L".to_owned(), sentence(10));

@@ -1,4 +1,4 @@
-//! Reading and writing the weights of a Hugging Face encoder folder.
+//! Reads and writes the weights of a Hugging Face encoder folder.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl StoredType {
     }
 }
 
-/// The prefixes under which the three families' checkpoints keep the encoder.
+/// The prefixes of the encoder's tensors in the three families' checkpoints.
 const PREFIXES: [&str; 3] = ["", "bert.", "roberta."];
 
 /// The open weight files of a model folder.
@@ -56,13 +56,13 @@ impl Shard {
     fn open(path: PathBuf) -> Result<Shard> {
         let file = moim_core::regular_file::open(&path)
             .with_context(|| format!("cannot open weights {}", path.display()))?;
-        // SAFETY: the map is read-only and the file is a published checkpoint,
-        // which nobody rewrites in place while it is being loaded.
+        // SAFETY: the map is read-only and the file is a published checkpoint, which is not
+        // rewritten in place while it is loaded.
         let map = unsafe { Mmap::map(&file) }
             .with_context(|| format!("cannot map weights {}", path.display()))?;
         let (header_bytes, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
             anyhow::anyhow!(
-                "{} is not a whole safetensors file: {error}; copy it again",
+                "{} is not a complete safetensors file: {error}; copy it again",
                 path.display()
             )
         })?;
@@ -126,8 +126,8 @@ impl Weights {
             prefix: prefix.with_context(|| {
                 let some: Vec<&str> = location.keys().take(3).map(String::as_str).collect();
                 format!(
-                    "{} holds no embeddings.word_embeddings.weight (with no prefix, bert. or \
-                     roberta.); it begins with {}",
+                    "{} has no embeddings.word_embeddings.weight (with no prefix, bert. or \
+                     roberta.); its first tensors are {}",
                     dir.display(),
                     some.join(", ")
                 )
@@ -150,7 +150,7 @@ impl Weights {
         };
         if view.shape() != expected {
             bail!(
-                "tensor {stored} in {} has shape {:?}, but config.json asks for {expected:?}",
+                "tensor {stored} in {} has shape {:?}, but config.json requires {expected:?}",
                 shard.path.display(),
                 view.shape()
             );
@@ -166,8 +166,8 @@ impl Weights {
         })
     }
 
-    /// The name in the file: prefix added; `gamma`/`beta` where the file is so
-    /// old that it names the norms' parameters as TensorFlow did.
+    /// The name in the file: with the prefix, and with `gamma`/`beta` for an old file that uses
+    /// TensorFlow's names of the norms' parameters.
     fn stored_name(&self, name: &str) -> Result<String> {
         let full = format!("{}{name}", self.prefix);
         if self.location.contains_key(&full) {
@@ -184,14 +184,14 @@ impl Weights {
             Some(old) => Ok(old),
             None => bail!(
                 "tensor {full} is missing from the weights in {}; config.json and the weights \
-                 do not belong together, or a shard was not copied",
+                 do not match, or a shard was not copied",
                 self.dir.display()
             ),
         }
     }
 }
 
-/// The shard files that an index names, each once; all of them in the folder of the index.
+/// The distinct shard files that an index names, all in the index's folder.
 fn shard_files(index: &Path) -> Result<Vec<PathBuf>> {
     let text = moim_core::regular_file::read_to_string(index)
         .with_context(|| format!("cannot read {}", index.display()))?;
@@ -203,12 +203,12 @@ fn shard_files(index: &Path) -> Result<Vec<PathBuf>> {
         .with_context(|| format!("{} has no weight_map", index.display()))?;
     let mut names = BTreeSet::new();
     for (tensor, name) in map {
-        let place = || format!("{}: weight_map[{tensor:?}] = {name}", index.display());
+        let entry = || format!("{}: weight_map[{tensor:?}] = {name}", index.display());
         let name = name
             .as_str()
-            .with_context(|| format!("{} is not a file name", place()))?;
+            .with_context(|| format!("{} is not a file name", entry()))?;
         if name.contains(['/', '\\']) || name.starts_with("..") {
-            bail!("{} points outside the folder", place());
+            bail!("{} points outside the folder", entry());
         }
         names.insert(name);
     }
@@ -218,7 +218,7 @@ fn shard_files(index: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Little-endian numbers as float32; none for a type that is not a float.
+/// Little-endian numbers as float32; `None` for a type that is not a float.
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     Some(match dtype {
@@ -233,14 +233,12 @@ fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 }
 
 impl Encoder {
-    /// Loads the first `num_layers` layers (all when `None`) of a Hugging Face
-    /// folder onto `device` as float32. Of the weight files, which are mapped,
-    /// only these layers are read.
+    /// Loads the first `num_layers` layers (all when `None`) of a Hugging Face folder onto `device` as
+    /// float32. The weight files are memory-mapped and only these layers are read.
     ///
     /// # Errors
-    /// Those of [`EncoderConfig::from_model_dir`]; more layers than the model
-    /// has; weights that are missing, torn or of another shape or type. Each
-    /// names the file and the tensor.
+    /// Those of [`EncoderConfig::from_model_dir`]; more layers than the model has; weights that are
+    /// missing, truncated or have another shape or type. Each names the file and the tensor.
     pub fn load(dir: &Path, num_layers: Option<usize>, device: &Device) -> Result<Encoder> {
         Encoder::load_with_digest(dir, num_layers, device).map(|(encoder, _)| encoder)
     }
@@ -270,15 +268,14 @@ impl Encoder {
         Ok((encoder, digest.finalize()))
     }
 
-    /// Writes `config.json` and `model.safetensors` into `dir` (made if
-    /// absent), as `transformers` loads them with `AutoModel`. The tokenizer is
-    /// written by [`super::SentenceTokenizer::save`].
+    /// Writes `config.json` and `model.safetensors` into `dir` (created if missing), for
+    /// `transformers`' `AutoModel`. [`super::SentenceTokenizer::save`] writes the tokenizer.
     ///
     /// # Errors
     /// Names the file that cannot be written.
     pub fn save(&self, dir: &Path, stored: StoredType) -> Result<()> {
         std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make folder {}", dir.display()))?;
+            .with_context(|| format!("cannot create folder {}", dir.display()))?;
         let dtype = match stored {
             StoredType::Float32 => Dtype::F32,
             StoredType::Bfloat16 => Dtype::BF16,

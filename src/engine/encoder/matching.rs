@@ -30,8 +30,7 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// Takes hidden states `[tokens, width]`, row-major, and makes each row
-    /// unit length.
+    /// Normalises hidden states `[tokens, width]`, row-major, to rows of unit length.
     pub fn new(ids: Vec<u32>, mut hidden: Vec<f32>, width: usize) -> Sentence {
         for row in hidden.chunks_exact_mut(width) {
             let norm = dot(row, row).sqrt();
@@ -44,12 +43,12 @@ impl Sentence {
         }
     }
 
-    /// Memory that it takes.
+    /// Its memory in bytes.
     pub fn bytes(&self) -> usize {
         self.ids.len() * size_of::<u32>() + self.vectors.len() * size_of::<f32>()
     }
 
-    /// Only the two special tokens: bert-score's notion of an empty sentence.
+    /// Whether it has only the two special tokens, an empty sentence for bert-score.
     fn is_empty(&self) -> bool {
         self.ids.len() == 2
     }
@@ -78,10 +77,10 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + tail
 }
 
-/// How much each token counts.
+/// The weight of each token.
 #[derive(Clone, Debug)]
 pub enum TokenWeights {
-    /// 1 for every token but the two special ones, which count 0.
+    /// 1 for every token except the two special ones, which have 0.
     Uniform {
         /// Opens a sentence.
         cls: u32,
@@ -128,12 +127,11 @@ impl TokenWeights {
     }
 }
 
-/// The score of one pair. Every token of the other side is a match target, the
-/// special ones too; only a token's own weight decides whether it counts.
+/// The score of one pair. Every token of the other side is a match target, including the special ones;
+/// only a token's own weight decides whether it counts.
 ///
-/// The package scores a pair inside a batch, where a padding column counts as
-/// similarity 0 and so lifts maxima that are all negative; this is its result
-/// for a pair on its own, the same whatever stands beside it.
+/// The package scores a pair inside a batch, where a padding column counts as similarity 0 and so
+/// raises maxima that are all negative. This is its result for a single pair, independent of any batch.
 pub fn greedy_match(
     candidate: &Sentence,
     reference: &Sentence,
@@ -164,12 +162,12 @@ pub fn greedy_match(
     BertScore {
         precision: if is_empty { 0.0 } else { precision },
         recall: if is_empty { 0.0 } else { recall },
-        // Not a number where a side is empty or its weights sum to 0.
+        // NaN if a side is empty or its weights sum to 0.
         f1: if is_empty || f1.is_nan() { 0.0 } else { f1 },
     }
 }
 
-/// What an unrelated pair scores, and how to spread the range above it.
+/// The score of an unrelated pair, for rescaling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Baseline {
     /// P, R and F1 of unrelated sentences at the layer in use.
@@ -177,11 +175,11 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Reads bert-score's file (`LAYER,P,R,F`, one row a layer from 0 on; tabs
-    /// are accepted for commas) and takes the row of `num_layers`.
+    /// Reads the row of `num_layers` from bert-score's file (`LAYER,P,R,F`, one row per layer from 0;
+    /// tabs are accepted instead of commas).
     ///
     /// # Errors
-    /// Names the file and the line.
+    /// The message names the file and the line.
     pub fn from_file(path: &Path, num_layers: usize) -> Result<Baseline> {
         let text = moim_core::regular_file::read_to_string(path)
             .with_context(|| format!("cannot read the baseline {}", path.display()))?;
@@ -190,34 +188,34 @@ impl Baseline {
             .enumerate()
             .filter(|(_, l)| !l.trim().is_empty());
         lines.next();
-        // The package takes the row by its place, whatever its LAYER column says.
+        // The package selects the row by its position and ignores its LAYER column.
         let (index, line) = lines.nth(num_layers).with_context(|| {
             format!(
-                "the baseline {} has no row for layer {num_layers} (a header line, then one \
-                 line LAYER,P,R,F for each layer from 0 on)",
+                "the baseline {} has no row for layer {num_layers}; write a header line, then one \
+                 line LAYER,P,R,F for each layer from 0",
                 path.display()
             )
         })?;
-        let place = || format!("{}:{}: {line:?}", path.display(), index + 1);
+        let row = || format!("{}:{}: {line:?}", path.display(), index + 1);
         let numbers: Vec<f64> = line
             .split([',', '\t'])
             .map(|field| field.trim().parse::<f64>())
             .collect::<Result<_, _>>()
-            .with_context(|| format!("{} is not a row LAYER,P,R,F", place()))?;
+            .with_context(|| format!("{} is not a row LAYER,P,R,F", row()))?;
         let [layer, precision, recall, f1] = numbers[..] else {
-            bail!("{} has {} fields, not LAYER,P,R,F", place(), numbers.len());
+            bail!("{} has {} fields, not LAYER,P,R,F", row(), numbers.len());
         };
         if layer != num_layers as f64 {
             bail!(
-                "{} stands where layer {num_layers} should: list every layer from 0 on",
-                place()
+                "{} is where layer {num_layers} should be; list every layer from 0",
+                row()
             );
         }
         if [precision, recall, f1]
             .iter()
             .any(|&b| b.is_nan() || b >= 1.0)
         {
-            bail!("{}: a baseline must be below 1", place());
+            bail!("{}: a baseline must be below 1", row());
         }
         Ok(Baseline {
             score: BertScore {

@@ -1,11 +1,9 @@
 //! The BERT family of encoders, and BERTScore on top of it.
 //!
-//! One way through: [`EncoderConfig`] reads `config.json`, [`Encoder::load`]
-//! reads the weights of as many layers as are asked for,
-//! [`SentenceTokenizer`] makes the ids, [`BertScorer`] compares sentences as
-//! bert-score 0.3.13 does. [`pretrain()`] makes a small encoder from one's own
-//! text by masked-language modelling, which [`Encoder::save`] writes as a
-//! Hugging Face folder.
+//! [`EncoderConfig`] reads `config.json`, [`Encoder::load`] reads the weights of the requested layers,
+//! [`SentenceTokenizer`] makes the ids, and [`BertScorer`] compares sentences as bert-score 0.3.13
+//! does. [`pretrain()`] trains a small encoder on one's own text by masked-language modelling, and
+//! [`Encoder::save`] writes it as a Hugging Face folder.
 
 pub mod bert;
 pub mod bertscore;

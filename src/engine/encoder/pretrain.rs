@@ -1,9 +1,9 @@
-//! Masked-language modelling: a small encoder from one's own text.
+//! Masked-language modelling: trains a small encoder on one's own text.
 //!
-//! After Devlin et al. 2019, section 3.1 (task 1) and appendix A.1: 15 % of the
-//! tokens are chosen, of which 80 % become `[MASK]`, 10 % a random token and
-//! 10 % stay; the encoder says what stood there. The choice is made anew each
-//! time a sentence comes by. There is no next-sentence task and no dropout.
+//! After Devlin et al. 2019, section 3.1 (task 1) and appendix A.1: 15 % of the tokens are chosen, of
+//! which 80 % become `[MASK]`, 10 % a random token and 10 % stay; the encoder predicts the original
+//! tokens. The choice differs each time a sentence is used. There is no next-sentence task and no
+//! dropout.
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
@@ -19,9 +19,9 @@ use super::tokenize::SentenceTokenizer;
 use crate::optimizer::{AdamW, AdamWSettings, clip_gradient_norm};
 use moim_core::architecture::EncoderConfig;
 
-/// Of the chosen tokens, how many become the mask.
+/// The share of the chosen tokens that become the mask.
 const MASKED_SHARE: f64 = 0.8;
-/// Of the chosen tokens, how many become another token.
+/// The share of the chosen tokens that become another token.
 const RANDOM_SHARE: f64 = 0.1;
 /// Sentences are batched with others within this many tokens of their length.
 const LENGTH_STEP: usize = 8;
@@ -31,7 +31,7 @@ const LENGTH_STEP: usize = 8;
 pub struct PretrainSettings {
     /// Optimizer steps (default 1500).
     pub steps: usize,
-    /// Sentences a step (default 32).
+    /// Sentences per step (default 32).
     pub batch_size: usize,
     /// Peak learning rate (default 1e-3, which suits two million parameters).
     pub learning_rate: f64,
@@ -42,9 +42,9 @@ pub struct PretrainSettings {
     pub weight_decay: f64,
     /// The gradient is scaled down to this norm (default 1.0).
     pub max_grad_norm: f64,
-    /// Share of the tokens that are to be guessed (default 0.15).
+    /// Share of the tokens to predict (default 0.15).
     pub mask_probability: f64,
-    /// Decides weights, order and masks (default 42).
+    /// Determines weights, order and masks (default 42).
     pub seed: u64,
 }
 
@@ -73,12 +73,12 @@ impl PretrainSettings {
     }
 }
 
-/// What [`pretrain`] tells after each step.
+/// The progress of [`pretrain`] after each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PretrainProgress {
     /// Steps done, from 1.
     pub step: usize,
-    /// Steps in all.
+    /// The total number of steps.
     pub steps: usize,
     /// Mean negative log-probability of the hidden tokens, in nats.
     pub loss: f64,
@@ -86,9 +86,9 @@ pub struct PretrainProgress {
     pub learning_rate: f64,
 }
 
-/// Trains an encoder of shape `config`, random at first, on `texts` (one
-/// sentence or paragraph each), and returns it without autodiff on `device`.
-/// The same texts, tokenizer, settings and device give the same weights.
+/// Trains a randomly initialised encoder of shape `config` on `texts` (one sentence or paragraph each),
+/// and returns it without autodiff on `device`. The same texts, tokenizer, settings and device give the
+/// same weights.
 ///
 /// # Errors
 /// No text with a token; a tokenizer without a mask or with more tokens than
@@ -118,7 +118,9 @@ pub fn pretrain<S: AsRef<str>>(
         .into_iter()
         .map(Tensor::inner)
         .collect();
-    let mut optimizer = AdamW::new(adam, &values);
+    let named = encoder.named_tensors().into_iter().map(|(name, _)| name);
+    let names: Vec<String> = named.chain(MlmHead::NAMES.map(str::to_owned)).collect();
+    let mut optimizer = AdamW::new(adam, &values).without_decay_of_norms(&names);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut epoch = 0;
     for step in 0..settings.steps {
@@ -126,7 +128,7 @@ pub fn pretrain<S: AsRef<str>>(
             batches = epoch_batches(&sentences, settings, epoch);
             epoch += 1;
         }
-        let batch = batches.pop().context("an epoch holds no batch")?;
+        let batch = batches.pop().context("an epoch has no batch")?;
         let mut rng = stream(settings.seed, 2, step as u64);
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| sentences[i].clone()).collect();
         let masked = masking.apply(rows, &mut rng);
@@ -145,13 +147,15 @@ pub fn pretrain<S: AsRef<str>>(
         let gradients = loss.backward();
         let learning_rate = settings.learning_rate_at(step);
         let leaves: Vec<Tensor<2>> = tensors_of(&encoder, &head);
-        let of_loss = leaves.iter().map(|leaf| {
+        let gradients = leaves.iter().map(|leaf| {
             let zeros = || leaf.clone().inner().zeros_like();
             leaf.grad(&gradients).unwrap_or_else(zeros)
         });
-        let (of_loss, _) = clip_gradient_norm(of_loss.collect(), settings.max_grad_norm);
+        let (gradients, _) = clip_gradient_norm(gradients.collect(), settings.max_grad_norm);
         let values = leaves.into_iter().map(Tensor::inner).collect();
-        let mut updated = optimizer.step(values, of_loss, learning_rate)?.into_iter();
+        let mut updated = optimizer
+            .step(values, gradients, learning_rate)?
+            .into_iter();
         // Both walk their tensors in the order of `tensors_of`.
         let mut next = |_: &str, old: Tensor<2>| updated.next().map_or(old, Tensor::autodiff);
         encoder = encoder.map_tensors(&mut next);
@@ -175,14 +179,14 @@ fn tensors_of(encoder: &Encoder, head: &MlmHead) -> Vec<Tensor<2>> {
         .collect()
 }
 
-/// A random stream of its own for each purpose and step.
+/// A separate random stream for each purpose and step.
 fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((purpose << 48) | index);
     rng
 }
 
-/// The texts as token ids, but for those without a token.
+/// The texts as token ids, except those without a token.
 fn sentences<S: AsRef<str>>(
     texts: &[S],
     tokenizer: &SentenceTokenizer,
@@ -197,7 +201,7 @@ fn sentences<S: AsRef<str>>(
     }
     if tokenizer.max_tokens() > config.max_tokens() {
         bail!(
-            "the tokenizer makes sentences of up to {} tokens, but the encoder has {} positions",
+            "the tokenizer allows sentences of up to {} tokens, but the encoder has {} positions",
             tokenizer.max_tokens(),
             config.max_tokens()
         );
@@ -229,7 +233,7 @@ fn epoch_batches(
     batches
 }
 
-/// Which tokens to hide, and behind what.
+/// The settings of masking.
 struct Masking {
     special: [u32; 2],
     mask: u32,
@@ -237,10 +241,10 @@ struct Masking {
     probability: f64,
 }
 
-/// Sentences with holes, and what was in them.
+/// Masked sentences with their original tokens.
 struct MaskedBatch {
     rows: Vec<Vec<u32>>,
-    /// Of each hole: row, column, the token that stood there.
+    /// Row, column and original token of each chosen token.
     holes: Vec<(usize, usize, u32)>,
 }
 
@@ -265,23 +269,23 @@ impl Masking {
         })
     }
 
-    /// At least one token of a batch is hidden.
+    /// Chooses at least one token of the batch.
     fn apply(&self, mut rows: Vec<Vec<u32>>, rng: &mut ChaCha8Rng) -> MaskedBatch {
-        let mut places = Vec::new();
+        let mut candidates = Vec::new();
         for (row, ids) in rows.iter().enumerate() {
             for (column, id) in ids.iter().enumerate() {
                 if !self.special.contains(id) {
-                    places.push((row, column));
+                    candidates.push((row, column));
                 }
             }
         }
-        let mut chosen: Vec<(usize, usize)> = places
+        let mut chosen: Vec<(usize, usize)> = candidates
             .iter()
             .copied()
             .filter(|_| rng.random_bool(self.probability))
             .collect();
-        if chosen.is_empty() && !places.is_empty() {
-            chosen.push(places[rng.random_range(0..places.len())]);
+        if chosen.is_empty() && !candidates.is_empty() {
+            chosen.push(candidates[rng.random_range(0..candidates.len())]);
         }
         let holes = chosen
             .into_iter()
@@ -351,6 +355,15 @@ impl MlmHead {
         self
     }
 
+    /// The names of [`MlmHead::tensors`].
+    const NAMES: [&str; 5] = [
+        "cls.predictions.transform.dense.weight",
+        "cls.predictions.transform.dense.bias",
+        "cls.predictions.transform.LayerNorm.weight",
+        "cls.predictions.transform.LayerNorm.bias",
+        "cls.predictions.bias",
+    ];
+
     fn tensors(&self) -> [Tensor<2>; 5] {
         let (dense, norm) = (&self.transform, &self.norm);
         [
@@ -384,15 +397,15 @@ fn masked_loss(encoder: &Encoder, head: &MlmHead, batch: &MaskedBatch) -> Tensor
     let hidden = encoder.hidden_states(&batch.rows, None);
     let [rows, seq, width] = hidden.dims();
     let count = batch.holes.len();
-    let places: Vec<i32> = batch
+    let positions: Vec<i32> = batch
         .holes
         .iter()
         .map(|&(row, column, _)| (row * seq + column) as i32)
         .collect();
     let targets: Vec<i32> = batch.holes.iter().map(|&(_, _, id)| id as i32).collect();
-    let places: Tensor<1, Int> = Tensor::from_data(TensorData::new(places, [count]), &device);
+    let positions: Tensor<1, Int> = Tensor::from_data(TensorData::new(positions, [count]), &device);
     let targets: Tensor<2, Int> = Tensor::from_data(TensorData::new(targets, [count, 1]), &device);
-    let hidden: Tensor<2> = hidden.reshape([rows * seq, width]).select(0, places);
+    let hidden: Tensor<2> = hidden.reshape([rows * seq, width]).select(0, positions);
     activation::log_softmax(head.logits(hidden, encoder), 1)
         .gather(1, targets)
         .mean()
@@ -476,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_as_bert_does() {
+    fn masks_like_bert() {
         let (tokenizer, config, settings) = setting();
         let masking = Masking::new(&tokenizer, &config, &settings).unwrap();
         let row: Vec<u32> = [2].into_iter().chain(vec![50; 4000]).chain([3]).collect();

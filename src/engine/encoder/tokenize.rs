@@ -1,4 +1,4 @@
-//! Sentences to token ids, exactly as bert-score's `sent_encode` makes them.
+//! Turns sentences into token ids, exactly as bert-score's `sent_encode`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use moim_core::architecture::EncoderConfig;
 use moim_core::run::publish;
 use moim_core::text::{attempt, check_ids};
 
-/// A `model_max_length` above this is transformers' way to say "none".
+/// A `model_max_length` above this means "none" in transformers.
 const NO_MAX_LENGTH: f64 = 1e9;
 
 /// The special tokens of a trained WordPiece vocabulary, with ids 0 to 4.
@@ -31,26 +31,24 @@ pub struct SentenceTokenizer {
     cls: (String, u32),
     sep: (String, u32),
     mask: Option<(String, u32)>,
-    /// What precedes the stripped text: a space for byte-level BPE, which
-    /// bert-score encodes with `add_prefix_space=True`; else nothing.
+    /// Added before the stripped text: a space for byte-level BPE, which bert-score encodes with
+    /// `add_prefix_space=True`; else nothing.
     text_prefix: &'static str,
-    /// Python's BertTokenizer composes characters (NFC); the Rust one does not.
+    /// Whether to compose characters (NFC), as Python's BertTokenizer does and the Rust one does not.
     compose: bool,
     /// Longest sentence in tokens, special tokens included.
     max_tokens: usize,
 }
 
 impl SentenceTokenizer {
-    /// Reads `tokenizer.json`, or, where a folder has none, `vocab.txt` (BERT)
-    /// or `vocab.json` with `merges.txt` (RoBERTa). Special tokens and
-    /// `model_max_length` come from `tokenizer_config.json` and
-    /// `special_tokens_map.json`; the length never exceeds
-    /// [`EncoderConfig::max_tokens`]. Truncation and padding that
-    /// `tokenizer.json` sets are switched off.
+    /// Reads `tokenizer.json`, or, if a folder has none, `vocab.txt` (BERT) or `vocab.json` with
+    /// `merges.txt` (RoBERTa). Special tokens and `model_max_length` come from
+    /// `tokenizer_config.json` and `special_tokens_map.json`; the length never exceeds
+    /// [`EncoderConfig::max_tokens`]. Truncation and padding of `tokenizer.json` are ignored.
     ///
     /// # Errors
-    /// Names the missing or faulty file, or the special token that the
-    /// vocabulary lacks.
+    /// The message names the missing or faulty file, or the special token that the vocabulary does
+    /// not have.
     pub fn from_model_dir(dir: &Path, config: &EncoderConfig) -> Result<SentenceTokenizer> {
         let settings = read_object(&dir.join("tokenizer_config.json"))?;
         let special = read_object(&dir.join("special_tokens_map.json"))?;
@@ -102,7 +100,7 @@ impl SentenceTokenizer {
         let sep = special("sep_token", ["[SEP]", "</s>"]).with_context(|| missing("sep_token"))?;
         let mask = special("mask_token", ["[MASK]", "<mask>"]);
         if max_tokens < 3 {
-            bail!("model_max_length = {max_tokens} leaves no room for a token");
+            bail!("model_max_length = {max_tokens} is too small for a token");
         }
         let byte_level = content["pre_tokenizer"]
             .to_string()
@@ -119,8 +117,7 @@ impl SentenceTokenizer {
     }
 
     /// Learns a cased WordPiece vocabulary of at most `vocab_size` pieces,
-    /// `[PAD] [UNK] [CLS] [SEP] [MASK]` first, from one's own text. The same
-    /// texts give the same vocabulary.
+    /// `[PAD] [UNK] [CLS] [SEP] [MASK]` first, from `texts`. The same texts give the same vocabulary.
     ///
     /// # Errors
     /// No texts, or fewer pieces than the text has characters.
@@ -153,7 +150,7 @@ impl SentenceTokenizer {
     /// Names the file that cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make folder {}", dir.display()))?;
+            .with_context(|| format!("cannot create folder {}", dir.display()))?;
         let content = serde_json::to_value(&self.tokenizer)?;
         let word_piece = content["model"]["type"] == "WordPiece";
         let pretty = serde_json::to_string_pretty(&content)? + "\n";
@@ -188,8 +185,8 @@ impl SentenceTokenizer {
         )?)
     }
 
-    /// The ids of a sentence: stripped as Python strips, with special tokens,
-    /// cut on the right to the longest sentence. An empty one is `[CLS] [SEP]`.
+    /// The ids of a sentence: stripped as in Python, with special tokens, cut on the right to
+    /// [`Self::max_tokens`]. An empty one is `[CLS] [SEP]`.
     ///
     /// # Errors
     /// Those of the tokenizer (a text that it cannot represent at all).
@@ -209,17 +206,17 @@ impl SentenceTokenizer {
         Ok(ids)
     }
 
-    /// The token that opens a sentence.
+    /// The token at the start of a sentence.
     pub fn cls_id(&self) -> u32 {
         self.cls.1
     }
 
-    /// The token that closes a sentence.
+    /// The token at the end of a sentence.
     pub fn sep_id(&self) -> u32 {
         self.sep.1
     }
 
-    /// The token that hides another in masked-language modelling, if any.
+    /// The mask token of masked-language modelling, if any.
     pub fn mask_id(&self) -> Option<u32> {
         self.mask.as_ref().map(|(_, id)| *id)
     }
@@ -239,7 +236,7 @@ impl SentenceTokenizer {
         self.tokenizer.id_to_token(id)
     }
 
-    /// Digest of everything that decides the ids.
+    /// Digest of everything that determines the ids.
     pub fn digest(&self) -> Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(serde_json::to_string(&self.tokenizer)?.as_bytes());
@@ -257,8 +254,7 @@ pub fn strip(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 
-/// The words and punctuation marks of a text, as BERT's cased tokenizer parts
-/// them.
+/// The words and punctuation marks of a text, as split by BERT's cased tokenizer.
 fn bert_words(text: &str) -> Result<Vec<String>> {
     let mut normalized = NormalizedString::from(text);
     BertNormalizer::new(true, true, Some(false), false)
@@ -267,7 +263,7 @@ fn bert_words(text: &str) -> Result<Vec<String>> {
     let mut parts = PreTokenizedString::from(normalized);
     BertPreTokenizer
         .pre_tokenize(&mut parts)
-        .map_err(|error| anyhow!("cannot part {text:?} into words: {error}"))?;
+        .map_err(|error| anyhow!("cannot split {text:?} into words: {error}"))?;
     let splits = parts.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
     Ok(splits
         .into_iter()
@@ -383,8 +379,7 @@ fn byte_level_json(vocab: Value, merges: &[&str]) -> Value {
     })
 }
 
-/// The special tokens that the vocabulary holds. RoBERTa's mask swallows the
-/// space before it (`lstrip`).
+/// The special tokens in the vocabulary. RoBERTa's mask includes the space before it (`lstrip`).
 fn added_tokens(vocab: &Map<String, Value>, special: &[&str]) -> Vec<Value> {
     special
         .iter()
@@ -440,7 +435,7 @@ mod tests {
         let config = config(trained.vocab_size());
         let read = SentenceTokenizer::from_model_dir(dir.path(), &config).unwrap();
         assert_eq!(read.encode("받침이 없는 것이다.").unwrap(), ids);
-        // The same from vocab.txt alone.
+        // The same from only vocab.txt.
         std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
         let read = SentenceTokenizer::from_model_dir(dir.path(), &config).unwrap();
         assert_eq!(read.encode("받침이 없는 것이다.").unwrap(), ids);

@@ -1,9 +1,8 @@
-//! Learning a WordPiece vocabulary.
+//! Learns a WordPiece vocabulary.
 //!
-//! The trainer of the `tokenizers` crate numbers its pieces in the order of a
-//! hash map, so that the same text gives another vocabulary each time; this one
-//! does the same work (byte-pair merges by count, Sennrich et al. 2016, over
-//! characters with `##` inside a word) in a fixed order.
+//! The trainer of the `tokenizers` crate numbers its pieces in the order of a hash map, so the same
+//! text gives another vocabulary each time. This one uses the same algorithm (byte-pair merges by
+//! count, Sennrich et al. 2016, over characters with `##` inside a word) in a fixed order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,9 +17,9 @@ struct Word {
     count: i64,
 }
 
-/// At most `vocab_size` pieces: `special` first, then every character (bare at
-/// the start of a word, with `##` inside) in order, then merges, the most
-/// frequent first and, of equals, the one whose parts are older.
+/// At most `vocab_size` pieces: `special` first, then every character (bare at the start of a word,
+/// with `##` inside) in order, then merges, the most frequent first. Of equally frequent ones, the
+/// one whose parts are older comes first.
 ///
 /// # Errors
 /// `vocab_size` is too small for the characters.
@@ -34,7 +33,7 @@ pub fn learn(
     pieces.extend(alphabet);
     if pieces.len() > vocab_size {
         bail!(
-            "vocab_size = {vocab_size} is below the {} pieces that the text's characters alone \
+            "vocab_size = {vocab_size} is less than the {} pieces that the text's characters \
              need",
             pieces.len()
         );
@@ -60,7 +59,7 @@ pub fn learn(
         };
         let (left, right) = (&pieces[pair.0 as usize], &pieces[pair.1 as usize]);
         let merged = format!("{left}{}", right.strip_prefix("##").unwrap_or(right));
-        // Two ways to one piece ("a"+"##bc", "ab"+"##c") share its id.
+        // Two merges that give the same piece ("a"+"##bc", "ab"+"##c") share its id.
         let id = *ids.entry(merged.clone()).or_insert_with(|| {
             pieces.push(merged);
             pieces.len() as u32 - 1
@@ -74,7 +73,7 @@ pub fn learn(
     Ok(pieces)
 }
 
-/// The characters of a word, all but the first with `##` before them.
+/// The characters of a word, each after the first prefixed with `##`.
 fn characters(word: &str) -> impl Iterator<Item = String> {
     word.chars().enumerate().map(|(index, character)| {
         let prefix = if index == 0 { "" } else { "##" };
@@ -99,23 +98,23 @@ impl Word {
     }
 }
 
-/// How often each pair of neighbours occurs, and in which words.
+/// The count of each pair of neighbours, and the words with it.
 #[derive(Default)]
 struct PairCounts {
     counts: HashMap<(u32, u32), i64>,
-    places: HashMap<(u32, u32), BTreeSet<usize>>,
+    words: HashMap<(u32, u32), BTreeSet<usize>>,
 }
 
 impl PairCounts {
-    /// Adds (`sign` = 1) or takes away (-1) the pairs of a word.
+    /// Adds (`sign` = 1) or removes (-1) the pairs of a word.
     fn add(&mut self, index: usize, word: &Word, sign: i64) {
         for pair in word.pieces.windows(2).map(|pair| (pair[0], pair[1])) {
             *self.counts.entry(pair).or_default() += sign * word.count;
-            let places = self.places.entry(pair).or_default();
+            let words = self.words.entry(pair).or_default();
             if sign > 0 {
-                places.insert(index);
+                words.insert(index);
             } else {
-                places.remove(&index);
+                words.remove(&index);
             }
         }
     }
@@ -128,8 +127,8 @@ impl PairCounts {
     }
 
     fn words_with(&self, pair: (u32, u32)) -> Vec<usize> {
-        let places = self.places.get(&pair);
-        places.map_or(Vec::new(), |words| words.iter().copied().collect())
+        let words = self.words.get(&pair);
+        words.map_or(Vec::new(), |words| words.iter().copied().collect())
     }
 }
 
@@ -148,7 +147,7 @@ mod tests {
         // a##b 8, then ab##c 5, then ##a##b 3 (before ab##a, its parts are older).
         let expected = ["[PAD]", "##a", "##b", "##c", "a", "b", "ab", "abc", "##ab"];
         assert_eq!(pieces, expected);
-        // What occurs once is not merged, however much room there is.
+        // A pair that occurs once is not merged, however large the vocabulary.
         assert_eq!(
             learn(&words, &["[PAD]"], 99).unwrap().last().unwrap(),
             "abab"

@@ -1,4 +1,4 @@
-//! From rewards to advantages: what a completion is worth beside its group.
+//! From rewards to advantages: the value of a completion relative to its group.
 
 use moim_core::experiment::ScaleRewards;
 use moim_core::reward::Reward;
@@ -6,80 +6,60 @@ use moim_core::reward::Reward;
 /// Added to a standard deviation before it divides, as in TRL.
 const STD_EPSILON: f64 = 1e-4;
 
-/// Advantages of completions and what they say about the groups.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Advantages {
-    /// One per completion; 0 where the reward is NaN.
-    pub values: Vec<f64>,
-    /// Mean reward of each group, NaN rewards left out.
-    pub group_means: Vec<f64>,
-    /// Standard deviation of each group (n − 1), NaN rewards left out.
-    pub group_stds: Vec<f64>,
-}
-
 /// `(r − mean of the group) / (scale + 1e-4)`; the scale is the group's
 /// standard deviation, the whole batch's, or nothing (TRL's `scale_rewards`).
 ///
-/// A reward of NaN (no reward function had an opinion) takes no part in the
+/// A reward of NaN (no reward function had an opinion) is left out of the
 /// statistics and gets advantage 0.
-///
-/// # Shapes
-/// `rewards: [groups·group_size]`, group after group → the same
-pub fn advantages(rewards: &[f64], group_size: usize, scale: ScaleRewards) -> Advantages {
-    let mut result = Advantages::default();
-    let batch_std = mean_and_std(rewards).1;
-    for group in rewards.chunks(group_size.max(1)) {
-        let (mean, std) = mean_and_std(group);
-        result.group_means.push(mean);
-        result.group_stds.push(std);
-        result.values.extend(group.iter().map(|reward| {
+pub fn advantages(groups: &[Vec<f64>], scale: ScaleRewards) -> Vec<Vec<f64>> {
+    let batch_std = mean_and_std(&groups.concat()).1;
+    let of_group = |rewards: &Vec<f64>| {
+        let (mean, std) = mean_and_std(rewards);
+        let advantage = |reward: &f64| {
             let centred = reward - mean;
             let advantage = match scale {
                 ScaleRewards::Group => centred / (std + STD_EPSILON),
                 ScaleRewards::Batch => centred / (batch_std + STD_EPSILON),
                 ScaleRewards::None => centred,
             };
-            if advantage.is_nan() { 0.0 } else { advantage }
-        }));
-    }
-    result
+            zero_if_nan(advantage)
+        };
+        rewards.iter().map(advantage).collect()
+    };
+    groups.iter().map(of_group).collect()
 }
 
-/// Advantages where each reward is normalised within its group before they are summed (GDPO, TRL's
-/// `normalize_then_sum`): every reward has its say in the sum whatever its spread. What is not
-/// weighted takes no part; a completion without any weighted reward gets advantage 0.
-///
-/// # Shapes
-/// `rewards: [groups·group_size]`, group after group → the same; `weights` as [`Reward::values`]
-pub fn advantages_of_each(rewards: &[Reward], weights: &[f64], group_size: usize) -> Advantages {
-    let group_size = group_size.max(1);
-    let mut sums = vec![f64::NAN; rewards.len()];
-    for (index, weight) in weights.iter().enumerate().filter(|(_, w)| **w != 0.0) {
-        let values: Vec<f64> = rewards
-            .iter()
-            .map(|reward| reward.values[index].unwrap_or(f64::NAN))
-            .collect();
-        for (group, sums) in values.chunks(group_size).zip(sums.chunks_mut(group_size)) {
-            let (mean, std) = mean_and_std(group);
-            for (value, sum) in group.iter().zip(sums).filter(|(value, _)| !value.is_nan()) {
+/// Advantages if each reward is normalised within its group before they are summed (GDPO, TRL's
+/// `normalize_then_sum`): every reward counts in the sum whatever its spread. A reward without a
+/// weight is left out; a completion without any weighted reward gets advantage 0. `weights` has the
+/// order of [`Reward::values`].
+pub fn advantages_of_each(groups: &[Vec<&Reward>], weights: &[f64]) -> Vec<Vec<f64>> {
+    let of_group = |rewards: &Vec<&Reward>| {
+        let mut sums = vec![f64::NAN; rewards.len()];
+        for (index, weight) in weights.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+            let values: Vec<f64> = rewards
+                .iter()
+                .map(|reward| reward.values[index].unwrap_or(f64::NAN))
+                .collect();
+            let (mean, std) = mean_and_std(&values);
+            let numbers = values.iter().zip(&mut sums);
+            for (value, sum) in numbers.filter(|(value, _)| !value.is_nan()) {
                 let normalised = weight * (value - mean) / (std + STD_EPSILON);
                 *sum = if sum.is_nan() { 0.0 } else { *sum } + normalised;
             }
         }
+        sums
+    };
+    let mut sums: Vec<Vec<f64>> = groups.iter().map(of_group).collect();
+    let (mean, std) = mean_and_std(&sums.concat());
+    for sum in sums.iter_mut().flatten() {
+        *sum = zero_if_nan((*sum - mean) / (std + STD_EPSILON));
     }
-    let (mean, std) = mean_and_std(&sums);
-    let totals: Vec<f64> = rewards.iter().map(|reward| reward.total).collect();
-    let groups = totals.chunks(group_size).map(mean_and_std);
-    let (group_means, group_stds) = groups.unzip();
-    Advantages {
-        values: sums
-            .into_iter()
-            .map(|sum| (sum - mean) / (std + STD_EPSILON))
-            .map(|advantage| if advantage.is_nan() { 0.0 } else { advantage })
-            .collect(),
-        group_means,
-        group_stds,
-    }
+    sums
+}
+
+fn zero_if_nan(advantage: f64) -> f64 {
+    if advantage.is_nan() { 0.0 } else { advantage }
 }
 
 /// Mean and standard deviation (n − 1) of the numbers among `values`; NaN when
@@ -114,17 +94,15 @@ mod tests {
     #[test]
     fn agrees_with_trl() {
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} against {b}");
-        let first = advantages(&[1.0, 0.0, 0.5, 0.5], 4, ScaleRewards::Group);
-        close(first.values[0], 1.2244450);
-        close(first.values[1], -1.2244450);
-        close(first.values[2], 0.0);
-        close(first.group_stds[0], 0.4082483);
-        let second = advantages(&[1.0, 0.4, f64::NAN, 2.2], 4, ScaleRewards::Group);
-        for (value, expected) in second
-            .values
-            .iter()
-            .zip([-0.2181940, -0.8727763, 0.0, 1.0909705])
-        {
+        let of_group =
+            |rewards: [f64; 4]| advantages(&[rewards.to_vec()], ScaleRewards::Group).remove(0);
+        let first = of_group([1.0, 0.0, 0.5, 0.5]);
+        close(first[0], 1.2244450);
+        close(first[1], -1.2244450);
+        close(first[2], 0.0);
+        close(mean_and_std(&[1.0, 0.0, 0.5, 0.5]).1, 0.4082483);
+        let second = of_group([1.0, 0.4, f64::NAN, 2.2]);
+        for (value, expected) in second.iter().zip([-0.2181940, -0.8727763, 0.0, 1.0909705]) {
             close(*value, expected);
         }
     }
@@ -132,7 +110,8 @@ mod tests {
     #[test]
     fn a_group_of_equals_teaches_nothing() {
         for scale in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
-            assert_eq!(advantages(&[0.7; 8], 4, scale).values, [0.0; 8]);
+            let groups = [vec![0.7; 4], vec![0.7; 4]];
+            assert_eq!(advantages(&groups, scale).concat(), [0.0; 8]);
         }
     }
 }

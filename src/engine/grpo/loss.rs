@@ -56,7 +56,7 @@ pub struct GammaWeighting {
 }
 
 impl LossSettings {
-    /// What `[grpo]` asks for.
+    /// As `[grpo]` sets them.
     pub fn new(experiment: &Experiment) -> Self {
         let grpo = &experiment.grpo;
         Self {
@@ -91,29 +91,27 @@ impl LossSettings {
 }
 
 impl Default for LossSettings {
-    /// Those of an experiment that says nothing of it, which are TRL's.
+    /// Those of an empty `[grpo]`, which are TRL's.
     fn default() -> Self {
         Self::new(&Experiment::default())
     }
 }
 
-/// The completions of one micro-batch; rows are completions, entries tokens.
-pub struct LossInput<'a> {
+/// One completion of a micro-batch; entries are tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct LossRow<'a> {
     /// Log-probabilities under the policy being trained, in nats.
-    pub log_probs: &'a [Vec<f32>],
-    /// Log-probabilities under the policy that sampled; `None` when it is the same policy.
-    pub old_log_probs: Option<&'a [Vec<f32>]>,
-    /// Log-probabilities under the reference policy; wanted when `beta` is not 0.
-    pub reference_log_probs: Option<&'a [Vec<f32>]>,
-    /// Entropies of the policy at each token, in nats; looked at where `top_entropy_quantile` is
-    /// below 1.
-    pub entropies: &'a [Vec<f32>],
-    /// One per row.
-    pub advantages: &'a [f64],
-    /// Rows that count; a row left out counts as having no tokens.
-    pub is_counted: &'a [bool],
-    /// Counted tokens of the whole optimizer step, the divisor of `dapo`.
-    pub step_tokens: f64,
+    pub log_probs: &'a [f32],
+    /// Log-probabilities under the policy that sampled; `None` if it is the same policy.
+    pub old_log_probs: Option<&'a [f32]>,
+    /// Log-probabilities under the reference policy; needed if `beta` is not 0.
+    pub reference_log_probs: Option<&'a [f32]>,
+    /// Entropies of the policy at each token, in nats; read if `top_entropy_quantile` is below 1.
+    pub entropies: &'a [f32],
+    /// The completion's advantage.
+    pub advantage: f64,
+    /// Whether it counts; a row left out counts as having no tokens.
+    pub is_counted: bool,
 }
 
 /// The loss of a micro-batch as its share of the step's loss.
@@ -150,24 +148,25 @@ pub struct LossStatistics {
     pub phi: f64,
 }
 
-/// The loss of one micro-batch and its gradient.
-pub fn policy_loss(input: &LossInput, settings: &LossSettings) -> LossOutput {
-    let rows = input.log_probs.len();
-    let micro_batch_tokens: usize = counted(input).map(|row| input.log_probs[row].len()).sum();
+/// The loss of one micro-batch and its gradient. `step_tokens` are the counted tokens of the whole
+/// optimizer step, the divisor of `dapo`.
+pub fn policy_loss(rows: &[LossRow], step_tokens: f64, settings: &LossSettings) -> LossOutput {
+    let counted = rows.iter().filter(|row| row.is_counted);
+    let micro_batch_tokens: usize = counted.map(|row| row.log_probs.len()).sum();
     let mut output = LossOutput {
-        gradient: input
-            .log_probs
+        gradient: rows
             .iter()
-            .map(|row| vec![0.0; row.len()])
+            .map(|row| vec![0.0; row.log_probs.len()])
             .collect(),
         ..Default::default()
     };
-    let entropy_threshold = entropy_threshold(input, settings);
-    for row in counted(input) {
-        let tokens = input.log_probs[row].len();
-        if tokens == 0 {
+    let entropy_threshold = entropy_threshold(rows, settings);
+    for (index, row) in rows.iter().enumerate() {
+        let tokens = row.log_probs.len();
+        if !row.is_counted || tokens == 0 {
             continue;
         }
+        let rows = rows.len();
         let accumulation = settings.gradient_accumulation_steps as f64;
         let weight = match settings.loss_type {
             LossType::Grpo | LossType::Sapo => 1.0 / (tokens as f64 * rows as f64 * accumulation),
@@ -175,48 +174,42 @@ pub fn policy_loss(input: &LossInput, settings: &LossSettings) -> LossOutput {
             LossType::DrGrpo => {
                 1.0 / ((rows * settings.max_completion_length) as f64 * accumulation)
             }
-            LossType::Dapo | LossType::Cispo | LossType::Vespo => 1.0 / input.step_tokens.max(1.0),
+            LossType::Dapo | LossType::Cispo | LossType::Vespo => 1.0 / step_tokens.max(1.0),
             LossType::Luspo => 1.0 / (rows as f64 * accumulation),
         };
-        Row {
-            input,
-            settings,
+        WeightedRow {
             row,
+            settings,
             weight,
             entropy_threshold,
         }
-        .add_to(&mut output);
+        .add_to(&mut output, index);
     }
     output
 }
 
-fn counted<'a>(input: &'a LossInput) -> impl Iterator<Item = usize> + 'a {
-    (0..input.log_probs.len()).filter(|&row| input.is_counted[row])
-}
-
-/// The entropy from which on a token moves the policy, in nats: torch's `quantile`, in f32 as there.
-fn entropy_threshold(input: &LossInput, settings: &LossSettings) -> Option<f32> {
+/// The smallest entropy of a token that moves the policy, in nats: torch's `quantile`, in f32 as there.
+fn entropy_threshold(rows: &[LossRow], settings: &LossSettings) -> Option<f32> {
     if settings.top_entropy_quantile >= 1.0 {
         return None;
     }
-    let rows = counted(input).flat_map(|row| &input.entropies[row]);
-    let mut entropies: Vec<f32> = rows.copied().collect();
+    let counted = rows.iter().filter(|row| row.is_counted);
+    let mut entropies: Vec<f32> = counted.flat_map(|row| row.entropies).copied().collect();
     entropies.sort_by(f32::total_cmp);
     let last = entropies.len().checked_sub(1)?;
-    let place = (1.0 - settings.top_entropy_quantile) as f32 * last as f32;
+    let position = (1.0 - settings.top_entropy_quantile) as f32 * last as f32;
     let (below, above) = (
-        entropies[place.floor() as usize],
-        entropies[(place.ceil() as usize).min(last)],
+        entropies[position.floor() as usize],
+        entropies[(position.ceil() as usize).min(last)],
     );
-    Some(below + (above - below) * place.fract())
+    Some(below + (above - below) * position.fract())
 }
 
-/// One completion of a micro-batch.
-struct Row<'a> {
-    input: &'a LossInput<'a>,
+/// A completion and its share of the step's loss.
+struct WeightedRow<'a> {
+    row: &'a LossRow<'a>,
     settings: &'a LossSettings,
-    row: usize,
-    /// What a token's term is multiplied by in the step's loss.
+    /// Multiplies a token's term in the step's loss.
     weight: f64,
     entropy_threshold: Option<f32>,
 }
@@ -229,20 +222,19 @@ struct Term {
     of_log_prob: f64,
 }
 
-impl Row<'_> {
-    fn add_to(&self, output: &mut LossOutput) {
+impl WeightedRow<'_> {
+    /// Adds the loss and statistics of the row, and its gradient, which is the one at `index`.
+    fn add_to(&self, output: &mut LossOutput, index: usize) {
         let Self {
-            input,
-            settings,
             row,
+            settings,
             weight,
             ..
         } = *self;
-        let log_probs = &input.log_probs[row];
-        let length = log_probs.len() as f64;
+        let length = row.log_probs.len() as f64;
         let is_sequence = settings.importance_sampling_level == ImportanceSamplingLevel::Sequence;
         let sequence_ratio = is_sequence.then(|| {
-            let sum: f64 = (0..log_probs.len()).map(|t| self.log_ratio(t)).sum();
+            let sum: f64 = (0..row.log_probs.len()).map(|t| self.log_ratio(t)).sum();
             (sum / length).exp()
         });
         let phi = match settings.loss_type {
@@ -253,19 +245,20 @@ impl Row<'_> {
         // Derivative of the row's loss with respect to the sequence ratio.
         let mut of_sequence_ratio = 0.0;
         let mut clips = Clips::default();
-        for (t, &log_prob) in log_probs.iter().enumerate() {
+        for (t, &log_prob) in row.log_probs.iter().enumerate() {
             let log_prob = f64::from(log_prob);
             let ratio = sequence_ratio.unwrap_or_else(|| self.log_ratio(t).exp());
             let mut term = Term::default();
             if !is_masked && self.is_uncertain(t) {
                 term = self.policy_term(ratio, log_prob, phi);
             }
-            if let Some(reference) = input.reference_log_probs.filter(|_| settings.beta != 0.0) {
-                let gap = f64::from(reference[row][t]) - log_prob;
+            if let Some(reference) = row.reference_log_probs.filter(|_| settings.beta != 0.0) {
+                let gap = f64::from(reference[t]) - log_prob;
                 let divergence = gap.exp() - gap - 1.0;
-                let correction = match settings.use_bias_correction_kl {
-                    true => ratio,
-                    false => 1.0,
+                let correction = if settings.use_bias_correction_kl {
+                    ratio
+                } else {
+                    1.0
                 };
                 term.value += settings.beta * divergence * correction;
                 term.of_log_prob += settings.beta * (1.0 - gap.exp()) * correction;
@@ -279,15 +272,15 @@ impl Row<'_> {
                 Some(_) => of_sequence_ratio += weight * term.of_ratio,
                 None => {
                     term.of_log_prob += term.of_ratio * ratio;
-                    clips.count(ratio, input.advantages[row], settings);
+                    clips.count(ratio, row.advantage, settings);
                 }
             }
-            output.gradient[row][t] = (weight * term.of_log_prob) as f32;
+            output.gradient[index][t] = (weight * term.of_log_prob) as f32;
         }
         if let Some(ratio) = sequence_ratio {
-            clips.count(ratio, input.advantages[row], settings);
+            clips.count(ratio, row.advantage, settings);
             let shared = (of_sequence_ratio * ratio / length) as f32;
-            output.gradient[row].iter_mut().for_each(|g| *g += shared);
+            output.gradient[index].iter_mut().for_each(|g| *g += shared);
         }
         output.statistics.tokens += length;
         output.statistics.rows += 1.0;
@@ -296,14 +289,14 @@ impl Row<'_> {
     }
 
     fn log_ratio(&self, t: usize) -> f64 {
-        let log_prob = self.input.log_probs[self.row][t];
-        let old = self.input.old_log_probs;
-        f64::from(log_prob) - f64::from(old.map_or(log_prob, |old| old[self.row][t]))
+        let log_prob = self.row.log_probs[t];
+        let old = self.row.old_log_probs;
+        f64::from(log_prob) - f64::from(old.map_or(log_prob, |old| old[t]))
     }
 
     /// The term that moves the policy.
     fn policy_term(&self, ratio: f64, log_prob: f64, phi: f64) -> Term {
-        let (settings, advantage) = (self.settings, self.input.advantages[self.row]);
+        let (settings, advantage) = (self.settings, self.row.advantage);
         // A weight that is a constant to the gradient, times the log-probability.
         let weighted = |weight: f64| Term {
             value: -weight * advantage * log_prob,
@@ -314,9 +307,10 @@ impl Row<'_> {
             LossType::Cispo => weighted(ratio.min(settings.epsilon_high)),
             LossType::Vespo => weighted(phi),
             LossType::Sapo => {
-                let temperature = match advantage > 0.0 {
-                    true => settings.sapo_temperatures.positive,
-                    false => settings.sapo_temperatures.negative,
+                let temperature = if advantage > 0.0 {
+                    settings.sapo_temperatures.positive
+                } else {
+                    settings.sapo_temperatures.negative
                 };
                 let gate = 1.0 / (1.0 + (-temperature * (ratio - 1.0)).exp());
                 Term {
@@ -343,7 +337,7 @@ impl Row<'_> {
     /// Whether a token is among those of the highest entropy.
     fn is_uncertain(&self, t: usize) -> bool {
         self.entropy_threshold
-            .is_none_or(|threshold| self.input.entropies[self.row][t] >= threshold)
+            .is_none_or(|threshold| self.row.entropies[t] >= threshold)
     }
 
     /// Whether the policy has moved away from a completion that was worse than its group
@@ -352,19 +346,20 @@ impl Row<'_> {
         let Some(threshold) = self.settings.off_policy_mask_threshold else {
             return false;
         };
-        let tokens = self.input.log_probs[self.row].len();
+        let tokens = self.row.log_probs.len();
         let moved: f64 = (0..tokens).map(|t| -self.log_ratio(t)).sum();
-        self.input.advantages[self.row] < 0.0 && moved / tokens as f64 > threshold
+        self.row.advantage < 0.0 && moved / tokens as f64 > threshold
     }
 
     /// `vespo`'s weight of a completion, from the ratio of its whole probability.
     fn phi(&self) -> f64 {
-        let GammaWeighting { k, lambda } = match self.input.advantages[self.row] >= 0.0 {
-            true => self.settings.vespo.positive,
-            false => self.settings.vespo.negative,
+        let GammaWeighting { k, lambda } = if self.row.advantage >= 0.0 {
+            self.settings.vespo.positive
+        } else {
+            self.settings.vespo.negative
         };
         let lambda = lambda.max(1e-4);
-        let log_ratios = (0..self.input.log_probs[self.row].len()).map(|t| self.log_ratio(t));
+        let log_ratios = (0..self.row.log_probs.len()).map(|t| self.log_ratio(t));
         let sum: f64 = log_ratios.map(|ratio| ratio.clamp(-20.0, 20.0)).sum();
         let log_w = sum.clamp(1e-8_f64.ln(), 20.0);
         let phi = (lambda + k * log_w - lambda * log_w.exp()).exp();

@@ -1,4 +1,4 @@
-//! Which prompts an optimizer step trains on: a seeded order, derived from the step number alone.
+//! The prompts that an optimizer step trains on: a seeded order, derived from the step number only.
 
 use crate::model::{stream, uniform};
 
@@ -16,7 +16,7 @@ pub struct PromptOrder {
 }
 
 impl PromptOrder {
-    /// Generations in an epoch; prompts that do not fill another one are left out of that epoch.
+    /// Generations in an epoch; prompts that do not fill another one are left out of the epoch.
     pub fn generations_per_epoch(&self) -> usize {
         self.prompts / self.prompts_per_generation.max(1)
     }
@@ -33,7 +33,7 @@ impl PromptOrder {
             .collect()
     }
 
-    /// Fisher–Yates with a stream of its own for each epoch.
+    /// Fisher–Yates with a separate stream for each epoch.
     fn epoch_order(&self, epoch: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.prompts).collect();
         if self.shuffle {

@@ -1,5 +1,5 @@
 //! The two attentions of a micro-batch: prompts to themselves, completions to their prompt and to
-//! themselves. Together they answer for all tokens in layout order.
+//! themselves. Together they cover all tokens in layout order.
 
 use burn::tensor::Tensor;
 
@@ -49,7 +49,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The prompts' part of a tensor, and the completions' where there are any.
+    /// The prompts' part of a tensor, and the completions' if there are any.
     fn split<const D: usize>(&self, t: &Tensor<D>) -> (Tensor<D>, Option<Tensor<D>>) {
         let layout = &self.tensors.layout;
         let (prompts, completions) = (layout.prompt_tokens(), layout.completion_tokens());
@@ -102,7 +102,7 @@ pub(super) fn attend(heads: &Heads, tensors: &LayoutTensors, config: &LlamaConfi
     Tensor::cat(vec![of_prompts, of_completions], 0)
 }
 
-/// Gradients of queries, keys and values, from the gradient of what [`attend`] answers.
+/// Gradients of queries, keys and values, from the gradient of what [`attend`] returns.
 pub(super) fn attend_backward(
     heads: &Heads,
     gradient: &Tensor<2>,

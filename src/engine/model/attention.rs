@@ -1,12 +1,12 @@
-//! Causal self-attention over a shared prefix, in blocks, with a backward pass of its own.
+//! Causal self-attention over a shared prefix, in blocks, with its own backward pass.
 //!
 //! The scores of all heads and tokens are by far the largest tensors of a layer. They exist here
-//! for one block at a time: some prompts, some of their key heads, some of the completions. Going
-//! back, a block's weights are made again from queries and keys (as in FlashAttention, Dao et al.
+//! for one block at a time: some prompts, some of their key heads, some of the completions. In the
+//! backward pass a block's weights are recomputed from queries and keys (as in FlashAttention, Dao et al.
 //! 2022), so nothing of the size of the scores is ever kept.
 //!
 //! Query heads that share a key head are stacked as rows of one product, and so are the completions
-//! of a prompt where they look at it: a prompt's keys and values are read once for its group and
+//! of a prompt where they attend to it: a prompt's keys and values are read once for its group and
 //! never repeated.
 
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub struct KeysValues {
     pub value: Tensor<3>,
 }
 
-/// What is attended to before the rows' own tokens: the prompts.
+/// The prompts: attended to before the rows' own tokens.
 #[derive(Clone, Debug)]
 pub struct Prefix {
     /// `[prompts·width, kv_heads, head_dim]`
@@ -36,7 +36,7 @@ pub struct Prefix {
     pub lengths: Tensor<1, Int>,
 }
 
-/// Rows of tokens that attend causally to themselves, and to all of their prompt where there is one.
+/// Rows of tokens that attend causally to themselves, and to all of their prompt if there is one.
 pub struct Attention<'a> {
     /// Heads and their width.
     pub config: &'a LlamaConfig,
@@ -170,7 +170,7 @@ impl Attention<'_> {
                     ])
                     .swap_dims(1, 2)
                 };
-                // Several blocks of rows may look at the same prompt.
+                // Several blocks of rows may attend to the same prompt.
                 values.add(
                     ranges.clone(),
                     place(weights.swap_dims(1, 2).matmul(gradient)),
@@ -285,7 +285,7 @@ impl Attention<'_> {
         masked_softmax(scores, scale, mask, Some(&lengths))
     }
 
-    /// Cuts the last dimension at the end of the prefix; the rest lies by row.
+    /// Cuts the last dimension at the end of the prefix; the rest is by row.
     fn split(
         &self,
         block: &Block,
@@ -332,7 +332,7 @@ impl Attention<'_> {
         .permute([0, 2, 4, 1, 3, 5])
     }
 
-    /// A row of a key head apiece: `[prompts·heads·rows, sharing·width, head_dim]`.
+    /// One per row of a key head: `[prompts·heads·rows, sharing·width, head_dim]`.
     fn by_row(&self, block: &Block, t: Tensor<3>) -> Tensor<3> {
         t.reshape([
             block.units() * block.rows.len(),
@@ -341,12 +341,12 @@ impl Attention<'_> {
         ])
     }
 
-    /// From a row apiece back to all rows of a unit.
+    /// From one per row back to all rows of a unit.
     fn stacked(&self, block: &Block, t: Tensor<3>) -> Tensor<3> {
         t.reshape(self.stacked_shape(block))
     }
 
-    /// As [`Attention::stacked`] for what has a column for each of the row's own keys.
+    /// [`Attention::stacked`] for tensors with a column for each of the row's own keys.
     fn rows_to_keys(&self, block: &Block, t: Tensor<3>) -> Tensor<3> {
         let [units, rows, _] = self.stacked_shape(block);
         t.reshape([units, rows, self.width])
@@ -417,7 +417,7 @@ impl Block {
     }
 }
 
-/// What a block reads.
+/// The inputs of a block.
 struct Read {
     /// `[prompts·heads, rows·sharing·width, head_dim]`
     query: Tensor<3>,
@@ -429,7 +429,7 @@ struct Read {
     prefix_value: Option<Tensor<3>>,
 }
 
-/// A tensor that is put together from blocks.
+/// A tensor that is assembled from blocks.
 struct Whole<const D: usize> {
     shape: [usize; D],
     tensor: Option<Tensor<D>>,
@@ -464,7 +464,7 @@ impl<const D: usize> Whole<D> {
         self.put(ranges, sum);
     }
 
-    /// The tensor; zeros where no block was put, on the device of `like`.
+    /// The tensor; zeros if no block was put, on the device of `like`.
     fn take(self, like: &Tensor<3>) -> Tensor<D> {
         self.tensor
             .unwrap_or_else(|| Tensor::zeros(self.shape, (&like.device(), like.dtype())))

@@ -1,7 +1,7 @@
 //! The backward pass, one layer at a time.
 //!
-//! Only each layer's input is kept by the forward pass, on the device or on the host. Going back,
-//! one layer is computed again, differentiated, and forgotten before the next: the memory of a
+//! Only each layer's input is kept by the forward pass, on the device or on the host. The backward pass
+//! recomputes one layer, differentiates it, and drops it before the next: the memory of a
 //! single layer, whatever the depth.
 
 use burn::tensor::Tensor;
@@ -105,7 +105,7 @@ impl Llama {
     }
 
     /// Through the final norm: gradients of the last layer's output and, if
-    /// asked for, of the norm's weight.
+    /// requested, of the norm's weight.
     fn backward_norm(
         &self,
         output: Tensor<2>,

@@ -1,5 +1,5 @@
 //! Keys and values kept while decoding: the prompt's once for a whole group,
-//! each completion's own beside them.
+//! and each completion's own.
 
 use burn::tensor::{Int, Tensor};
 
@@ -26,12 +26,12 @@ impl From<KeyValue> for Keys {
     }
 }
 
-/// Where the newest token of every completion goes.
+/// The cache column of every completion's newest token.
 #[derive(Clone, Debug)]
 pub struct Newest {
     /// Tokens of every completion that are in the cache, with the newest; `[1]`.
     pub filled: Tensor<1, Int>,
-    /// What `filled` may be at most: there is room for as many.
+    /// The largest `filled`: the capacity.
     pub columns: usize,
 }
 
@@ -56,7 +56,7 @@ impl CompletionCache {
         }
     }
 
-    /// Takes in the newest token of every completion, and answers its attention to its prompt and
+    /// Adds the newest token of every completion, and returns its attention to its prompt and
     /// to all tokens of its completion.
     ///
     /// # Shapes
@@ -68,7 +68,7 @@ impl CompletionCache {
         newest: &Newest,
         config: &LlamaConfig,
     ) -> Tensor<2> {
-        let own = self.with_room(&new.key, newest.columns);
+        let own = self.with_capacity(&new.key, newest.columns);
         let (query, [key, value]) = append_rotated(
             [new.query, new.key, new.value],
             [rotary.0, rotary.1],
@@ -91,10 +91,10 @@ impl CompletionCache {
         )
     }
 
-    /// The completions' keys and values, with as many columns at least.
-    fn with_room(&mut self, new: &Tensor<3>, columns: usize) -> KeyValue {
+    /// The completions' keys and values, with at least `columns` columns.
+    fn with_capacity(&mut self, new: &Tensor<3>, columns: usize) -> KeyValue {
         let [rows, kv_heads, dim] = new.dims();
-        let room = columns.next_multiple_of(CACHE_GROWTH);
+        let capacity = columns.next_multiple_of(CACHE_GROWTH);
         let zeros = |columns: usize| {
             Tensor::zeros(
                 [rows * kv_heads, columns, dim],
@@ -104,15 +104,15 @@ impl CompletionCache {
         match self.own.take() {
             Some(own) if own.key.dims()[1] >= columns => own,
             Some(own) => {
-                let missing = room - own.key.dims()[1];
+                let missing = capacity - own.key.dims()[1];
                 KeyValue {
                     key: Tensor::cat(vec![own.key, zeros(missing)], 1),
                     value: Tensor::cat(vec![own.value, zeros(missing)], 1),
                 }
             }
             None => KeyValue {
-                key: zeros(room),
-                value: zeros(room),
+                key: zeros(capacity),
+                value: zeros(capacity),
             },
         }
     }

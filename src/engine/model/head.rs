@@ -25,7 +25,7 @@ pub struct Head<'a> {
     pub weight: &'a Tensor<2>,
     /// Divides the logits, as when sampling.
     pub temperature: f64,
-    /// Where index tensors are made.
+    /// The device of index tensors.
     pub compute: &'a Compute,
 }
 
@@ -139,7 +139,7 @@ pub fn to_data<const D: usize>(t: Tensor<D>) -> TensorData {
 pub fn to_f32<const D: usize>(t: Tensor<D>) -> Vec<f32> {
     match t.try_into_vec_as::<f32>() {
         Ok(values) => values,
-        // Reading fails when the device has failed; there is no result to go on with.
+        // Reading fails when the device has failed; there is no result to continue with.
         Err(error) => panic!("a tensor cannot be read from its device: {error}"),
     }
 }

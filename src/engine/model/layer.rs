@@ -1,10 +1,10 @@
 //! One decoder layer: attention over a shared prompt, then the MLP.
 //!
-//! Three ways through it, one arithmetic: the whole micro-batch (training and
-//! scoring), prompts alone (prefill), and one new token per completion (decoding).
+//! Three paths through it, one arithmetic: the whole micro-batch (training and
+//! scoring), only prompts (prefill), and one new token per completion (decoding).
 //!
-//! What is made for each token apart (the MLP and its neighbours) goes through in chunks of whole
-//! sequences, and attention in blocks, so that a layer's memory has a bound of its own.
+//! What is computed per token (the MLP and its neighbours) is done in chunks of whole
+//! sequences, and attention in blocks, so that a layer's memory is bounded.
 
 use std::ops::Range;
 
@@ -19,9 +19,7 @@ use crate::kernel::linear::Added;
 use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::rotary::rotate;
 use crate::kernel::swiglu::swiglu;
-use moim_core::architecture::Family;
-use moim_core::architecture::LlamaConfig;
-use moim_core::architecture::{Projection, QKV};
+use moim_core::architecture::{Family, LlamaConfig, Projection, QKV};
 
 /// Weights of a decoder layer, in the checkpoint's layout `[out, in]`; norms are `[1, hidden]`.
 #[derive(Clone, Debug)]
@@ -82,7 +80,7 @@ impl<'l> LeafGradients<'l> {
         }
     }
 
-    /// Zero where the loss does not depend on a leaf.
+    /// Zero if the loss does not depend on a leaf.
     fn finish(self) -> Vec<Tensor<2>> {
         let pairs = self.leaves.iter().zip(self.sums);
         pairs
@@ -109,8 +107,8 @@ impl DecoderLayer {
         self.finish_in_chunks(x, attended, tensors, config, adapted)
     }
 
-    /// Gradients of `leaves` (the trained tensors that this layer and `adapted` are made of) and of
-    /// the layer's input, from the gradient of its output. The layer is computed again on the way.
+    /// Gradients of `leaves` (the trained tensors of this layer and of `adapted`) and of
+    /// the layer's input, from the gradient of its output. Recomputes the layer.
     ///
     /// # Shapes
     /// `x, gradient: [tokens, hidden]`
@@ -157,7 +155,7 @@ impl DecoderLayer {
         (sums.finish(), of_input)
     }
 
-    /// The layer over prompts alone; also answers their keys and values.
+    /// The layer over prompts only; also returns their keys and values.
     ///
     /// # Shapes
     /// `x: [prompts·prompt_width, hidden]` → the same
@@ -383,12 +381,12 @@ impl DecoderLayer {
     }
 }
 
-/// A tensor that gradients are wanted of.
+/// A tensor whose gradient is computed.
 pub(super) fn leaf(tensor: Tensor<2>) -> Tensor<2> {
     tensor.autodiff().require_grad()
 }
 
-/// The gradient of a leaf; zero where the loss does not depend on it.
+/// The gradient of a leaf; zero if the loss does not depend on it.
 pub(super) fn taken(leaf: &Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
     leaf.grad_remove(gradients)
         .unwrap_or_else(|| leaf.clone().inner().zeros_like())
@@ -402,7 +400,7 @@ fn joined(mut pieces: Vec<Tensor<2>>) -> Tensor<2> {
     }
 }
 
-/// Tokens whose MLP is at work at a time.
+/// Tokens whose MLP is computed together.
 fn chunks(tensors: &LayoutTensors, config: &LlamaConfig) -> Vec<Range<usize>> {
     let tokens = tensors.values_per_chunk / config.intermediate_size.max(1);
     tensors.layout.chunks(tokens.max(1))

@@ -1,4 +1,4 @@
-//! How the tokens of a micro-batch lie in memory, and the tensors that follow from it.
+//! The layout of a micro-batch's tokens in memory, and the tensors that follow from it.
 //!
 //! The completions of a group share one prompt. The prompt is laid out (and
 //! computed) once, its completions after it:
@@ -8,8 +8,8 @@
 //! └── prompt_width ──┘                  └─ completion_width ─┘
 //! ```
 //!
-//! Both parts are padded on the right, so causality alone hides the padding:
-//! only the prompt's padding needs hiding, where completions look back at it.
+//! Both parts are padded on the right, so causality hides the padding by itself:
+//! only the prompt's padding must be masked, because completions attend back to it.
 //! Lengths are carried here and never inferred from pad ids.
 
 use std::ops::Range;
@@ -65,7 +65,7 @@ impl Layout {
         }
     }
 
-    /// All tokens cut into runs of whole sequences, each of at most `tokens` tokens where the
+    /// All tokens cut into runs of whole sequences, each of at most `tokens` tokens if the
     /// sequences allow it.
     pub fn chunks(&self, tokens: usize) -> Vec<Range<usize>> {
         let mut chunks = Vec::new();
@@ -107,7 +107,7 @@ impl Layout {
 /// Token ids of a micro-batch in their [`Layout`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupBatch {
-    /// Where each token lies.
+    /// The position of each token.
     pub layout: Layout,
     /// Ids in layout order, padding 0.
     pub ids: Vec<u32>,
@@ -174,7 +174,7 @@ impl GroupBatch {
     }
 }
 
-/// What attention needs besides the hidden states; made once per micro-batch, used by every layer.
+/// What attention needs besides the hidden states; computed once per micro-batch, used by every layer.
 #[derive(Clone, Debug)]
 pub struct LayoutTensors {
     /// The layout these belong to.

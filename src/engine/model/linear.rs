@@ -27,7 +27,7 @@ impl Linear {
         }
     }
 
-    /// [`Linear::forward`] with what is to be added, by one kernel; `None` where there is no such kernel.
+    /// [`Linear::forward`] with the terms to add, by one kernel; `None` if there is no such kernel.
     pub fn few_rows(&self, x: &Tensor<2>, added: Added) -> Option<Tensor<2>> {
         match self {
             Self::Dense(weight) => few_rows(x, weight, added),
@@ -43,7 +43,7 @@ impl Linear {
         }
     }
 
-    /// The weight as a matrix `[out, in]`; in NF4 it is made for the occasion, in `dtype`.
+    /// The weight as a matrix `[out, in]`; from NF4 it is decoded, in `dtype`.
     pub fn dense(&self, dtype: DType) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight.clone(),

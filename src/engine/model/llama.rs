@@ -1,4 +1,4 @@
-//! The decoder: weights, saving, and the ways through the model.
+//! The decoder: weights, saving, and the paths through the model.
 
 use std::path::Path;
 
@@ -7,24 +7,21 @@ use burn::tensor::{Tensor, TensorData};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::cache::CompletionCache;
-use super::decoding::Decoding;
 use super::head::{Head, to_data, to_f32};
 use super::layer::{Adapted, DecoderLayer};
 use super::layout::{GroupBatch, Layout, LayoutTensors, indices};
-use super::load::{HEAD, embedding_name, norm_name};
 use super::lora::{Adapter, Dropout};
 use super::rope::RopeTable;
 use crate::device::Compute;
 use crate::kernel::rms_norm::rms_norm;
-use moim_core::architecture::LlamaConfig;
+use moim_core::architecture::{Family, LlamaConfig};
 
 /// A decoder-only language model of the Llama kind.
 #[derive(Clone, Debug)]
 pub struct Llama {
     /// Shape and constants.
     pub config: LlamaConfig,
-    /// Where it lives.
+    /// Its device.
     pub compute: Compute,
     /// `[vocabulary, hidden]`
     pub embed_tokens: Tensor<2>,
@@ -113,7 +110,7 @@ impl Llama {
     /// A copy on another device.
     pub fn to_device(&self, compute: &Compute) -> Self {
         let device = &compute.device;
-        // In memory of its own, as `resident` has it.
+        // In its own memory, as by `resident`.
         device.memory_persistent_allocations((), |()| Self {
             embed_tokens: self.embed_tokens.clone().to_device(device),
             norm: self.norm.clone().to_device(device),
@@ -151,7 +148,7 @@ impl Llama {
         LayoutTensors::new(layout.clone(), &self.rope, &self.config, &self.compute)
     }
 
-    /// Runs all layers; each layer's input is kept for the backward pass as `keep_inputs` says.
+    /// Runs all layers; each layer's input is kept for the backward pass as `keep_inputs` selects.
     pub fn forward(
         &self,
         batch: &GroupBatch,
@@ -187,46 +184,19 @@ impl Llama {
             .select(0, indices(predictors.iter().copied(), &self.compute));
         rms_norm(picked, &self.norm, self.config.rms_norm_eps)
     }
+}
 
-    /// Runs prompts and starts a cache of `rows_per_prompt` completions each, which may be fed
-    /// `room` tokens. Answers the logits after each prompt, `[prompts, vocabulary]`.
-    pub fn prefill(
-        &self,
-        prompts: &[&[u32]],
-        (rows_per_prompt, room): (usize, usize),
-        adapter: Option<&Adapter>,
-    ) -> (Decoding<'_>, Tensor<2>) {
-        let groups: Vec<(&[u32], Vec<&[u32]>)> =
-            prompts.iter().map(|prompt| (*prompt, Vec::new())).collect();
-        let batch = GroupBatch::new(&groups);
-        let tensors = self.layout_tensors(&batch.layout);
-        let mut x = self.embed(&batch.ids);
-        let mut caches = Vec::with_capacity(self.layers.len());
-        for (i, layer) in self.layers.iter().enumerate() {
-            let adapted = Adapted {
-                adapter: adapter.map(|a| &a.layers[i]),
-                dropout: None,
-            };
-            let (y, prompt) = layer.prefill(x, &tensors, &self.config, &adapted);
-            caches.push(CompletionCache::new(
-                prompt,
-                tensors.prompt_lengths.clone(),
-                rows_per_prompt,
-            ));
-            x = y;
-        }
-        let width = batch.layout.prompt_width;
-        let last: Vec<usize> = batch
-            .layout
-            .prompt_lengths
-            .iter()
-            .enumerate()
-            .map(|(i, length)| i * width + length - 1)
-            .collect();
-        let logits = self.head(1.0).logits_of(self.predicting_states(&x, &last));
-        let decoding = Decoding::new(self, batch.layout, (rows_per_prompt, room), caches);
-        (decoding, logits)
-    }
+/// The head's tensor, in every family.
+pub(super) const HEAD: &str = "lm_head.weight";
+
+/// The embedding's tensor.
+pub(super) fn embedding_name(family: Family) -> String {
+    format!("{}.weight", family.embed_tokens())
+}
+
+/// The tensor of the norm before the head.
+pub(super) fn norm_name(family: Family) -> String {
+    format!("{}.weight", family.norm())
 }
 
 /// Whether a checkpoint stores the tensor with one dimension: a norm's weight, or a bias.
@@ -236,20 +206,20 @@ fn is_vector(name: &str) -> bool {
     tensor == "bias" || module.ends_with("norm") || module.starts_with("ln_")
 }
 
-/// Where a forward pass keeps the inputs of its layers.
+/// The memory in which a forward pass keeps the inputs of its layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepInputs {
     /// Nowhere: no backward pass will follow.
     No,
-    /// Where they are.
+    /// On the device.
     OnDevice,
-    /// In the host's memory, at the price of a copy there and back.
+    /// In the host's memory, at the cost of a copy there and back.
     OnHost,
 }
 
 /// The input of a layer, `[tokens, hidden]`.
 pub enum KeptInput {
-    /// As it is.
+    /// Unchanged.
     OnDevice(Tensor<2>),
     /// Copied.
     OnHost(TensorData),
@@ -268,7 +238,7 @@ impl KeptInput {
     }
 }
 
-/// What a forward pass leaves behind.
+/// A forward pass's output, and what it keeps for the backward pass.
 pub struct Tape {
     /// Input of each layer; empty when not kept.
     pub inputs: Vec<KeptInput>,

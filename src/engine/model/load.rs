@@ -7,24 +7,22 @@ use burn::tensor::Tensor;
 
 use super::layer::DecoderLayer;
 use super::linear::Linear;
-use super::llama::Llama;
+use super::llama::{HEAD, Llama, embedding_name, norm_name};
 use super::lora::{f32_tensor, stream, uniform};
 use super::rope::RopeTable;
 use super::weights::WeightFiles;
-use crate::device::Compute;
+use crate::device::{Compute, cache_folder};
 use crate::kernel::nf4::Nf4Tensor;
-use crate::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, cache_folder, is_nf4};
-use moim_core::architecture::Family;
-use moim_core::architecture::{LlamaConfig, WeightFormat};
-use moim_core::architecture::{Projection, QKV};
+use crate::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned, is_nf4};
+use moim_core::architecture::{Family, LlamaConfig, Projection, QKV, WeightFormat};
 use moim_core::run::model_fingerprint;
 
-/// In which form a model is loaded.
+/// The form in which a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// How the linear layers are kept.
+    /// The form of the linear layers.
     pub format: WeightFormat,
-    /// Where matrices that were quantised are kept for the next time; `None` keeps none.
+    /// The folder that keeps quantised matrices for the next time; `None` keeps none.
     pub cache: Option<PathBuf>,
 }
 
@@ -38,17 +36,17 @@ impl From<WeightFormat> for LoadOptions {
     }
 }
 
-/// What loading has to tell.
+/// Progress of loading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadProgress {
-    /// Layers that are quantised, of how many.
+    /// Quantised layers of all layers.
     Quantizing {
         /// Layers done.
         done: usize,
         /// Layers in all.
         total: usize,
     },
-    /// Something that a person should know and that stops nothing.
+    /// Something that the user should know and that stops nothing.
     Warning(String),
 }
 
@@ -67,11 +65,11 @@ impl Llama {
 
     /// Loads a Hugging Face folder onto a device. For NF4 the linear layers of a dense folder are
     /// quantised, one matrix at a time, and kept in the cache folder; a folder that transformers
-    /// saved in NF4 is read as it is, whatever `options` say.
+    /// saved in NF4 is read unchanged, whatever `options` select.
     ///
     /// # Errors
-    /// A configuration this decoder does not do, missing or misshapen tensors (all missing ones are
-    /// listed), weights that are not finite, or what `progress` answers.
+    /// A configuration that this decoder does not support, missing or misshapen tensors (all missing ones are
+    /// listed), weights that are not finite, or an error of `progress`.
     pub fn load_as(
         model_dir: &Path,
         compute: &Compute,
@@ -90,7 +88,7 @@ impl Llama {
                 .collect::<Vec<_>>()
                 .join(", ");
             bail!(
-                "{}: {} tensor(s) that config.json asks for are missing: {shown}{}",
+                "{}: {} tensor(s) that config.json requires are missing: {shown}{}",
                 model_dir.display(),
                 missing.len(),
                 if missing.len() > 8 { ", …" } else { "" }
@@ -127,7 +125,7 @@ impl Llama {
     }
 
     /// A model with freshly drawn weights: normal with `initializer_range`, norms one, biases zero.
-    /// The draws depend on the seed and the tensor's name alone.
+    /// The draws depend only on the seed and the tensor's name.
     ///
     /// # Errors
     /// None that is known.
@@ -155,7 +153,7 @@ impl Llama {
         })
     }
 
-    /// A model of tensors that are asked for one at a time: `dense` by name, `linear` by layer and
+    /// A model of tensors that are requested one at a time: `dense` by name, `linear` by layer and
     /// projection with `(out, in)`.
     pub(super) fn build(
         config: LlamaConfig,
@@ -237,19 +235,6 @@ fn build_layer(
     })
 }
 
-/// The head's tensor, in every family.
-pub(super) const HEAD: &str = "lm_head.weight";
-
-/// The embedding's tensor.
-pub(super) fn embedding_name(family: Family) -> String {
-    format!("{}.weight", family.embed_tokens())
-}
-
-/// The tensor of the norm before the head.
-pub(super) fn norm_name(family: Family) -> String {
-    format!("{}.weight", family.norm())
-}
-
 /// A tensor that is never quantised, and its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dense {
@@ -257,7 +242,7 @@ pub(super) enum Dense {
     Matrix(usize, usize),
     /// The weight of a norm.
     Norm(usize),
-    /// What is added to the output of a linear layer.
+    /// Added to the output of a linear layer.
     Bias(usize),
 }
 
@@ -270,7 +255,7 @@ impl Dense {
         }
     }
 
-    /// What training starts from where nothing is drawn: norms of one, biases of zero.
+    /// The initial values of what is not drawn: norms of one, biases of zero.
     ///
     /// # Shapes
     /// `[1, width]`
@@ -284,7 +269,7 @@ impl Dense {
     }
 }
 
-/// What the cache of a folder's linear layers holds.
+/// The plan of the cache of a folder's linear layers.
 fn cache_plan(
     model_dir: &Path,
     files: &WeightFiles,
@@ -311,7 +296,7 @@ fn cache_plan(
     })
 }
 
-/// The linear layers of a dense folder in NF4: from the cache, or quantised now and put there.
+/// The linear layers of a dense folder in NF4: from the cache, or quantised now and written to it.
 struct Quantized<'f> {
     files: &'f WeightFiles,
     family: Family,
@@ -374,7 +359,7 @@ impl<'f> Quantized<'f> {
         let stored = self.files.raw(&name)?;
         if stored.shape() != [rows, columns] {
             bail!(
-                "{name} has shape {:?}; config.json asks for [{rows}, {columns}]",
+                "{name} has shape {:?}; config.json requires [{rows}, {columns}]",
                 stored.shape()
             );
         }
@@ -416,7 +401,7 @@ pub(super) fn on_device(matrix: &Nf4Matrix, compute: &Compute) -> Linear {
 fn check_shape(name: &str, matrix: &Nf4Matrix, (rows, columns): (usize, usize)) -> Result<()> {
     if (matrix.rows, matrix.columns) != (rows, columns) {
         bail!(
-            "{name} has shape [{}, {}]; config.json asks for [{rows}, {columns}]",
+            "{name} has shape [{}, {}]; config.json requires [{rows}, {columns}]",
             matrix.rows,
             matrix.columns
         );
@@ -424,7 +409,7 @@ fn check_shape(name: &str, matrix: &Nf4Matrix, (rows, columns): (usize, usize)) 
     Ok(())
 }
 
-/// Names of all tensors a checkpoint of this configuration holds.
+/// Names of all tensors in a checkpoint of this configuration.
 fn tensor_names(config: &LlamaConfig) -> Vec<String> {
     let family = config.family;
     let mut names = vec![embedding_name(family), norm_name(family)];

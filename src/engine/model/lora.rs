@@ -1,7 +1,6 @@
-//! Low-rank adapters: `y = x·Wᵀ + (alpha/r)·dropout(x)·Aᵀ·Bᵀ`, kept apart from
+//! Low-rank adapters: `y = x·Wᵀ + (alpha/r)·dropout(x)·Aᵀ·Bᵀ`, separate from
 //! the frozen weights so that the reference policy is the same model without them.
 
-use moim_core::architecture::Projection;
 use std::ops::Range;
 
 use anyhow::Result;
@@ -13,10 +12,9 @@ use super::layout::Layout;
 use crate::device::Compute;
 use crate::kernel::dropout::dropout;
 use crate::kernel::linear::{LowRank, linear};
-use moim_core::architecture::Family;
-use moim_core::architecture::LlamaConfig;
+use moim_core::architecture::{Family, LlamaConfig, Projection};
 
-/// What an adapter is made of; PEFT's `LoraConfig`.
+/// The configuration of an adapter; PEFT's `LoraConfig`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraConfig {
     /// Rank of the update.
@@ -121,9 +119,9 @@ impl LayerAdapter {
 /// Low-rank adapters for every layer of a model.
 #[derive(Clone, Debug)]
 pub struct Adapter {
-    /// What it is made of.
+    /// Its configuration.
     pub config: LoraConfig,
-    /// Whose layers it adapts, and after whose names its file is keyed.
+    /// The family whose layers it adapts, and whose names are the keys of its file.
     pub family: Family,
     /// One per decoder layer.
     pub layers: Vec<LayerAdapter>,
@@ -132,7 +130,7 @@ pub struct Adapter {
 impl Adapter {
     /// A fresh adapter as PEFT draws it: `A` uniform in ±1/√in (Kaiming uniform with a = √5), `B` zero.
     ///
-    /// The draws depend on the seed, the layer and the projection alone.
+    /// The draws depend only on the seed, the layer and the projection.
     pub fn new(config: LoraConfig, model: &LlamaConfig, seed: u64, compute: &Compute) -> Self {
         let mut layers = Vec::with_capacity(model.num_hidden_layers);
         for layer in 0..model.num_hidden_layers {
@@ -164,7 +162,7 @@ impl Adapter {
     /// An adapter from values given per layer and projection.
     ///
     /// # Errors
-    /// What `pair` answers for a layer.
+    /// An error of `pair` for a layer.
     pub fn from_pairs(
         config: LoraConfig,
         model: &LlamaConfig,
@@ -230,11 +228,11 @@ impl Adapter {
 #[derive(Clone, Debug)]
 pub struct Dropout {
     rate: f64,
-    /// 64 bits a token, `[tokens, 2]`.
+    /// 64 bits per token, `[tokens, 2]`.
     keys: Tensor<2, Int>,
 }
 
-/// Where the sequences of a part stand in their step.
+/// The positions of a part's sequences in their step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DropoutPlace {
     /// The step (of the generation's first iteration), and the iteration.
@@ -246,7 +244,7 @@ pub struct DropoutPlace {
 }
 
 impl Dropout {
-    /// `None` where nothing is to be dropped.
+    /// `None` if nothing is dropped.
     pub fn new(
         rate: f64,
         seed: u64,
@@ -316,7 +314,7 @@ impl LayerDropout {
     }
 }
 
-/// A random stream that depends on nothing but the seed, a purpose and a place.
+/// A random stream that depends only on the seed, a purpose and an index.
 pub fn stream(seed: u64, purpose: &str, place: &[u64]) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new_derive_key("moim random stream 1");
     hasher.update(&seed.to_le_bytes());
@@ -332,7 +330,7 @@ pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// `x` in `dtype`, untouched where it already is.
+/// `x` in `dtype`, unchanged if it already is.
 pub fn as_dtype<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     if x.dtype() == dtype { x } else { x.cast(dtype) }
 }

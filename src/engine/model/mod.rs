@@ -4,7 +4,7 @@
 //! The families differ in little ([`Family`]), so there is one decoder for all of them.
 //!
 //! Weights are plain tensors in the checkpoint's own layout (`[out, in]`) under
-//! the checkpoint's own names. An [`Adapter`] is a value apart from them, so the
+//! the checkpoint's own names. An [`Adapter`] is a separate value, so the
 //! policy is the model with it and the reference policy the model without it.
 
 mod attend;

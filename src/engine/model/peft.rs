@@ -12,9 +12,7 @@ use super::head::to_f32;
 use super::lora::{Adapter, LoraConfig, LoraPair, f32_tensor};
 use super::weights::WeightFiles;
 use crate::device::Compute;
-use moim_core::architecture::Family;
-use moim_core::architecture::LlamaConfig;
-use moim_core::architecture::Projection;
+use moim_core::architecture::{Family, LlamaConfig, Projection};
 use moim_core::run::publish::publish;
 
 const WEIGHTS: &str = "adapter_model.safetensors";

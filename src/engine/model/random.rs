@@ -1,10 +1,10 @@
-//! A model of noise, for measuring speed and memory where a folder has no weights.
+//! A model of noise, for measuring speed and memory when a folder has no weights.
 //!
-//! [`Llama::random`] draws what a model is trained from: normal values of one stream a tensor, one
-//! after another, some tens of nanoseconds each. Billions of them would take minutes. Here every
-//! value is a function of (seed, tensor, place), so all cores draw at once, in any order, and the
-//! values are uniform, which costs a multiplication; NF4 is drawn as codes. All of it is made in
-//! the form that the device keeps, so that nothing wider crosses the bus, and the host holds one
+//! [`Llama::random`] draws what a model is trained from: normal values of one stream per tensor,
+//! sequentially, some tens of nanoseconds each. Billions of them would take minutes. Here every
+//! value is a function of (seed, tensor, index), so all cores draw in parallel, in any order, and the
+//! values are uniform, which costs a multiplication; NF4 is drawn as codes. All of it is drawn in
+//! the form that the device keeps, so that nothing wider crosses the bus, and the host has one
 //! tensor at a time.
 
 use anyhow::Result;
@@ -19,7 +19,7 @@ use crate::device::{Compute, resident};
 use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales};
 use moim_core::architecture::{LlamaConfig, WeightFormat};
 
-/// Values that one piece of work makes; a multiple of the two values or eight bytes of a hash.
+/// Values per task; a multiple of the two values or eight bytes of a hash.
 const CHUNK: usize = 1 << 16;
 
 impl Llama {
@@ -55,7 +55,7 @@ impl Llama {
     }
 }
 
-/// A matrix of noise; a norm or a bias as training would start from.
+/// A matrix of noise; a norm or a bias has its initial values.
 ///
 /// # Shapes
 /// `[rows, columns]`, or `[1, columns]`
@@ -72,7 +72,7 @@ fn dense(seed: u64, name: &str, kind: Dense, deviation: f64, compute: &Compute) 
     resident(data, options)
 }
 
-/// A matrix of NF4 codes, each as likely as any other, under scales that are alike.
+/// A matrix of NF4 codes, all equally likely, with equal scales.
 fn nf4(
     seed: u64,
     name: &str,
@@ -121,7 +121,7 @@ fn tensor_data<E: Element>(values: Vec<E>, shape: [usize; 2]) -> TensorData {
     TensorData::new(values, shape)
 }
 
-/// Uniform values of this standard deviation around zero, which depend on (seed, name, place) alone.
+/// Uniform values of this standard deviation around zero, which depend only on (seed, name, index).
 fn values<E: Send + Sync + Clone + Default>(
     seed: u64,
     name: &str,
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_has_the_deviation_and_depends_on_its_place_alone() {
+    fn noise_has_the_deviation_and_depends_only_on_its_index() {
         let count = CHUNK + 1001;
         let draw = |seed, name, count| values(seed, name, count, 0.02, |value| value);
         let drawn = draw(7, "a", count);

@@ -14,14 +14,14 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::device::{Compute, resident};
 
-/// The weight files of a folder, memory-mapped; tensors are read when asked for.
+/// The weight files of a folder, memory-mapped; tensors are read on request.
 pub struct WeightFiles {
     files: Vec<(PathBuf, Mmap)>,
-    /// Tensor name to where it is.
+    /// Tensor name to its position.
     place: BTreeMap<String, Place>,
 }
 
-/// Where a tensor is. Kept, because a header is long and has to be parsed only once.
+/// The position of a tensor. Kept, because a header is long and should be parsed only once.
 struct Place {
     file: usize,
     dtype: Dtype,
@@ -122,7 +122,7 @@ impl WeightFiles {
         self.place.contains_key(name)
     }
 
-    /// Every one of `names` that no file holds.
+    /// Those of `names` that are in no file.
     pub fn missing<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
         names
             .into_iter()
@@ -130,14 +130,14 @@ impl WeightFiles {
             .collect()
     }
 
-    /// The place of the weights as a message begins with it: one file, or the first of several.
+    /// The path of the weights, as the start of a message: one file, or the first of several.
     fn first_file(&self) -> String {
         let path = self.files.first().map(|(path, _)| path);
         path.map(|path| format!("{}: ", path.display()))
             .unwrap_or_default()
     }
 
-    /// A tensor as it is stored.
+    /// A tensor in its stored form.
     ///
     /// # Errors
     /// The tensor is absent.
@@ -161,7 +161,7 @@ impl WeightFiles {
         let path = &self.files[self.place[name].file].0;
         if view.shape() != shape {
             bail!(
-                "{}: {name} has shape {:?}; config.json asks for {shape:?}",
+                "{}: {name} has shape {:?}; config.json requires {shape:?}",
                 path.display(),
                 view.shape()
             );

@@ -1,15 +1,14 @@
 //! Quantised weights, kept from one run to the next.
 //!
-//! A file holds all matrices of a model in the form of [`stored`](super::stored), so bitsandbytes can
-//! read it. Sizes and so the whole header follow from the plan of what it holds, before the first
-//! weight is quantised: matrices are written one after another and none is kept in memory, and a file is
-//! good if it starts with the very header that its reader would write and is as long as that says. No
-//! checksum of the weights: the file was synced before it was renamed into its place, so that a crash
-//! leaves none or a whole one; a copy that stopped half-way shows in the length; and to read gigabytes
-//! twice at each start would cost what the cache is there to save.
+//! A file contains all matrices of a model in the form of [`stored`](super::stored), so bitsandbytes can
+//! read it. Sizes, and so the whole header, follow from the plan, before the first
+//! weight is quantised: matrices are written in order and none is kept in memory, and a file is
+//! good if it starts with exactly the header that its reader would write and has the length that it states. There is no
+//! checksum of the weights: the file was synced before it was renamed, so that a crash
+//! leaves no file or a complete one; a copy that stopped half-way has the wrong length; and reading gigabytes
+//! twice at each start would cost what the cache saves.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -27,7 +26,7 @@ use super::matrix::{Nf4Matrix, Scales};
 use super::stored::{parts, state_json};
 use moim_core::run::publish::{WriteError, sync_folder_of};
 
-/// Version of the file's layout and of the codec; a file of another version is made anew.
+/// Version of the file's layout and of the codec; a file of another version is written again.
 const VERSION: &str = "1";
 
 /// Bytes for the number `nested_offset`: the longest f32 that Python writes, `-1.1754943508222875e-38`.
@@ -36,7 +35,7 @@ const OFFSET_WIDTH: usize = 24;
 /// safetensors aligns tensors to the size of their elements, and its header to 8 bytes.
 const ALIGNMENT: usize = 8;
 
-/// Bytes that a cache leaves free on its disk, for the run that is to be written.
+/// Bytes that a cache leaves free on its disk, for the run that will be written.
 const SPARE: u64 = 1 << 30;
 
 /// A weight matrix of the model.
@@ -52,7 +51,7 @@ pub struct Planned {
     pub dtype: Dtype,
 }
 
-/// What a cache file holds.
+/// The contents of a cache file.
 #[derive(Clone, Debug)]
 pub struct CachePlan {
     /// Of the original weights, in hexadecimal; any change of them must change it.
@@ -63,22 +62,8 @@ pub struct CachePlan {
     pub matrices: Vec<Planned>,
 }
 
-/// The folder for caches: `$MOIM_CACHE_DIR`, else `$XDG_CACHE_HOME/moim`, else `~/.cache/moim`; `None`
-/// where no variable names one. `variable` reads the environment ([`std::env::var_os`]).
-pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let folder = |name: &str| {
-        let value = variable(name).filter(|value| !value.is_empty())?;
-        Some(PathBuf::from(value))
-    };
-    // The XDG base directory specification has relative paths ignored.
-    let cache_home = folder("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    folder("MOIM_CACHE_DIR")
-        .or_else(|| Some(cache_home?.join("moim")))
-        .or_else(|| Some(folder("HOME")?.join(".cache/moim")))
-}
-
 impl CachePlan {
-    /// Where its file lies in a cache folder.
+    /// The path of its file in a cache folder.
     pub fn path(&self, folder: &Path) -> PathBuf {
         let scales = self.scales();
         folder.join(format!("nf4-{}-{scales}.safetensors", self.fingerprint))
@@ -93,7 +78,7 @@ impl CachePlan {
     }
 
     /// # Errors
-    /// A fingerprint that is not hexadecimal, a name that stands twice, a type of no weights.
+    /// A fingerprint that is not hexadecimal, a name that appears twice, a type of no weights.
     fn layout(&self) -> Result<Layout> {
         let is_hex = self
             .fingerprint
@@ -142,7 +127,7 @@ impl CachePlan {
     }
 }
 
-/// Where everything lies in a file.
+/// The positions of everything in a file.
 struct Layout {
     /// Length of the header and the header itself.
     header: Vec<u8>,
@@ -152,7 +137,7 @@ struct Layout {
     length: usize,
 }
 
-/// The tensors of a matrix, one after another.
+/// The tensors of a matrix, in order.
 struct Section {
     planned: Planned,
     tensors: Vec<Place>,
@@ -215,11 +200,11 @@ fn section(matrix: &Planned, double_quant: bool, start: usize) -> Result<Section
     })
 }
 
-/// A cache file under way. It comes into its place when it is finished; dropped before, it goes.
+/// A cache file that is being written. It is renamed into place when it is finished; dropped before, it is deleted.
 ///
-/// Every error says that the weights are not kept; a run that gets one warns and goes on without.
+/// Every error says that the weights are not kept; a run that gets one warns and continues without the cache.
 pub struct CacheWriter {
-    /// Hidden beside its place; locked, so that others can tell it from what a killed process left.
+    /// Hidden in the same folder; locked, which distinguishes it from what a killed process left.
     file: NamedTempFile,
     path: PathBuf,
     layout: Layout,
@@ -227,10 +212,10 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Begins a file in `folder`, which is made if need be.
+    /// Starts a file in `folder`, which is created if necessary.
     ///
     /// # Errors
-    /// The folder cannot be made or written to, or its disk has not enough room.
+    /// The folder cannot be created or written to, or its disk has not enough space.
     pub fn create(folder: &Path, plan: &CachePlan) -> Result<Self> {
         Self::try_create(folder, plan).with_context(not_kept)
     }
@@ -245,10 +230,10 @@ impl CacheWriter {
         let write = || -> io::Result<NamedTempFile> {
             let mut file = tempfile::Builder::new()
                 .prefix(&format!(".{name}.writing-"))
-                // Whatever the umask leaves, as for any other file: a cache may be shared.
+                // The umask applies, as for any other file: a cache may be shared.
                 .permissions(Permissions::from_mode(0o666))
                 .tempfile_in(folder)?;
-            // A file system without locks does without the cleaning, too.
+            // On a file system without locks leftovers are not removed either.
             let _ = file.as_file().try_lock();
             file.write_all(&layout.header)?;
             Ok(file)
@@ -265,7 +250,7 @@ impl CacheWriter {
     /// Writes a matrix of the plan; in any order, each once.
     ///
     /// # Errors
-    /// It is not in the plan or there already, has another size or another kind of scales, or the
+    /// It is not in the plan or was written before, has another size or another kind of scales, or the
     /// disk is full.
     pub fn add(&mut self, name: &str, matrix: &Nf4Matrix) -> Result<()> {
         self.try_add(name, matrix).with_context(not_kept)
@@ -297,8 +282,8 @@ impl CacheWriter {
         Ok(())
     }
 
-    /// Syncs the file and renames it into its place. Another process that finished the same one
-    /// meanwhile wrote the same bytes; whoever reads that goes on reading it.
+    /// Syncs the file and renames it into place. Another process that finished the same one
+    /// meanwhile wrote the same bytes; a process that has it open continues reading it.
     ///
     /// # Errors
     /// A matrix of the plan was not added, or the file system's.
@@ -321,10 +306,10 @@ impl CacheWriter {
 }
 
 fn not_kept() -> &'static str {
-    "the quantised weights are not kept and the next run will quantise them again (MOIM_CACHE_DIR      names the folder for them)"
+    "the quantised weights are not kept and the next run will quantise them again (MOIM_CACHE_DIR names the folder for them)"
 }
 
-/// Removes what killed processes left half-written: a file under way is locked by its writer. What
+/// Removes what killed processes left half-written: a file that is being written is locked by its writer. What
 /// cannot be removed does no harm.
 fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -365,33 +350,33 @@ pub struct CacheFile {
 }
 
 impl CacheFile {
-    /// Opens the file of a plan in a cache folder; `None` where there is none.
+    /// Opens the file of a plan in a cache folder; `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be read, is cut short, or is not what [`CacheWriter`] writes for this plan; the
-    /// text says so and that it will be made anew, which is what the caller should do.
+    /// It cannot be read, is truncated, or is not what [`CacheWriter`] writes for this plan; the
+    /// message adds that it will be written again, which is what the caller should do.
     pub fn open(folder: &Path, plan: &CachePlan) -> Result<Option<Self>> {
         let path = plan.path(folder);
-        let anew = || format!("{} is quantised and written anew", path.display());
+        let again = || format!("{} is quantised and written again", path.display());
         let file = match moim_core::regular_file::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(anew),
+            Err(error) => return Err(error).with_context(again),
         };
         // SAFETY: the map is read-only and lives as long as this value. Cache files are replaced
         // by renaming, so no writer of ours truncates one that is mapped.
-        let map = unsafe { Mmap::map(&file) }.with_context(anew)?;
-        let layout = plan.layout().with_context(anew)?;
+        let map = unsafe { Mmap::map(&file) }.with_context(again)?;
+        let layout = plan.layout().with_context(again)?;
         let found = map.len();
         if found != layout.length {
             let planned = layout.length;
             let why =
-                format!("it has {found} bytes where {planned} belong: cut short, or another file");
-            return Err(anyhow::Error::msg(why).context(anew()));
+                format!("it has {found} bytes instead of {planned}: truncated, or another file");
+            return Err(anyhow::Error::msg(why).context(again()));
         }
         if !map.starts_with(&layout.header) {
-            let why = "it holds other matrices, or another version of moim wrote it";
-            return Err(anyhow::Error::msg(why).context(anew()));
+            let why = "it contains other matrices, or another version of moim wrote it";
+            return Err(anyhow::Error::msg(why).context(again()));
         }
         Ok(Some(Self { map, layout }))
     }

@@ -1,4 +1,4 @@
-//! The values that codes stand for.
+//! The values of codes.
 
 use std::sync::OnceLock;
 
@@ -48,7 +48,7 @@ pub fn dynamic_map() -> &'static [f32; 256] {
     static MAP: OnceLock<[f32; 256]> = OnceLock::new();
     MAP.get_or_init(|| {
         let mut map = [0.0; 256];
-        // 0 and 1 stand alone: entry 127 after sorting, which the array starts as, and the last.
+        // 0 and 1 are separate: entry 127 after sorting, which the array starts as, and the last.
         map[255] = 1.0;
         let mut next = 0;
         for exponent in 0..7 {

@@ -1,6 +1,6 @@
 //! Weights to codes and back, as the default backend of bitsandbytes 0.50.2 computes them
 //! (`backends/default/ops.py`, `quantize_4bit` and `quantize_blockwise` of `functional.py`).
-//! Its CUDA kernels differ where a value lies exactly on a threshold.
+//! Its CUDA kernels differ if a value is exactly on a threshold.
 
 use anyhow::{Context, bail};
 use half::f16;
@@ -12,13 +12,13 @@ use super::codebook::{CODEBOOK, THRESHOLDS, dynamic_map, dynamic_thresholds};
 use super::matrix::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
 use super::mean::torch_mean;
 
-/// Blocks that one thread takes at a time: 32768 weights, which lie in a core's own cache.
+/// Blocks that one thread takes at a time: 32768 weights, which fit in a core's own cache.
 const BLOCKS_AT_ONCE: usize = 512;
 
-/// Weights that are compared side by side: enough that the compiler keeps them in vector registers.
+/// Weights that are compared in parallel: enough that the compiler keeps them in vector registers.
 const LANES: usize = 16;
 
-/// What bitsandbytes divides by where a block's largest magnitude is smaller, zero above all.
+/// The divisor of bitsandbytes for a block whose largest magnitude is smaller, above all zero.
 const SMALLEST_MAGNITUDE: f32 = 1e-38;
 
 /// Why a matrix could not be quantised.
@@ -42,9 +42,9 @@ pub enum QuantizeError {
     WrongCount {
         /// Values given.
         found: usize,
-        /// Rows asked for.
+        /// Requested rows.
         rows: usize,
-        /// Columns asked for.
+        /// Requested columns.
         columns: usize,
     },
     /// A type that holds no weights.
@@ -157,8 +157,8 @@ impl Nf4Matrix {
         values
     }
 
-    /// What the codes of a block are multiplied by: its largest magnitude, or what double
-    /// quantisation left of it, which may lie a little below zero.
+    /// The factor of a block's codes: its largest magnitude, or what double
+    /// quantisation left of it, which may be a little below zero.
     ///
     /// # Panics
     /// There is no such block, as with a slice's index.
@@ -231,7 +231,7 @@ fn quantize_with(
                     let factor = 1.0 / scale.max(SMALLEST_MAGNITUDE);
                     codes(&values.map(|value| value * factor))
                 } else {
-                    // bitsandbytes clamps the stored scale, and divides, in a short block alone.
+                    // bitsandbytes clamps the stored scale, and divides, only in a short block.
                     *scale = scale.max(SMALLEST_MAGNITUDE);
                     codes(&values.map(|value| value / *scale))
                 };
@@ -266,7 +266,7 @@ fn quantize_with(
     })
 }
 
-/// The largest magnitude; NaN or infinite where a value is. Magnitudes compare as their bits do, so
+/// The largest magnitude; NaN or infinite if a value is. Magnitudes compare like their bits, so
 /// that one pass finds both.
 fn largest_magnitude(values: &[f32; BLOCK]) -> f32 {
     let bits = values.iter().fold(0, |largest, value| {
@@ -275,8 +275,8 @@ fn largest_magnitude(values: &[f32; BLOCK]) -> f32 {
     f32::from_bits(bits as u32)
 }
 
-/// Codes of values within about ±1. bitsandbytes clamps what rounding put beyond; the outermost
-/// thresholds lie within, so the codes are the same.
+/// Codes of values within about ±1. bitsandbytes clamps values that rounding put outside; the outermost
+/// thresholds are inside, so the codes are the same.
 fn codes(values: &[f32; BLOCK]) -> [u8; BLOCK] {
     let mut codes = [0; BLOCK];
     let (parts, _) = values.as_chunks::<LANES>();

@@ -3,7 +3,7 @@
 /// Weights that share a scale.
 pub const BLOCK: usize = 64;
 
-/// Scales that share a scale of their own where scales are kept in 8 bits.
+/// Scales that share one scale if scales are kept in 8 bits.
 pub const NESTED_BLOCK: usize = 256;
 
 /// A matrix `[rows, columns]` in row-major order, two weights a byte.

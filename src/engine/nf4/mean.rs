@@ -2,7 +2,7 @@
 
 /// Lanes of a vector: torch's kernel is compiled for AVX2 and used on processors with AVX-512, too.
 const LANES: usize = 8;
-/// Rows of [`LANES`] that are summed side by side.
+/// Rows of [`LANES`] that are summed in parallel.
 const ROWS: usize = 4;
 /// Accumulators of the cascade, each for sums of the one below.
 const LEVELS: usize = 4;
@@ -12,8 +12,8 @@ type Rows = [[f32; LANES]; ROWS];
 /// The mean of values as `torch.mean` computes it in f32 on a CPU with one thread: the cascade sum
 /// of aten/src/ATen/native/cpu/SumKernel.cpp over 4 rows of 8 lanes, divided by the count.
 ///
-/// With more threads torch cuts sums of 32768 and more into one part a thread, and a GPU sums in
-/// another order again; they differ from this by a few units in the last place.
+/// With more threads torch cuts sums of 32768 and more into one part per thread, and a GPU sums in
+/// yet another order; they differ from this by a few units in the last place.
 pub(super) fn torch_mean(values: &[f32]) -> f32 {
     sum(values) / values.len() as f32
 }
@@ -35,7 +35,7 @@ fn sum(values: &[f32]) -> f32 {
     rest.iter().chain(&lanes).sum()
 }
 
-/// Less than one vector: four sums side by side, the first of which takes the rest.
+/// Less than one vector: four sums in parallel, the first of which takes the rest.
 fn short_sum(values: &[f32]) -> f32 {
     let (groups, rest) = values.as_chunks::<ROWS>();
     let mut sums = [0.0; ROWS];

@@ -12,7 +12,7 @@ pub mod matrix;
 mod mean;
 pub mod stored;
 
-pub use cache::{CacheFile, CachePlan, CacheWriter, Planned, cache_folder};
+pub use cache::{CacheFile, CachePlan, CacheWriter, Planned};
 pub use codebook::{CODEBOOK, dynamic_map};
 pub use codec::QuantizeError;
 pub use matrix::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};

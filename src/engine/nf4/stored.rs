@@ -8,7 +8,7 @@
 //! | `X` | u8 `[ceil(n / 2), 1]`: codes |
 //! | `X.absmax` | u8 `[b]`, or f32 without double quantisation: scales |
 //! | `X.quant_map` | f32 `[16]`: the code book |
-//! | `X.nested_absmax` | f32 `[ceil(b / 256)]`; with double quantisation alone, as the next |
+//! | `X.nested_absmax` | f32 `[ceil(b / 256)]`; only with double quantisation, as the next |
 //! | `X.nested_quant_map` | f32 `[256]` |
 //! | `X.quant_state.bitsandbytes__nf4` | u8: JSON with `quant_type`, `blocksize`, `dtype`, `shape`, `nested_…` |
 
@@ -25,7 +25,7 @@ use super::matrix::{BLOCK, NESTED_BLOCK, Nf4Matrix, Scales};
 
 const STATE: &str = "quant_state.bitsandbytes__nf4";
 
-/// How far a stored map may lie from ours: what bitsandbytes itself takes for equal.
+/// The largest difference of a stored map from ours: what bitsandbytes itself treats as equal.
 const MAP_TOLERANCE: f32 = 1e-6;
 
 /// One of the tensors that a matrix is stored as.
@@ -77,7 +77,7 @@ pub fn is_nf4(name: &str, contains: impl Fn(&str) -> bool) -> bool {
 
 impl Nf4Matrix {
     /// Reads the weight `name` (`….q_proj.weight`) from the tensors that it is stored as; `tensors`
-    /// answers a tensor by its name, `None` where there is none.
+    /// returns a tensor by its name, `None` if there is none.
     ///
     /// # Errors
     /// A tensor that is absent or of another type or shape than the format says, another quantised
@@ -231,7 +231,7 @@ fn not_nf4<'a>(name: &str, tensors: impl Fn(&str) -> Option<TensorView<'a>>) -> 
     anyhow::anyhow!("{name} is stored {kind}; {NF4_HINT}")
 }
 
-/// Rows and columns, where the state is one that we read.
+/// Rows and columns, if the state is one that we read.
 fn check_state(name: &str, state: &QuantState) -> Result<(usize, usize)> {
     let says = |key: &str| format!("{name}.{STATE}: {key}");
     if state.quant_type != "nf4" {

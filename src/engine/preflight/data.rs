@@ -1,12 +1,12 @@
-//! Answers that lack a part, and questions that occur where they should not.
+//! Checks for incomplete answers and for questions that occur where they should not.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::report::{Check, first_few};
 use crate::setup::Texts;
 use moim_core::dataset::{Record, question_type_warnings};
+use moim_core::findings::{Check, first_few};
 use moim_core::text::answer::{normalize, split_label};
 
 /// Question types, answers, duplicates, leaks.
@@ -21,7 +21,7 @@ pub fn checks(texts: &Texts) -> Vec<Check> {
     checks
 }
 
-/// Whether all questions are of types that have a prompt of their own.
+/// Whether all questions have a type with its own prompt.
 fn question_types(texts: &Texts) -> Check {
     const NAME: &str = "question_types";
     let data = &texts.experiment.data;
@@ -34,15 +34,15 @@ fn question_types(texts: &Texts) -> Check {
     }
 }
 
-/// Whether answers have a reason. That every record has an answer is known: nothing is loaded without.
+/// Whether answers have a reason. Every record has an answer, or loading would have failed.
 fn answers(texts: &Texts) -> Check {
     const NAME: &str = "answers";
     let endings = &texts.experiment.reward.answer_endings;
-    let lacks_reason = |answer: &str| split_label(answer, endings).reason.is_empty();
+    let has_no_reason = |answer: &str| split_label(answer, endings).reason.is_empty();
     let train: Vec<&str> = texts
         .train_records
         .iter()
-        .filter(|record| record.answer.as_deref().is_none_or(lacks_reason))
+        .filter(|record| record.answer.as_deref().is_none_or(has_no_reason))
         .map(|record| record.id.as_str())
         .collect();
     let labels: HashMap<&str, &str> = texts
@@ -55,7 +55,7 @@ fn answers(texts: &Texts) -> Check {
         .eval_records
         .iter()
         .map(|record| record.id.as_str())
-        .filter(|id| labels.get(id).is_none_or(|answer| lacks_reason(answer)))
+        .filter(|id| labels.get(id).is_none_or(|answer| has_no_reason(answer)))
         .collect();
     let details = json!({ "train_without_reason": train, "eval_without_reason": eval });
     let data = &texts.experiment.data;
@@ -63,37 +63,38 @@ fn answers(texts: &Texts) -> Check {
         (&train, texts.train_records.len(), data.train.as_path()),
         (&eval, texts.eval_records.len(), data.labels_path()),
     ];
-    let troubles: Vec<String> = sets
+    let problems: Vec<String> = sets
         .into_iter()
-        .filter(|(lacking, ..)| !lacking.is_empty())
-        .map(|(lacking, all, path)| {
+        .filter(|(incomplete, ..)| !incomplete.is_empty())
+        .map(|(incomplete, all, path)| {
             format!(
-                "{}: {} of {all} answers have no reason behind one of reward.answer_endings (ids {})",
+                "{}: {} of {all} answers have no reason after one of reward.answer_endings (ids {})",
                 path.display(),
-                lacking.len(),
-                first_few(lacking)
+                incomplete.len(),
+                first_few(incomplete)
             )
         })
         .collect();
-    match troubles.is_empty() {
-        true => Check::ok(
+    let check = if problems.is_empty() {
+        Check::ok(
             NAME,
             format!(
                 "all {} training and {} validation questions have an answer with a reason",
                 texts.train_records.len(),
                 texts.eval_records.len()
             ),
-        ),
-        false => Check::warning(
+        )
+    } else {
+        Check::warning(
             NAME,
             format!(
-                "{}; rouge1 and bertscore compare reasons and are 0 there: complete the answers, or \
-                 name what ends a sentence in your data as reward.answer_endings",
-                troubles.join("; ")
+                "{}; rouge1 and bertscore compare reasons and are 0 for these: complete the answers, or \
+                 set reward.answer_endings to the endings of the sentences in your data",
+                problems.join("; ")
             ),
-        ),
-    }
-    .with(details)
+        )
+    };
+    check.with(details)
 }
 
 /// Records by their normalised question.
@@ -113,7 +114,7 @@ fn duplicates(texts: &Texts) -> Check {
     let questions = by_question(&texts.train_records);
     let mut repeated: Vec<Vec<&str>> = Vec::new();
     let mut contradicted = 0;
-    // In the order of the file, so that the same data is told the same way.
+    // In the order of the file, so that the same data is always reported the same way.
     for record in &texts.train_records {
         let all = &questions[&normalize(&record.question)];
         if all.len() > 1 && all[0].id == record.id {
@@ -136,53 +137,53 @@ fn duplicates(texts: &Texts) -> Check {
     if contradicted > 0 {
         message.push_str(&format!(", {contradicted} of them with different answers"));
     }
-    message.push_str("; they weigh more than others: remove those that are not meant");
+    message.push_str("; they have more weight than others: remove unintended duplicates");
     Check::warning(NAME, message).with(details)
 }
 
-/// Records whose question is in `others` too: for people (`5 = 1`; one id where both are the same) and
-/// as pairs of ids.
+/// Records whose question is also in `others`: as text (`5 = 1`; one id if both are the same) and as
+/// pairs of ids.
 fn shared(records: &[Record], others: &[Record]) -> (Vec<String>, Vec<Value>) {
     let others = by_question(others);
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     let mut pairs = Vec::new();
     for record in records {
         let Some(same) = others.get(&normalize(&record.question)) else {
             continue;
         };
         let other = &same[0].id;
-        told.push(if *other == record.id {
+        shown.push(if *other == record.id {
             record.id.clone()
         } else {
             format!("{} = {other}", record.id)
         });
         pairs.push(json!([record.id, other]));
     }
-    (told, pairs)
+    (shown, pairs)
 }
 
-/// Validation questions that are trained on.
+/// Validation questions that are also training questions.
 fn leak(texts: &Texts) -> Check {
     const NAME: &str = "leak";
-    let (told, pairs) = shared(&texts.eval_records, &texts.train_records);
+    let (leaked, pairs) = shared(&texts.eval_records, &texts.train_records);
     let details = json!({ "eval_and_train": pairs });
-    if told.is_empty() {
+    if leaked.is_empty() {
         return Check::ok(NAME, "no validation question is trained on").with(details);
     }
     let data = &texts.experiment.data;
     let all = texts.eval_records.len();
     let message = format!(
-        "{}: {} of {all} questions are in {} too (ids {}); scores then show what was memorised: remove \
+        "{}: {} of {all} questions are also in {} (ids {}); scores then show what was memorised: remove \
          them from one of the two",
         data.eval.display(),
-        told.len(),
+        leaked.len(),
         data.train.display(),
-        first_few(&told)
+        first_few(&leaked)
     );
     Check::warning(NAME, message).with(details)
 }
 
-/// Validation questions that prompts show with their answers; `None` where prompts have no examples.
+/// Validation questions that prompts show with their answers; `None` if prompts have no examples.
 fn few_shot(texts: &Texts) -> Option<Check> {
     const NAME: &str = "few_shot";
     let data = &texts.experiment.data;
@@ -193,36 +194,36 @@ fn few_shot(texts: &Texts) -> Option<Check> {
         .filter(|record| record.answer.is_some())
         .cloned()
         .collect();
-    let (told, pairs) = shared(&texts.eval_records, &answered);
+    let (leaked, pairs) = shared(&texts.eval_records, &answered);
     let details = json!({ "eval_and_examples": pairs });
-    if told.is_empty() {
+    if leaked.is_empty() {
         let message = format!(
             "{} examples, none of them a validation question",
             answered.len()
         );
         return Some(Check::ok(NAME, message).with(details));
     }
-    let which = if told.len() == texts.eval_records.len() {
+    let which = if leaked.len() == texts.eval_records.len() {
         "every question".to_owned()
     } else {
-        format!("{} of {} questions", told.len(), texts.eval_records.len())
+        format!("{} of {} questions", leaked.len(), texts.eval_records.len())
     };
     let message = format!(
         "{}: {which} of {} can be shown as examples, with their answers, in the prompts of others (ids \
-         {}); name other records as data.few_shot",
+         {}); use other records as data.few_shot",
         path.display(),
         data.eval.display(),
-        first_few(&told)
+        first_few(&leaked)
     );
     Some(Check::warning(NAME, message).with(details))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::{Folder, record};
     use super::*;
     use moim_core::dataset::QuestionType;
+    use moim_core::findings::Severity;
 
     fn by_name(checks: &[Check], name: &str) -> Check {
         checks
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn question_types_that_are_not_known_are_told_for_each_file() {
+    fn unknown_question_types_are_reported_for_each_file() {
         let folder = Folder::new();
         let mut odd = record("9", "뛰다");
         odd.question_type = QuestionType::Other("서술형".to_owned());
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_reason_are_told_with_their_ids() {
+    fn answers_without_a_reason_are_reported_with_their_ids() {
         let folder = Folder::new();
         let mut bare = record("9", "뛰다");
         bare.answer = Some("\"뛰다.\"가 옳다.".to_owned());
@@ -278,7 +279,7 @@ mod tests {
         ] {
             assert!(check.message.contains(words), "{}", check.message);
         }
-        // Another ending parts nothing here.
+        // Another ending does not occur here.
         let check = by_name(
             &checks(&folder.texts(|experiment| {
                 experiment.reward.answer_endings = vec!["is right".to_owned()];
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_occurs_twice_is_told_whatever_its_quotes_and_spaces() {
+    fn a_duplicate_question_is_reported_whatever_its_quotes_and_spaces() {
         let folder = Folder::new();
         let mut again = record("7", "가다");
         again.question = format!("  {} ", again.question.replace(' ', "  "));

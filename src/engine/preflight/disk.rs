@@ -1,14 +1,14 @@
-//! Whether the disk has room for everything that a run writes.
+//! Whether everything that a run writes fits on the disk.
 
 use serde_json::{Value, json};
 
 use super::machine::{Disk, Machine};
-use super::report::Check;
 use crate::nf4::{BLOCK, CachePlan, NESTED_BLOCK};
 use crate::setup::{Texts, lora_config};
 use moim_core::architecture::Projection;
 use moim_core::dataset::Record;
 use moim_core::experiment::SaveStrategy;
+use moim_core::findings::Check;
 use moim_core::memory::Bytes;
 use moim_core::run::model_fingerprint;
 
@@ -16,27 +16,27 @@ const NAME: &str = "disk";
 
 /// Bytes of a parameter in a save point: the adapter and AdamW's two moments, in f32.
 const SAVED_BYTES: u64 = 12;
-/// Bytes of a save point beside its tensors.
+/// Bytes of a save point besides its tensors.
 const SAVE_POINT_EXTRA: u64 = 64 << 10;
-/// The most bytes that a token stands for, on average: two syllables of Hangul.
+/// The most bytes of text per token, on average: two syllables of Hangul.
 const TOKEN_BYTES: u64 = 6;
-/// Bytes of a line beside its texts: rewards, lengths, keys; of an answer: its scores.
+/// Bytes of a line besides its texts: rewards, lengths, keys; of an answer: its scores.
 const LINE_BYTES: u64 = 600;
 /// Bytes of a step in events.jsonl, and in each format of `run.report_to`.
 const STEP_BYTES: u64 = 3 << 10;
-/// Samples of the machine, the log, and what is small.
+/// Bytes of machine samples, the log, and small files.
 const OTHER_BYTES: u64 = 16 << 20;
 
-/// What a run writes in all, in bytes. Completions and answers are taken to be as long as they may be.
+/// Everything that a run writes, in bytes. Completions and answers are assumed to have their full length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Writes {
     /// One save point.
     save_point: u64,
-    /// Save points that lie on the disk at the same time.
+    /// Save points that are on the disk at the same time.
     save_points: u64,
     /// Answers and scores of all save points.
     answers: u64,
-    /// events.jsonl, completions.jsonl and the rest.
+    /// events.jsonl, completions.jsonl and other files.
     logs: u64,
 }
 
@@ -67,19 +67,19 @@ impl Writes {
             .steps_per_epoch(prompts)
             .saturating_mul(iterations)
             .max(1);
-        // The last step is a save point, whatever the strategy.
+        // The last step is a save point with every strategy.
         let points = match run.save_strategy {
             SaveStrategy::Epoch => steps.div_ceil(per_epoch),
             SaveStrategy::Steps => steps.div_ceil(run.save_steps.max(1)),
             SaveStrategy::No => 1,
         };
-        // The best one stays beside the latest, and a new one is written before an old one goes.
+        // The best one is kept besides the latest, and a new one is written before an old one is deleted.
         let kept = run
             .save_total_limit
             .map_or(points, |limit| points.min(limit.saturating_add(2)));
         let parameters = lora_config(experiment)?.parameter_count(&texts.model);
         let answer = experiment.inference.max_completion_length as u64 * TOKEN_BYTES;
-        // An answer stands in its file as it was written and normalised.
+        // A file has each answer twice, verbatim and normalised.
         let answers = text_bytes(&texts.eval_records)
             + texts.eval_records.len() as u64 * (2 * answer + LINE_BYTES);
         let untouched = usize::from(experiment.inference.before_training);
@@ -102,7 +102,7 @@ impl Writes {
     }
 }
 
-/// The records as they stand in an answer file.
+/// Bytes of the records in an answer file.
 fn text_bytes(records: &[Record]) -> u64 {
     records
         .iter()
@@ -110,7 +110,7 @@ fn text_bytes(records: &[Record]) -> u64 {
         .sum()
 }
 
-/// A prompt with its label, as they stand in completions.jsonl.
+/// The mean bytes of a prompt with its label in completions.jsonl.
 fn mean_prompt_bytes(texts: &Texts) -> u64 {
     let kept = &texts.train.kept;
     let all: usize = kept
@@ -122,8 +122,8 @@ fn mean_prompt_bytes(texts: &Texts) -> u64 {
     (all / kept.len().max(1)) as u64
 }
 
-/// The run directory, and the cache of quantised weights where one would be written. `written` is
-/// what the run directory holds already.
+/// Checks the disks of the run directory and of the cache of quantised weights, if one would be written.
+/// `written` is the current size of the run directory.
 pub fn checks(texts: &Texts, machine: &Machine, written: u64) -> Vec<Check> {
     let cache = cache_bytes(texts, machine);
     let mut checks = Vec::new();
@@ -144,11 +144,11 @@ pub fn checks(texts: &Texts, machine: &Machine, written: u64) -> Vec<Check> {
 
 fn of_run(writes: Writes, written: u64, disk: &Disk, cache: Option<(&Disk, u64)>) -> Check {
     let own = writes.total().saturating_sub(written);
-    // Quantised weights are written first, and only where they fit.
-    let beside = cache
+    // Quantised weights are written first, and only if they fit.
+    let quantised = cache
         .filter(|(cached, bytes)| cached.id == disk.id && *bytes <= cached.free)
         .map_or(0, |(_, bytes)| bytes);
-    let needed = own.saturating_add(beside);
+    let needed = own.saturating_add(quantised);
     let details = json!({
         "free": disk.free,
         "needed": needed,
@@ -156,18 +156,21 @@ fn of_run(writes: Writes, written: u64, disk: &Disk, cache: Option<(&Disk, u64)>
         "save_points": writes.save_points,
         "answers": writes.answers,
         "logs": writes.logs,
-        "quantised_weights": beside,
+        "quantised_weights": quantised,
         "written": written,
     });
     let folder = disk.folder.display();
     let mut parts = writes.words();
-    if beside > 0 {
-        parts.push_str(&format!(", quantised weights {}", Bytes(beside)));
+    if quantised > 0 {
+        parts.push_str(&format!(", quantised weights {}", Bytes(quantised)));
     }
     if written > 0 {
-        parts.push_str(&format!(", of which {} are there", Bytes(written)));
+        parts.push_str(&format!(
+            ", of which {} are already written",
+            Bytes(written)
+        ));
     }
-    let place = match written {
+    let target = match written {
         0 => format!("run.output_dir = \"{folder}\""),
         _ => folder.to_string(),
     };
@@ -178,33 +181,34 @@ fn of_run(writes: Writes, written: u64, disk: &Disk, cache: Option<(&Disk, u64)>
     let free = Bytes(disk.free);
     if needed <= disk.free {
         let message = format!(
-            "{place}: {} to be written ({parts}), {free} free",
+            "{target}: {} to write ({parts}), {free} free",
             Bytes(needed)
         );
         return Check::ok(NAME, message).with(details);
     }
     let message = format!(
-        "{place}: the run writes {} ({parts}) and the disk has {free} free; make room, {hint}, or set \
-         run.save_total_limit or run.log_completions = false",
+        "{target}: the run writes {} ({parts}), but the disk has {free} free; free some space, {hint}, or \
+         set run.save_total_limit or run.log_completions = false",
         Bytes(needed)
     );
-    // Logs are counted as if every completion were as long as it may be.
-    match needed.saturating_sub(writes.logs) <= disk.free {
-        true => Check::warning(NAME, message),
-        false => Check::error(NAME, message),
-    }
-    .with(details)
+    // Logs are counted as if every completion had its full length.
+    let check = if needed.saturating_sub(writes.logs) <= disk.free {
+        Check::warning(NAME, message)
+    } else {
+        Check::error(NAME, message)
+    };
+    check.with(details)
 }
 
-/// `None` where it fits.
+/// `None` if it fits.
 fn of_cache(bytes: u64, disk: &Disk) -> Option<Check> {
     let details: Value = json!({ "free": disk.free, "needed": bytes });
     (bytes > disk.free).then(|| {
         Check::warning(
             "cache",
             format!(
-                "{}: the quantised weights take {} and the disk has {} free, so each run quantises them \
-                 again; make room, or name another folder in MOIM_CACHE_DIR",
+                "{}: the quantised weights need {}, but the disk has {} free, so each run quantises them \
+                 again; free some space, or set MOIM_CACHE_DIR to another folder",
                 disk.folder.display(),
                 Bytes(bytes),
                 Bytes(disk.free)
@@ -214,7 +218,7 @@ fn of_cache(bytes: u64, disk: &Disk) -> Option<Check> {
     })
 }
 
-/// What quantised weights will take of the cache's disk; `None` where none are written.
+/// Bytes of the quantised weights in the cache; `None` if none are written.
 fn cache_bytes(texts: &Texts, machine: &Machine) -> Option<u64> {
     let quantization = &texts.experiment.quantization;
     if !quantization.load_in_4bit || texts.model.stored_in_nf4 {
@@ -248,10 +252,10 @@ fn cache_bytes(texts: &Texts, machine: &Machine) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
     use moim_core::experiment::Experiment;
+    use moim_core::findings::Severity;
 
     fn disk(free: u64, id: u64) -> Disk {
         Disk {
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_without_room_is_an_error_that_names_what_takes_it() {
+    fn a_full_disk_is_an_error_that_names_what_needs_space() {
         let texts = Folder::new().texts(|_| ());
         let roomy = checks(&texts, &machine(1 << 40), 0);
         assert_eq!(roomy.len(), 1);
@@ -288,7 +292,7 @@ mod tests {
         ] {
             assert!(full.message.contains(words), "{}", full.message);
         }
-        // What a run that goes on has written already needs no room again.
+        // What a resumed run has already written needs no space again.
         let needed = full.details["needed"].as_u64().unwrap();
         let resumed = &checks(&texts, &machine(1 << 20), needed)[0];
         assert_eq!(resumed.severity, Severity::Ok, "{}", resumed.message);
@@ -296,7 +300,7 @@ mod tests {
 
     #[test]
     fn save_points_are_counted_as_the_trainer_keeps_them() {
-        // Four prompts, one a step: three epochs of four steps.
+        // Four prompts, one per step: three epochs of four steps.
         let points = |change: fn(&mut Experiment)| written(change).save_points;
         assert_eq!(points(|_| ()), 3);
         assert_eq!(points(|experiment| experiment.grpo.max_steps = 6), 2);
@@ -335,11 +339,11 @@ mod tests {
             }),
             ..machine(1 << 40)
         };
-        let apart = checks(&texts, &with_cache(1 << 40, 2), 0);
-        assert_eq!(apart[0].details["quantised_weights"], 0);
+        let separate = checks(&texts, &with_cache(1 << 40, 2), 0);
+        assert_eq!(separate[0].details["quantised_weights"], 0);
         let together = checks(&texts, &with_cache(1 << 40, 1), 0);
         let bytes = together[0].details["quantised_weights"].as_u64().unwrap();
-        // 4.5 bits a weight.
+        // 4.5 bits per weight.
         let weights: usize = Projection::ALL
             .into_iter()
             .map(|projection| {

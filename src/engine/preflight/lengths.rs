@@ -1,10 +1,10 @@
-//! Prompts and reference answers in tokens, against what there is room for.
+//! Compares the lengths of prompts and reference answers, in tokens, with their limits.
 
 use serde_json::{Value, json};
 
-use super::report::{Check, first_few};
 use crate::setup::{Questions, Texts};
 use moim_core::experiment::Experiment;
+use moim_core::findings::{Check, first_few};
 use moim_core::text::answer::split_label;
 
 /// Prompts, answers, and both together.
@@ -12,7 +12,7 @@ pub fn checks(texts: &Texts) -> [Check; 3] {
     [prompts(texts), answers(texts), positions(texts)]
 }
 
-/// Lengths in tokens with the ids they belong to, ascending by length.
+/// Lengths in tokens with their ids, ascending by length.
 struct Lengths<'a>(Vec<(usize, &'a str)>);
 
 impl<'a> Lengths<'a> {
@@ -75,7 +75,7 @@ fn prompts(texts: &Texts) -> Check {
     let sets = [("data.train", &texts.train), ("data.eval", &texts.eval)];
     let mut parts = Vec::new();
     let mut details = json!({ "max_prompt_length": limit });
-    let mut troubles = Vec::new();
+    let mut problems = Vec::new();
     for (key, set) in sets {
         let lengths = Lengths::of_prompts(set);
         parts.push(format!(
@@ -89,7 +89,7 @@ fn prompts(texts: &Texts) -> Check {
         json["with_fewer_examples"] = json!(set.shortened);
         details[key] = json;
         if !left_out.is_empty() {
-            troubles.push(format!(
+            problems.push(format!(
                 "{key}: {} prompt(s) longer than data.max_prompt_length = {limit} tokens are left out \
                  (data.long_prompts = \"drop\"; ids {})",
                 left_out.len(),
@@ -97,7 +97,7 @@ fn prompts(texts: &Texts) -> Check {
             ));
         }
         if !set.shortened.is_empty() {
-            troubles.push(format!(
+            problems.push(format!(
                 "{key}: {} prompt(s) have fewer examples than data.num_few_shot = {} to stay within \
                  {limit} tokens (ids {})",
                 set.shortened.len(),
@@ -106,22 +106,22 @@ fn prompts(texts: &Texts) -> Check {
             ));
         }
     }
-    let check = if troubles.is_empty() {
+    let check = if problems.is_empty() {
         Check::ok(NAME, format!("{}, of at most {limit}", parts.join("; ")))
     } else {
         Check::warning(
             NAME,
             format!(
                 "{}; raise data.max_prompt_length for all of them",
-                troubles.join("; ")
+                problems.join("; ")
             ),
         )
     };
     check.with(details)
 }
 
-/// Reference answers as the model would have to write them, the end token included: the shortest of
-/// their alternatives with the reason.
+/// Reference answers as the model would have to write them: the shortest alternative with the reason and
+/// the end token.
 fn answers(texts: &Texts) -> Check {
     const NAME: &str = "answer_lengths";
     let experiment = &texts.experiment;
@@ -133,9 +133,8 @@ fn answers(texts: &Texts) -> Check {
             Some((question.record.id.as_str(), answer))
         }),
     );
-    let asked = |id: &str| texts.labels.position(id);
     let labels = texts.eval.kept.iter().filter_map(|question| {
-        let label = &texts.labels.items()[asked(&question.record.id)?];
+        let label = &texts.labels.items()[texts.labels.position(&question.record.id)?];
         Some((label.id.as_str(), label.answer.as_str()))
     });
     let eval = answer_lengths(texts, labels);
@@ -143,7 +142,7 @@ fn answers(texts: &Texts) -> Check {
         (Ok(train), Ok(eval)) => (train, eval),
         (Err(error), _) | (_, Err(error)) => return Check::error(NAME, format!("{error:#}")),
     };
-    judged(experiment, &train, &eval).with(json!({
+    answer_check(experiment, &train, &eval).with(json!({
         "data.train": train.json(),
         "data.eval": eval.json(),
         "rollout.max_completion_length": experiment.rollout.max_completion_length,
@@ -153,11 +152,11 @@ fn answers(texts: &Texts) -> Check {
     }))
 }
 
-fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> Check {
+fn answer_check(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> Check {
     const NAME: &str = "answer_lengths";
     let limit = experiment.rollout.max_completion_length;
     let over = train.over(limit);
-    // A program may judge by a label that no completion is meant to be.
+    // A program can use a label that is not meant as a completion.
     let is_compared = ["exact_match", "rouge1", "bertscore"]
         .iter()
         .any(|metric| experiment.reward.formula.contains(metric));
@@ -165,19 +164,19 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
         return Check::error(
             NAME,
             format!(
-                "rollout.max_completion_length = {limit}: no completion can be a whole answer, the \
-                 shortest reference answer of data.train takes {} tokens and the longest {}; raise it",
+                "rollout.max_completion_length = {limit}: no completion can be a whole answer; the \
+                 shortest reference answer of data.train has {} tokens and the longest {}; raise it",
                 train.at(0),
                 train.longest()
             ),
         );
     }
-    let mut troubles = Vec::new();
-    let mut tell = |key: &str, limit: usize, set: &str, over: &[&str], lengths: &Lengths<'_>| {
+    let mut problems = Vec::new();
+    let mut report = |key: &str, limit: usize, set: &str, over: &[&str], lengths: &Lengths<'_>| {
         if !over.is_empty() {
-            troubles.push(format!(
+            problems.push(format!(
                 "{key} = {limit}: {} of {} reference answers of {set} are longer (up to {} tokens; ids {}) \
-                 and cannot be written whole; raise it",
+                 and would be cut; raise it",
                 over.len(),
                 lengths.0.len(),
                 lengths.longest(),
@@ -185,7 +184,7 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
             ));
         }
     };
-    tell(
+    report(
         "rollout.max_completion_length",
         limit,
         "data.train",
@@ -194,14 +193,14 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
     );
     let answered = experiment.inference.max_completion_length;
     let over = eval.over(answered);
-    tell(
+    report(
         "inference.max_completion_length",
         answered,
         "data.eval",
         &over,
         eval,
     );
-    if troubles.is_empty() {
+    if problems.is_empty() {
         Check::ok(
             NAME,
             format!(
@@ -212,7 +211,7 @@ fn judged(experiment: &Experiment, train: &Lengths<'_>, eval: &Lengths<'_>) -> C
             ),
         )
     } else {
-        Check::warning(NAME, troubles.join("; "))
+        Check::warning(NAME, problems.join("; "))
     }
 }
 
@@ -239,7 +238,7 @@ fn answer_lengths<'a>(
     Ok(Lengths::new(lengths.into_iter()))
 }
 
-/// What is written beyond the model's last position is seldom of use.
+/// Whether prompt and completion fit the model's positions; text beyond them is rarely useful.
 fn positions(texts: &Texts) -> Check {
     const NAME: &str = "positions";
     let experiment = &texts.experiment;
@@ -256,14 +255,14 @@ fn positions(texts: &Texts) -> Check {
             Lengths::of_prompts(&texts.eval),
         ),
     ];
-    let mut troubles = Vec::new();
+    let mut problems = Vec::new();
     let mut furthest = 0;
     for (key, completion, lengths) in &uses {
         furthest = furthest.max(lengths.longest() + completion);
         let over = lengths.over(limit.saturating_sub(*completion));
         if !over.is_empty() {
-            troubles.push(format!(
-                "{key} = {completion}: {} of {} prompts, the longest of {} tokens, then pass the model's \
+            problems.push(format!(
+                "{key} = {completion}: {} of {} prompts, the longest of {} tokens, then exceed the model's \
                  max_position_embeddings = {limit} (ids {})",
                 over.len(),
                 lengths.0.len(),
@@ -273,36 +272,37 @@ fn positions(texts: &Texts) -> Check {
         }
     }
     let details = json!({ "max_position_embeddings": limit, "furthest": furthest });
-    match troubles.is_empty() {
-        true => Check::ok(
+    let check = if problems.is_empty() {
+        Check::ok(
             NAME,
-            format!("prompt and answer reach {furthest} of the model's {limit}"),
-        ),
-        false => Check::warning(
+            format!("prompt and answer reach {furthest} of the model's {limit} positions"),
+        )
+    } else {
+        Check::warning(
             NAME,
             format!(
-                "{}; the model has learned nothing of what lies beyond: lower it, or data.max_prompt_length",
-                troubles.join("; ")
+                "{}; the model was not trained beyond that: lower it, or data.max_prompt_length",
+                problems.join("; ")
             ),
-        ),
-    }
-    .with(details)
+        )
+    };
+    check.with(details)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
     use moim_core::experiment::LongPrompts;
+    use moim_core::findings::Severity;
 
-    fn told(change: impl FnOnce(&mut Experiment)) -> [Check; 3] {
+    fn checked(change: impl FnOnce(&mut Experiment)) -> [Check; 3] {
         checks(&Folder::new().texts(change))
     }
 
     #[test]
-    fn lengths_within_their_limits_are_told_with_their_median() {
-        let [prompts, answers, positions] = told(|_| ());
+    fn lengths_within_their_limits_are_reported_with_their_median() {
+        let [prompts, answers, positions] = checked(|_| ());
         for check in [&prompts, &answers, &positions] {
             assert_eq!(check.severity, Severity::Ok, "{}", check.message);
         }
@@ -313,10 +313,10 @@ mod tests {
 
     #[test]
     fn answers_that_never_fit_are_an_error_and_some_of_them_a_warning() {
-        let [_, fits, _] = told(|_| ());
+        let [_, fits, _] = checked(|_| ());
         let length = |key: &str| fits.details["data.train"][key].as_u64().unwrap() as usize;
         let [_, none, _] =
-            told(|experiment| experiment.rollout.max_completion_length = length("min") - 1);
+            checked(|experiment| experiment.rollout.max_completion_length = length("min") - 1);
         assert_eq!(none.severity, Severity::Error);
         assert!(
             none.message.contains("the shortest reference answer"),
@@ -324,15 +324,15 @@ mod tests {
             none.message
         );
         let [_, some, _] =
-            told(|experiment| experiment.rollout.max_completion_length = length("max") - 1);
+            checked(|experiment| experiment.rollout.max_completion_length = length("max") - 1);
         assert_eq!(some.severity, Severity::Warning);
         assert!(some.message.contains("1 of 4"), "{}", some.message);
         assert_eq!(some.details["over_in_training"], json!(["4"]));
         // The longest of all fits to the token.
         let [_, just, _] =
-            told(|experiment| experiment.rollout.max_completion_length = length("max"));
+            checked(|experiment| experiment.rollout.max_completion_length = length("max"));
         assert_eq!(just.severity, Severity::Ok);
-        let [_, cut, _] = told(|experiment| experiment.inference.max_completion_length = 2);
+        let [_, cut, _] = checked(|experiment| experiment.inference.max_completion_length = 2);
         assert_eq!(cut.severity, Severity::Warning);
         assert!(
             cut.message.contains("inference.max_completion_length = 2"),
@@ -342,22 +342,22 @@ mod tests {
     }
 
     #[test]
-    fn prompts_that_are_left_out_and_positions_that_are_passed_are_warnings() {
-        let [prompts, ..] = told(|_| ());
+    fn dropped_prompts_and_exceeded_positions_are_warnings() {
+        let [prompts, ..] = checked(|_| ());
         let longest = prompts.details["data.train"]["max"].as_u64().unwrap() as usize;
-        let [prompts, ..] = told(|experiment| {
+        let [prompts, ..] = checked(|experiment| {
             experiment.data.max_prompt_length = longest - 1;
             experiment.data.long_prompts = LongPrompts::Drop;
         });
         assert_eq!(prompts.severity, Severity::Warning);
         assert_eq!(prompts.details["data.train"]["left_out"], json!(["4"]));
         let [_, _, positions] =
-            told(|experiment| experiment.rollout.max_completion_length = 1_000_000);
+            checked(|experiment| experiment.rollout.max_completion_length = 1_000_000);
         assert_eq!(positions.severity, Severity::Warning);
         assert!(
             positions
                 .message
-                .contains("pass the model's max_position_embeddings"),
+                .contains("exceed the model's max_position_embeddings"),
             "{}",
             positions.message
         );

@@ -1,35 +1,33 @@
-//! What the checks know of this machine: asked once, so that the checks themselves are pure.
+//! The properties of this machine that the checks use. Read once, so that the checks are pure.
 
 use std::path::{Path, PathBuf};
 
-use crate::device::cuda_device_count;
-use crate::nf4::cache_folder;
+use crate::device::{cache_folder, cuda_device_count};
 use moim_core::experiment::{DeviceChoice, Experiment};
-use moim_core::memory::Bytes;
-use moim_core::run::{Card, HostMeter};
+use moim_core::memory::{Bytes, device_memory};
 
 /// A file system, as seen from a folder on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The folder that is to be written to; it need not exist yet.
+    /// The folder that will be written to; it need not exist yet.
     pub folder: PathBuf,
-    /// Bytes that may still be written.
+    /// Bytes that can still be written.
     pub free: u64,
-    /// The same for two folders of one file system.
+    /// Identifies the file system.
     pub id: u64,
 }
 
 impl Disk {
-    /// The file system that `folder` is or will be on; `None` where the system does not say.
+    /// The file system of `folder`, which need not exist yet; `None` if the system does not report it.
     pub fn of(folder: &Path) -> Option<Self> {
         let whole = std::path::absolute(folder).ok()?;
-        let there = whole.ancestors().find(|path| path.exists())?;
-        let disk = rustix::fs::statvfs(there).ok()?;
-        // A file system without blocks (procfs, say) does not count them.
+        let existing = whole.ancestors().find(|path| path.exists())?;
+        let disk = rustix::fs::statvfs(existing).ok()?;
+        // Some file systems, such as procfs, have no blocks.
         if disk.f_blocks == 0 {
             return None;
         }
-        let id = rustix::fs::stat(there).ok()?.st_dev;
+        let id = rustix::fs::stat(existing).ok()?.st_dev;
         Some(Self {
             folder: folder.to_owned(),
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -38,21 +36,21 @@ impl Disk {
     }
 }
 
-/// Memory and disks of this machine, as far as they can be asked.
+/// Memory and disks of this machine, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     /// Whether there is a CUDA device.
     pub has_cuda: bool,
-    /// All memory of the device that the experiment runs on.
+    /// The total memory of the device that the experiment runs on.
     pub memory: Option<Bytes>,
-    /// Where the run directory will be.
+    /// The disk of the run directory.
     pub output: Option<Disk>,
-    /// Where quantised weights are kept, if anywhere.
+    /// The disk of cached quantised weights, if they are cached.
     pub cache: Option<Disk>,
 }
 
 impl Machine {
-    /// Asks for what `experiment` will use.
+    /// Reads the properties that `experiment` depends on.
     pub fn of(experiment: &Experiment) -> Self {
         let device = experiment.model.device;
         let has_cuda = device != DeviceChoice::Cpu && cuda_device_count() > 0;
@@ -71,7 +69,7 @@ impl Machine {
 }
 
 impl Machine {
-    /// The same machine, with the disk of another folder to write to.
+    /// The same machine with another output folder.
     pub fn with_output(self, folder: &Path) -> Self {
         Self {
             output: Disk::of(folder),
@@ -80,25 +78,12 @@ impl Machine {
     }
 }
 
-/// All memory of the device that the experiment runs on, where it can be asked.
-pub fn device_memory(experiment: &Experiment, is_cpu: bool) -> Option<Bytes> {
-    if is_cpu {
-        return HostMeter::new().sample().total.map(Bytes);
-    }
-    let index = match experiment.model.device {
-        DeviceChoice::Cuda(Some(index)) => index,
-        _ => 0,
-    };
-    let card = Card::open(&format!("cuda:{index}"))?.ok()?;
-    card.sample()?.total.map(Bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_not_there_yet_is_on_the_disk_of_its_parent() {
+    fn a_folder_that_does_not_exist_yet_is_on_the_disk_of_its_parent() {
         let folder = tempfile::tempdir().unwrap();
         let there = Disk::of(folder.path()).unwrap();
         let absent = Disk::of(&folder.path().join("a/b")).unwrap();

@@ -1,17 +1,17 @@
-//! Whether the plan of memory fits.
+//! Whether the memory plan fits.
 
 use serde_json::json;
 
 use super::machine::Machine;
-use super::report::Check;
 use moim_core::experiment::Experiment;
+use moim_core::findings::Check;
 use moim_core::memory::{self, Bytes, Inputs, Shapes, Verdict};
 
-/// The verdict of `moim plan` in a line; `None` where the model's shape is not known.
+/// The verdict of `moim plan` on one line; `None` if the model's shape is not known.
 ///
-/// A budget that nothing fits into is an error, as it is to the trainer. Against the machine's own
-/// memory the plan is an estimate, and a device that runs out is worked on in smaller parts, so that
-/// is a warning.
+/// A budget that nothing fits into is an error, as in the trainer. Compared with the machine's own memory
+/// the plan is an estimate, and a device that runs out of memory retries with smaller parts, so that is a
+/// warning.
 pub fn memory(experiment: &Experiment, machine: &Machine) -> Option<Check> {
     let mut shapes = Shapes::read(experiment);
     shapes.has_cuda = machine.has_cuda;
@@ -30,12 +30,12 @@ pub fn memory(experiment: &Experiment, machine: &Machine) -> Option<Check> {
         (Some(_), Some(budget)) => format!("memory.budget_gib = {budget}"),
         (Some(capacity), None) if inputs.is_cpu => format!("the {capacity} of this machine"),
         (Some(capacity), None) => format!("the {capacity} of the card"),
-        (None, _) => "no size that is known".to_owned(),
+        (None, _) => "an unknown size".to_owned(),
     };
     let check = match verdict {
         Verdict::TooLarge { missing, phase } => {
             let short = format!(
-                "{against}: {} lacks {} even in the smallest parts",
+                "{against}: {} needs {} more even with the smallest parts",
                 phase.name(),
                 Bytes(missing)
             );
@@ -52,16 +52,12 @@ pub fn memory(experiment: &Experiment, machine: &Machine) -> Option<Check> {
         }
         Verdict::Unknown => Check::ok(
             "memory",
-            format!(
-                "{} at most, while in {}; {verdict}",
-                Bytes(bytes),
-                fullest.name()
-            ),
+            format!("at most {}, in {}; {verdict}", Bytes(bytes), fullest.name()),
         ),
         Verdict::Fits { .. } | Verdict::Tight { .. } => Check::ok(
             "memory",
             format!(
-                "{} at most, in {}, of {against}: {verdict}",
+                "at most {}, in {}, of {against}: {verdict}",
                 Bytes(bytes),
                 fullest.name()
             ),
@@ -72,9 +68,9 @@ pub fn memory(experiment: &Experiment, machine: &Machine) -> Option<Check> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample;
     use super::*;
+    use moim_core::findings::Severity;
 
     #[test]
     fn a_budget_that_nothing_fits_into_is_an_error_and_a_small_machine_a_warning() {

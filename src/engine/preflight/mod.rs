@@ -1,12 +1,13 @@
-//! Before the first step: what can be known of a run in seconds, without its weights.
+//! Checks before the first step: everything that can be found out about a run in seconds, without its
+//! weights.
 //!
-//! Each check looks at one thing that has cost people a run (a reward that gives every completion
-//! the same, a turn's end that ends nothing, answers that no completion is long enough for, a disk
-//! that fills) and answers one [`Check`]. `docs/preflight.md` lists them with their severities.
+//! Each check tests one problem that has ruined runs (a reward that is the same for every completion, an
+//! end token that does not end a completion, answers that are longer than any completion, a full disk)
+//! and returns one [`Check`]. `docs/preflight.md` lists them with their severities.
 //!
-//! The checks read what [`Texts`] has loaded and draw nothing: a prompt is the same whether or not it
-//! was rendered before, since draws are keyed by seed and item. Programs of `[[reward.commands]]` see
-//! the samples of the check as those of step 0.
+//! The checks read what [`Texts`] has loaded and do not affect the run: rendering a prompt twice gives
+//! the same text, since random draws depend only on seed and item. Programs of `[[reward.commands]]`
+//! get the samples of the check with step 0.
 
 mod data;
 mod disk;
@@ -14,20 +15,19 @@ mod lengths;
 mod machine;
 mod memory;
 mod prompt;
-mod report;
 mod rewards;
 mod settings;
 
 use std::time::Instant;
 
-pub use machine::{Disk, Machine, device_memory};
-pub use report::{Check, Report, Severity};
+pub use machine::{Disk, Machine};
+pub use moim_core::findings::{Check, Report, Severity};
 
 use crate::setup::Texts;
 use moim_core::experiment::Experiment;
 use moim_core::reward::RewardSet;
 
-/// All checks. `rewards` may be the reason why there are none.
+/// Runs all checks. `rewards` can be the reason why there are no rewards.
 pub fn check(texts: &Texts, rewards: Result<&mut RewardSet, String>, machine: &Machine) -> Report {
     let clock = Instant::now();
     let mut checks = vec![prompt::prompt(texts), prompt::stop(texts)];
@@ -45,9 +45,9 @@ pub fn check(texts: &Texts, rewards: Result<&mut RewardSet, String>, machine: &M
     }
 }
 
-/// The checks of a run that goes on from a save point. Its data, model, rewards and settings were
-/// checked when it began, and resuming refuses any that changed since; disk and memory are those of
-/// today. `written` is what lies in the run directory already, in bytes.
+/// Checks a run that resumes from a save point. Its data, model, rewards and settings were checked when
+/// it started, and resuming refuses any change of them, so only disk and memory are checked. `written` is
+/// the current size of the run directory, in bytes.
 pub fn check_again(texts: &Texts, machine: &Machine, written: u64) -> Report {
     let clock = Instant::now();
     Report {
@@ -56,12 +56,12 @@ pub fn check_again(texts: &Texts, machine: &Machine, written: u64) -> Report {
     }
 }
 
-/// What is left to check where the data or the model cannot be read, for the reason `why`.
+/// The remaining checks if the data or the model cannot be read, for the reason `why`.
 pub fn check_unread(experiment: &Experiment, why: &str, machine: &Machine) -> Report {
     let clock = Instant::now();
-    let left_out = "prompt, lengths, rewards, data and disk are checked once that is put right";
+    let skipped = "prompt, lengths, rewards, data and disk are checked once that is fixed";
     let mut checks = vec![
-        Check::error("inputs", format!("{why}\n({left_out})")),
+        Check::error("inputs", format!("{why}\n({skipped})")),
         settings::settings(experiment, 0),
     ];
     checks.extend(memory::memory(experiment, machine));

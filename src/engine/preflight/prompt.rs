@@ -1,18 +1,18 @@
-//! What the model will read, and what ends its turn.
+//! Checks the model's prompt and the end tokens.
 
 use serde_json::{Value, json};
 
-use super::report::Check;
 use crate::setup::{Question, Texts};
+use moim_core::findings::Check;
 use moim_core::text::{Message, RenderOptions, Role};
 
-/// Characters of the prompt that the message shows, from its beginning and from its end.
+/// Characters of the prompt that the message shows, from its start and from its end.
 const SHOWN: usize = 60;
 
-/// One training prompt as the model reads it: whole in the details, shortened in the message.
+/// One training prompt as the model reads it: complete in the details, shortened in the message.
 ///
-/// A chat template may drop what it has no place for. Without the question nothing can be learned;
-/// without the system message or the examples, not what was meant.
+/// A chat template can drop messages. Without the question nothing can be learned; without the system
+/// message or the examples, not what was intended.
 pub fn prompt(texts: &Texts) -> Check {
     const NAME: &str = "prompt";
     let Some(question) = texts.train.kept.first() else {
@@ -39,7 +39,7 @@ pub fn prompt(texts: &Texts) -> Check {
     {
         let message = format!(
             "{template}: the chat template leaves out the question of item {:?}, so the model never \
-             sees what is asked; use another one (data.chat_template)",
+             sees it; use another template (data.chat_template)",
             question.record.id
         );
         return Check::error(NAME, message).with(details);
@@ -49,7 +49,7 @@ pub fn prompt(texts: &Texts) -> Check {
         (Role::User, "an example's question"),
         (Role::Assistant, "an example's answer"),
     ];
-    // A prompt that was too long has fewer examples than asked for, which is told elsewhere.
+    // A prompt that was too long has fewer examples, which another check reports.
     let is_shortened = texts.train.shortened.contains(&question.record.id);
     let lost: Vec<&str> = roles
         .into_iter()
@@ -59,7 +59,7 @@ pub fn prompt(texts: &Texts) -> Check {
     if !lost.is_empty() {
         let message = format!(
             "{template}: the chat template leaves out or changes {}; see the prompt with moim plan \
-             --check, or use another one (data.chat_template)",
+             --check, or use another template (data.chat_template)",
             lost.join(" and ")
         );
         return Check::warning(NAME, message).with(details);
@@ -73,12 +73,12 @@ pub fn prompt(texts: &Texts) -> Check {
     Check::ok(NAME, message).with(details)
 }
 
-/// Whether a prompt says a message. Templates may trim what they are given.
+/// Whether a prompt contains a message. Templates can trim messages.
 fn is_in(prompt: &str, message: &Message) -> bool {
     prompt.contains(message.content.trim())
 }
 
-/// The beginning and the end, where both do not fit.
+/// The text, or its start and end if it is long.
 fn shortened(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     if characters.len() <= 2 * SHOWN {
@@ -118,9 +118,9 @@ pub fn stop(texts: &Texts) -> Check {
         Some(id) if !texts.stop.contains(id) => {
             let text = texts.tokenizer.id_to_token(id).unwrap_or_default();
             let message = format!(
-                "{}: the chat template ends an answer with {text:?} ({id}), which does not end a \
-                 completion, so completions run on to their limit; write rollout.stop_token_ids = {:?} (the end \
-                 tokens are {})",
+                "{}: the chat template ends an answer with {text:?} ({id}), which is not an end token, so \
+                 completions continue to their limit; write rollout.stop_token_ids = {:?} (the end tokens \
+                 are {})",
                 texts.builder.template().path().display(),
                 [&texts.experiment.rollout.stop_token_ids[..], &[id]].concat(),
                 listed.join(", ")
@@ -131,8 +131,8 @@ pub fn stop(texts: &Texts) -> Check {
     }
 }
 
-/// The special token that follows an answer in the template's own rendering; `None` where none does
-/// or the template refuses.
+/// The special token after an answer in the template's own rendering; `None` if there is none or the
+/// template refuses.
 fn end_of_turn(texts: &Texts, question: &Question) -> Option<u32> {
     let answer = question.record.answer.as_deref()?.trim();
     let data = &texts.experiment.data;
@@ -147,19 +147,19 @@ fn end_of_turn(texts: &Texts, question: &Question) -> Option<u32> {
     let after = &whole[whole.rfind(answer)? + answer.len()..];
     let tokens = texts.tokenizer.encode(after.trim_start(), false).ok()?;
     let first = *tokens.first()?;
-    // A special token has no text of its own.
+    // Decoding skips special tokens.
     let is_special = texts.tokenizer.decode(&[first], true).ok()?.is_empty();
     is_special.then_some(first)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
+    use moim_core::findings::Severity;
 
     #[test]
-    fn the_prompt_is_shown_with_its_tokens_and_the_turns_end_is_among_the_end_tokens() {
+    fn the_prompt_is_shown_with_its_tokens_and_the_end_of_a_turn_is_an_end_token() {
         let folder = Folder::new();
         let texts = folder.texts(|_| ());
         let shown = prompt(&texts);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_ends_with_a_token_that_ends_nothing_is_a_warning() {
+    fn a_turn_that_ends_without_an_end_token_is_a_warning() {
         let folder = Folder::new();
         // The header of a turn is a special token that no file names as an end.
         folder.write(
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_prompt_is_shown_by_its_ends() {
+    fn a_long_prompt_is_shortened_to_its_start_and_end() {
         let text = "가".repeat(200);
         assert_eq!(shortened(&text).chars().count(), 2 * SHOWN + 3);
         assert_eq!(shortened("짧다"), "짧다");

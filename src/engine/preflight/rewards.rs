@@ -1,21 +1,21 @@
-//! Every reward on an answer that is right and on one that is nonsense.
+//! Checks every reward on a right answer and on nonsense.
 
 use serde_json::{Value, json};
 
-use super::report::Check;
 use crate::setup::{Question, Texts};
+use moim_core::findings::Check;
 use moim_core::reward::{BAD_ANSWER, RewardCheck, RewardSample, RewardSet, TOTAL};
 use moim_core::text::answer::split_label;
 
 const NAME: &str = "rewards";
 
-/// Records that are tried: one of each question type, so many types at most.
+/// The most records that are tried, one of each question type.
 const TRIED: usize = 3;
 
-/// Scores reference answers as completions, and [`BAD_ANSWER`] in their place.
+/// Scores reference answers as completions, and [`BAD_ANSWER`] instead of them.
 ///
-/// A total that is the same for both cannot teach anything. One value that is the same for both may
-/// be meant so (a length penalty, say), or it is a pattern that never matches.
+/// A total that is the same for both cannot teach anything. A single value that is the same for both can
+/// be intended (a length penalty, for example), or a pattern never matches.
 pub fn rewards(texts: &Texts, rewards: Result<&mut RewardSet, String>) -> Check {
     let rewards = match rewards {
         Ok(rewards) => rewards,
@@ -38,13 +38,13 @@ pub fn rewards(texts: &Texts, rewards: Result<&mut RewardSet, String>) -> Check 
     let checks = rewards.check(&samples);
     let nonfinite = rewards.take_nonfinite();
     match checks {
-        Ok(checks) => judged(rewards, &samples, &checks, &nonfinite),
+        Ok(checks) => reward_check(rewards, &samples, &checks, &nonfinite),
         Err(error) => Check::error(NAME, format!("{error:#}")),
     }
 }
 
-/// The first record of each question type whose answer is whole: one sentence and a reason. Where a
-/// type has none, its first record.
+/// The first record of each question type with a complete answer: one sentence and a reason. If a type
+/// has none, its first record.
 fn tried(texts: &Texts) -> Vec<&Question> {
     let endings = &texts.experiment.reward.answer_endings;
     let is_whole = |question: &&Question| {
@@ -73,7 +73,7 @@ fn tried(texts: &Texts) -> Vec<&Question> {
         .collect()
 }
 
-fn judged(
+fn reward_check(
     rewards: &RewardSet,
     samples: &[RewardSample<'_>],
     checks: &[RewardCheck],
@@ -92,26 +92,26 @@ fn judged(
     if is_constant(total) {
         let parts: Vec<String> = values.iter().map(words).collect();
         let message = format!(
-            "reward.formula = \"{formula}\" gives {} to both {tried}, so it cannot tell good from bad and \
-             nothing would be learned; correct the formula, or what it uses ({})",
+            "reward.formula = \"{formula}\" gives {} to both {tried}, so it does not distinguish good from \
+             bad and nothing would be learned; correct the formula or its values ({})",
             shown(total.good.first()),
             parts.join(", ")
         );
-        // A program may judge by a label that is no answer itself (a test, a rubric), and a pattern may
-        // ask for more than the labels have.
+        // A program can use a label that is not itself an answer (a test, a rubric), and a pattern can
+        // require more than the labels have.
         let is_sum = rewards.weights().is_some();
         let differs = values.iter().any(|value| !is_constant(value));
-        let may_be_meant = rewards.uses_program() || (!is_sum && differs);
-        return match may_be_meant {
-            true => Check::warning(
-                NAME,
-                format!("{message}; if reference answers are not in the form that the reward wants, that is as it should be"),
-            ),
-            false => Check::error(NAME, message),
-        }
-        .with(details);
+        let may_be_intended = rewards.uses_program() || (!is_sum && differs);
+        let check = if may_be_intended {
+            let intended =
+                "if reference answers do not have the form that the reward requires, ignore this";
+            Check::warning(NAME, format!("{message}; {intended}"))
+        } else {
+            Check::error(NAME, message)
+        };
+        return check.with(details);
     }
-    let mut troubles: Vec<String> = nonfinite
+    let mut problems: Vec<String> = nonfinite
         .iter()
         .map(|(name, count)| {
             format!(
@@ -122,9 +122,9 @@ fn judged(
         .collect();
     let is_worse = |(good, bad): (&Option<f64>, &Option<f64>)| good < bad;
     if total.good.iter().zip(&total.bad).all(is_worse) {
-        troubles.push(format!(
+        problems.push(format!(
             "reward.formula = \"{formula}\" gives less to the reference answer ({}) than to {BAD_ANSWER:?} \
-             ({}); turn the sign if that is not meant",
+             ({}); change the sign if that is not intended",
             shown(total.good.first()),
             shown(total.bad.first())
         ));
@@ -135,9 +135,9 @@ fn judged(
         .map(|value| format!("{} ({})", value.name, shown(value.good.first())))
         .collect();
     if !constant.is_empty() {
-        troubles.push(format!(
-            "{} the same for both {tried}: a value that never differs teaches nothing; look at what the \
-             data's answers are like, and at reward.format_pattern, reward.answer_endings or the program",
+        problems.push(format!(
+            "{} the same for both {tried}: a value that never differs teaches nothing; check the data's \
+             answers, and reward.format_pattern, reward.answer_endings or the program",
             match constant.len() {
                 1 => format!("{} is", constant[0]),
                 _ => format!("{} are each", constant.join(", ")),
@@ -152,14 +152,15 @@ fn judged(
         shown(total.bad.first()),
         parts.join(", ")
     );
-    match troubles.is_empty() {
-        true => Check::ok(NAME, values),
-        false => Check::warning(NAME, format!("{}; {values}", troubles.join("; "))),
-    }
-    .with(details)
+    let check = if problems.is_empty() {
+        Check::ok(NAME, values)
+    } else {
+        Check::warning(NAME, format!("{}; {values}", problems.join("; ")))
+    };
+    check.with(details)
 }
 
-/// Whether every answer that was tried got the same; a reward that gave no value to any did, too.
+/// Whether every tried answer got the same value, or none of them any.
 fn is_constant(check: &RewardCheck) -> bool {
     let mut all = check.good.iter().chain(&check.bad);
     let first = all.next();
@@ -210,14 +211,14 @@ fn details(samples: &[RewardSample<'_>], checks: &[RewardCheck]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample::Folder;
     use super::*;
     use moim_core::experiment::{Experiment, RewardCommand};
+    use moim_core::findings::Severity;
     use moim_core::metric::{MetricSettings, Metrics};
 
     /// The check of an experiment without an encoder.
-    fn told(change: impl FnOnce(&mut Experiment)) -> Check {
+    fn checked(change: impl FnOnce(&mut Experiment)) -> Check {
         let texts = Folder::new().texts(change);
         let section = &texts.experiment.reward;
         let metrics = Metrics::new(MetricSettings::from(section), None).unwrap();
@@ -241,8 +242,8 @@ mod tests {
     }
 
     #[test]
-    fn a_formula_that_tells_good_from_bad_is_shown_with_its_values() {
-        let check = told(|_| ());
+    fn a_formula_that_distinguishes_good_from_bad_is_shown_with_its_values() {
+        let check = checked(|_| ());
         assert_eq!(check.severity, Severity::Ok, "{}", check.message);
         for words in [
             "3 for the reference answer of item \"1\"",
@@ -259,21 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn a_reward_that_reference_answers_may_not_be_meant_to_earn_is_a_warning() {
-        let check = told(|experiment| {
+    fn a_reward_that_reference_answers_may_not_earn_is_a_warning() {
+        let check = checked(|experiment| {
             experiment.reward.formula = "format * exact_match".to_owned();
             experiment.reward.format_pattern = "^<think>".to_owned();
         });
         assert_eq!(check.severity, Severity::Warning, "{}", check.message);
-        let check = told(|experiment| {
+        let check = checked(|experiment| {
             experiment.reward.formula = "judge".to_owned();
             experiment.reward.commands = vec![command(&always("0"), 60.0)];
         });
         assert_eq!(check.severity, Severity::Warning, "{}", check.message);
         assert!(
-            check
-                .message
-                .contains("not in the form that the reward wants"),
+            check.message.contains("the form that the reward requires"),
             "{}",
             check.message
         );
@@ -281,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_total_that_is_the_same_for_both_is_an_error() {
-        let check = told(|experiment| experiment.reward.formula = "2 + 0*format".to_owned());
+        let check = checked(|experiment| experiment.reward.formula = "2 + 0*format".to_owned());
         assert_eq!(check.severity, Severity::Error);
         for words in [
             "reward.formula = \"2 + 0*format\"",
@@ -293,8 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_never_differs_and_a_reward_upside_down_are_warnings() {
-        let check = told(|experiment| experiment.reward.format_pattern = "^<think>".to_owned());
+    fn a_value_that_never_differs_and_an_inverted_reward_are_warnings() {
+        let check = checked(|experiment| experiment.reward.format_pattern = "^<think>".to_owned());
         assert_eq!(check.severity, Severity::Warning);
         assert!(
             check.message.contains("format (0) is the same")
@@ -304,7 +303,7 @@ mod tests {
             "{}",
             check.message
         );
-        let check = told(|experiment| experiment.reward.formula = "1 - rouge1".to_owned());
+        let check = checked(|experiment| experiment.reward.formula = "1 - rouge1".to_owned());
         assert_eq!(check.severity, Severity::Warning);
         assert!(check.message.contains("gives less"), "{}", check.message);
     }
@@ -312,7 +311,7 @@ mod tests {
     #[test]
     fn programs_are_run_and_one_that_fails_or_is_late_is_an_error() {
         let with = |script: &str, seconds: f64| {
-            told(|experiment| {
+            checked(|experiment| {
                 experiment.reward.formula = "exact_match + judge".to_owned();
                 experiment.reward.commands = vec![command(script, seconds)];
             })
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn without_rewards_the_reason_is_told() {
+    fn without_rewards_the_reason_is_reported() {
         let texts = Folder::new().texts(|_| ());
         let check = rewards(&texts, Err("no encoder".to_owned()));
         assert_eq!(

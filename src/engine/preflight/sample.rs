@@ -1,4 +1,4 @@
-//! Tiny data with the demo's tokenizer, for the tests of this room.
+//! Tiny data with the demo's tokenizer, for the tests of this module.
 
 use std::path::{Path, PathBuf};
 
@@ -34,11 +34,11 @@ pub fn record(id: &str, word: &str) -> Record {
     }
 }
 
-/// A folder with data files; gone with this value.
+/// A folder with data files, deleted when this value is dropped.
 pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    /// Four training questions, the last the longest, and two others to validate.
+    /// Four training questions, the last the longest, and two others for validation.
     pub fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let train = [
@@ -76,7 +76,7 @@ impl Folder {
         self.write(name, &serde_json::to_string(&items).unwrap());
     }
 
-    /// The experiment over this data, with `change` made to it.
+    /// The experiment on this data, changed by `change`.
     pub fn experiment(&self, change: impl FnOnce(&mut Experiment)) -> Experiment {
         let mut experiment = experiment();
         experiment.data.train = self.path("train.json");
@@ -86,7 +86,7 @@ impl Folder {
         experiment
     }
 
-    /// The same, read.
+    /// The loaded texts of that experiment.
     pub fn texts(&self, change: impl FnOnce(&mut Experiment)) -> Texts {
         Texts::load(&self.experiment(change)).unwrap()
     }

@@ -1,11 +1,11 @@
-//! Values that are each legal and together train nothing.
+//! Checks for legal values that would train nothing.
 
 use serde_json::json;
 
-use super::report::Check;
 use moim_core::experiment::{Experiment, LrSchedulerType};
+use moim_core::findings::Check;
 
-/// The settings alone; `prompts` is the number of training prompts, 0 where it is not known.
+/// Checks only the settings; `prompts` is the number of training prompts, 0 if not known.
 pub fn settings(experiment: &Experiment, prompts: usize) -> Check {
     const NAME: &str = "settings";
     let (grpo, rollout) = (&experiment.grpo, &experiment.rollout);
@@ -20,8 +20,8 @@ pub fn settings(experiment: &Experiment, prompts: usize) -> Check {
     let mut useless = Vec::new();
     if grpo.learning_rate == 0.0 {
         useless.push(
-            "grpo.learning_rate = 0 changes no weight; write e.g. 1e-6 (moim infer answers with a \
-             model as it is)"
+            "grpo.learning_rate = 0 changes no weight; write e.g. 1e-6 (moim infer answers with an \
+             unchanged model)"
                 .to_owned(),
         );
     }
@@ -55,7 +55,7 @@ pub fn settings(experiment: &Experiment, prompts: usize) -> Check {
             |steps| format!("the {steps} steps"),
         );
         let message = format!(
-            "{key} takes up {run}, so grpo.learning_rate = {:e} is never reached; lower it",
+            "{key} lasts for {run}, so grpo.learning_rate = {:e} is never reached; lower it",
             grpo.learning_rate
         );
         return Check::warning(NAME, message).with(details);
@@ -69,18 +69,18 @@ pub fn settings(experiment: &Experiment, prompts: usize) -> Check {
 
 fn same_completions(setting: &str, instead: &str) -> String {
     format!(
-        "{setting} keeps the likeliest token alone, so all completions of a group are the same and \
+        "{setting} keeps only the most likely token, so all completions of a group are the same and \
          have no advantage; write {instead}"
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Severity;
     use super::super::sample;
     use super::*;
+    use moim_core::findings::Severity;
 
-    fn told(change: impl FnOnce(&mut Experiment)) -> (Severity, String) {
+    fn checked(change: impl FnOnce(&mut Experiment)) -> (Severity, String) {
         let mut experiment = sample::experiment();
         change(&mut experiment);
         let check = settings(&experiment, 8);
@@ -89,9 +89,9 @@ mod tests {
 
     #[test]
     fn settings_that_train_nothing_are_errors() {
-        let (severity, _) = told(|_| ());
+        let (severity, _) = checked(|_| ());
         assert_eq!(severity, Severity::Ok);
-        let (severity, message) = told(|experiment| {
+        let (severity, message) = checked(|experiment| {
             experiment.grpo.learning_rate = 0.0;
             experiment.rollout.top_k = 1;
         });
@@ -103,18 +103,18 @@ mod tests {
         ] {
             assert!(message.contains(words), "{message}");
         }
-        let (severity, _) = told(|experiment| experiment.rollout.min_p = Some(1.0));
+        let (severity, _) = checked(|experiment| experiment.rollout.min_p = Some(1.0));
         assert_eq!(severity, Severity::Error);
     }
 
     #[test]
     fn a_warm_up_as_long_as_the_run_is_a_warning() {
-        let (severity, message) = told(|experiment| experiment.grpo.warmup_steps = 1000);
+        let (severity, message) = checked(|experiment| experiment.grpo.warmup_steps = 1000);
         assert_eq!(severity, Severity::Warning);
         assert!(message.contains("grpo.warmup_steps = 1000"), "{message}");
-        let (severity, _) = told(|experiment| experiment.grpo.warmup_ratio = 1.0);
+        let (severity, _) = checked(|experiment| experiment.grpo.warmup_ratio = 1.0);
         assert_eq!(severity, Severity::Warning);
-        let (severity, _) = told(|experiment| experiment.grpo.warmup_ratio = 0.1);
+        let (severity, _) = checked(|experiment| experiment.grpo.warmup_ratio = 0.1);
         assert_eq!(severity, Severity::Ok);
     }
 }

@@ -1,15 +1,16 @@
 //! Decoding one batch, a token of every completion at a time.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::batches::{Batch, Groups, Told};
 use super::recorded::{Recorded, WORTH_RECORDING};
-use super::{Completion, FinishReason, Prompt, RolloutSettings, SamplingParameters};
+use super::{Completion, FinishReason, Prompt, Reporter, RolloutSettings, SamplingParameters};
+use crate::execution::Replica;
 use crate::kernel::sample::{Draw, sample, upload};
 use crate::model::{Adapter, Decoding, Llama, indices, stream, to_f32, uniform};
 
@@ -20,19 +21,21 @@ struct Row {
     is_finished: bool,
 }
 
-/// Prefills the prompts of a batch and draws until every completion has ended.
+/// Prefills a batch, some samples of each of `prompts`, and draws until every completion has ended.
+/// Returns the completions of each prompt.
 pub(super) fn decode(
-    model: &Llama,
-    adapter: Option<&Adapter>,
-    batch: &Batch,
+    replica: Replica,
+    prompts: &[&Prompt],
+    samples: &Range<usize>,
     settings: &RolloutSettings,
-    tell: &dyn Fn(Told) -> Result<()>,
-) -> Result<Groups> {
-    let (prompts, group) = (batch.prompts.as_slice(), batch.samples.len());
+    reporter: &Reporter,
+) -> Result<Vec<Vec<Completion>>> {
+    let Replica { model, adapter } = replica;
+    let group_size = samples.len();
     let mut rows: Vec<Row> = prompts
         .iter()
         .flat_map(|prompt| {
-            batch.samples.clone().map(|sample| Row {
+            samples.clone().map(|sample| Row {
                 rng: stream(
                     settings.seed,
                     settings.purpose,
@@ -48,7 +51,7 @@ pub(super) fn decode(
         })
         .collect();
     if settings.max_completion_length == 0 {
-        return Ok(into_groups(rows, group));
+        return Ok(into_groups(rows, group_size));
     }
 
     let tokens: Vec<&[u32]> = prompts
@@ -56,20 +59,21 @@ pub(super) fn decode(
         .map(|prompt| prompt.tokens.as_slice())
         .collect();
     // The last token is drawn and not fed.
-    let room = settings.max_completion_length - 1;
-    let (decoding, logits) = model.prefill(&tokens, (group, room), adapter);
+    let capacity = settings.max_completion_length - 1;
+    let (decoding, logits) = model.prefill(&tokens, (group_size, capacity), adapter);
     let mut next = Next {
         decoding,
         adapter,
         after_prompts: Some(logits),
         recorded: None,
     };
-    let mut slots = Slots::new(prompts.len(), group);
+    let mut slots = Slots::new(prompts.len(), group_size);
     let mut last = Vec::new();
     loop {
-        match draws_on_device(model, settings) {
-            true => draw_on_device(&mut rows, &slots, &mut next, &last, model, settings)?,
-            false => draw(&mut rows, &slots, prompts, &mut next, &last, settings)?,
+        if draws_on_device(model, settings) {
+            draw_on_device(&mut rows, &slots, &mut next, &last, model, settings)?;
+        } else {
+            draw(&mut rows, &slots, prompts, &mut next, &last, settings)?;
         }
         let tokens = slots
             .rows
@@ -81,12 +85,9 @@ pub(super) fn decode(
             .iter()
             .filter(|&&row| finish(&mut rows[row], settings))
             .count();
-        tell(Told {
-            finished: finished as isize,
-            tokens: tokens as isize,
-        })?;
+        reporter.add(finished, tokens)?;
         if rows.iter().all(|row| row.is_finished) {
-            return Ok(into_groups(rows, group));
+            return Ok(into_groups(rows, group_size));
         }
         slots.compact(&rows, &mut next, model.compute.is_cpu);
         last = slots
@@ -97,13 +98,13 @@ pub(super) fn decode(
     }
 }
 
-/// Where the next token of every row comes from.
+/// The source of the next token of every row.
 struct Next<'a> {
     decoding: Decoding<'a>,
     adapter: Option<&'a Adapter>,
     /// After the prefill a group shares one row of logits, afterwards each completion has its own.
     after_prompts: Option<Tensor<2>>,
-    /// The step as it is for the rows that there are now.
+    /// The step recorded for the current rows.
     recorded: Option<Recorded<'a>>,
 }
 
@@ -152,11 +153,11 @@ impl Next<'_> {
     }
 }
 
-fn into_groups(rows: Vec<Row>, group: usize) -> Groups {
+fn into_groups(rows: Vec<Row>, group_size: usize) -> Vec<Vec<Completion>> {
     let mut completions = rows.into_iter().map(|row| row.completion);
     let mut groups = Vec::new();
     loop {
-        let next: Vec<Completion> = completions.by_ref().take(group).collect();
+        let next: Vec<Completion> = completions.by_ref().take(group_size).collect();
         if next.is_empty() {
             return groups;
         }
@@ -164,8 +165,8 @@ fn into_groups(rows: Vec<Row>, group: usize) -> Groups {
     }
 }
 
-/// Whether tokens are drawn where the logits are: on a device of its own, but not with a repetition
-/// penalty, which needs the text.
+/// Whether tokens are drawn where the logits are: on a device other than the CPU, but not with a
+/// repetition penalty, which needs the text.
 fn draws_on_device(model: &Llama, settings: &RolloutSettings) -> bool {
     !model.compute.is_cpu && settings.sampling.repetition_penalty == 1.0
 }
@@ -189,9 +190,12 @@ fn draw_on_device(
     let uniforms: Vec<f64> = slots
         .rows
         .iter()
-        .map(|&row| match rows[row].is_finished {
-            true => 0.0,
-            false => uniform(&mut rows[row].rng),
+        .map(|&row| {
+            if rows[row].is_finished {
+                0.0
+            } else {
+                uniform(&mut rows[row].rng)
+            }
         })
         .collect();
     let draw = Draw {
@@ -220,32 +224,29 @@ fn draw(
     last: &[u32],
     settings: &RolloutSettings,
 ) -> Result<()> {
-    let group = rows.len() / prompts.len();
+    let group_size = rows.len() / prompts.len();
     let (logits, rows_per_logits) = next.logits(last, slots);
     let vocabulary = logits.dims()[1];
     let logits = to_f32(logits);
-    let mut place = vec![usize::MAX; rows.len()];
+    let mut slot_of_row = vec![usize::MAX; rows.len()];
     for (slot, &row) in slots.rows.iter().enumerate() {
-        place[row] = slot / rows_per_logits;
+        slot_of_row[row] = slot / rows_per_logits;
     }
     let penalty = settings.sampling.repetition_penalty != 1.0;
     rows.par_iter_mut()
-        .zip(place)
+        .zip(slot_of_row)
         .enumerate()
         .try_for_each(|(index, (row, slot))| {
             if row.is_finished || slot == usize::MAX {
                 return Ok(());
             }
-            let prompt = prompts[index / group];
+            let prompt = prompts[index / group_size];
             let logits = &logits[slot * vocabulary..(slot + 1) * vocabulary];
-            let seen: BTreeSet<u32> = match penalty {
-                true => prompt
-                    .tokens
-                    .iter()
-                    .chain(&row.completion.tokens)
-                    .copied()
-                    .collect(),
-                false => BTreeSet::new(),
+            let seen: BTreeSet<u32> = if penalty {
+                let drawn = &row.completion.tokens;
+                prompt.tokens.iter().chain(drawn).copied().collect()
+            } else {
+                BTreeSet::new()
             };
             let u = uniform(&mut row.rng);
             let drawn = settings
@@ -285,14 +286,14 @@ struct Slots {
 }
 
 impl Slots {
-    fn new(prompts: usize, group: usize) -> Self {
+    fn new(prompts: usize, group_size: usize) -> Self {
         Self {
-            rows: (0..prompts * group).collect(),
-            rows_per_prompt: group,
+            rows: (0..prompts * group_size).collect(),
+            rows_per_prompt: group_size,
         }
     }
 
-    /// Leaves out groups that are finished, and finished rows where every group
+    /// Removes groups that are finished, and finished rows if every group
     /// left has some to spare. Copying the cache costs about as much as a few
     /// steps, so only a quarter fewer rows is worth it on the CPU, and half as many on a GPU, where
     /// rows cost little and the step is recorded again.
@@ -307,9 +308,10 @@ impl Slots {
             .map(|&i| active(groups[i]))
             .max()
             .unwrap_or(0);
-        let most = match is_cpu {
-            true => self.rows.len() * 3 / 4,
-            false => self.rows.len() / 2,
+        let most = if is_cpu {
+            self.rows.len() * 3 / 4
+        } else {
+            self.rows.len() / 2
         };
         if prompts.len() * widest > most {
             return;
@@ -326,7 +328,7 @@ impl Slots {
                     .map(|slot| prompt * self.rows_per_prompt + slot),
             );
         }
-        // It was recorded for other rows, whose cache goes.
+        // It was recorded for other rows, whose cache is freed.
         next.recorded = None;
         next.decoding.keep(&prompts, &kept, widest);
         self.rows = kept.into_iter().map(|slot| self.rows[slot]).collect();

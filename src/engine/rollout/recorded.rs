@@ -16,7 +16,7 @@ use crate::model::{Adapter, Decoding};
 /// Steps that recording costs: burn runs a step three times to warm up, and once to record it.
 const STEPS_TO_RECORD: usize = 4;
 
-/// Steps to come from which on recording one is taken to pay.
+/// The smallest number of remaining steps for which recording one pays.
 pub(super) const WORTH_RECORDING: usize = 4 * STEPS_TO_RECORD;
 
 /// Log-probabilities (in nats) further apart than this are not two roundings of one.
@@ -39,7 +39,7 @@ type Graph<'a> = burn::tensor::Graph<Tensor<2, Int>, Box<dyn FnMut() -> Tensor<2
 type Drawn = (Vec<u32>, Vec<f32>);
 
 impl<'a> Recorded<'a> {
-    /// Records the step that comes next, with the numbers of that step, which it does not count as done.
+    /// Records the next step with its numbers, without advancing.
     pub(super) fn new(
         decoding: &Decoding<'a>,
         adapter: Option<&'a Adapter>,
@@ -67,7 +67,7 @@ impl<'a> Recorded<'a> {
     /// it was recorded with, the result is compared with `launched`, the step itself.
     ///
     /// # Errors
-    /// Logits that are not numbers; a recording that does something else than the step.
+    /// Logits that are not numbers; a recording that differs from the step.
     pub(super) fn run(
         &mut self,
         numbers: Tensor<1, Int>,
@@ -93,7 +93,7 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// Fails where most rows differ by more than rounding can.
+/// Fails if most rows differ by more than rounding.
 fn compare(replayed: &Drawn, launched: &Drawn) -> Result<()> {
     let rows = replayed.0.len();
     let agreeing = (0..rows)
@@ -105,7 +105,7 @@ fn compare(replayed: &Drawn, launched: &Drawn) -> Result<()> {
     ensure!(
         2 * agreeing > rows,
         "a step of decoding replayed as a CUDA graph drew other tokens than the step itself ({agreeing} of \
-         {rows} rows agree): the driver or the graph is at fault; set {GRAPHS}=0 to run without graphs"
+         {rows} rows agree): the driver or the graph is the cause; set {GRAPHS}=0 to run without graphs"
     );
     Ok(())
 }

@@ -5,13 +5,13 @@ use anyhow::{Result, bail};
 /// How a token is drawn. The defaults sample from the model's own distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingParameters {
-    /// Divides the logits; 0 takes the likeliest token.
+    /// Divides the logits; 0 takes the most likely token.
     pub temperature: f64,
-    /// Keeps the likeliest tokens; 0 keeps all.
+    /// Keeps this many of the most likely tokens; 0 keeps all.
     pub top_k: usize,
-    /// Keeps the smallest set of likeliest tokens that holds this much probability; 1 keeps all.
+    /// Keeps the smallest set of most likely tokens with at least this probability; 1 keeps all.
     pub top_p: f64,
-    /// Keeps tokens at least this likely relative to the likeliest.
+    /// Keeps tokens at least this likely relative to the most likely one.
     pub min_p: Option<f64>,
     /// Divides positive and multiplies negative logits of tokens already seen; 1 changes nothing.
     pub repetition_penalty: f64,
@@ -48,11 +48,11 @@ impl SamplingParameters {
             bail!("temperature = {} must be 0 or more", self.temperature);
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            bail!("top_p = {} must lie in (0, 1]", self.top_p);
+            bail!("top_p = {} must be in (0, 1]", self.top_p);
         }
         if self.min_p.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
             bail!(
-                "min_p = {} must lie in [0, 1]",
+                "min_p = {} must be in [0, 1]",
                 self.min_p.unwrap_or_default()
             );
         }
@@ -65,7 +65,7 @@ impl SamplingParameters {
         Ok(())
     }
 
-    /// Draws a token with the uniform `u` in [0, 1). `seen` answers whether a
+    /// Draws a token with the uniform `u` in [0, 1). `seen` returns whether a
     /// token occurs in the prompt or the completion so far.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl SamplingParameters {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if !largest.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
             bail!(
-                "the model produced logits that are not numbers; the weights or the learning rate are at fault"
+                "the model produced logits that are not numbers; the weights or the learning rate are the cause"
             );
         }
         let temperature = if self.temperature > 0.0 {
@@ -103,10 +103,12 @@ impl SamplingParameters {
     }
 
     fn penalised(&self, logit: f32, seen: bool) -> f32 {
-        match seen && self.repetition_penalty != 1.0 {
-            true if logit > 0.0 => logit / self.repetition_penalty as f32,
-            true => logit * self.repetition_penalty as f32,
-            false => logit,
+        if !seen || self.repetition_penalty == 1.0 {
+            logit
+        } else if logit > 0.0 {
+            logit / self.repetition_penalty as f32
+        } else {
+            logit * self.repetition_penalty as f32
         }
     }
 
@@ -133,9 +135,10 @@ impl SamplingParameters {
             .iter()
             .enumerate()
             .map(|(token, &logit)| {
-                let logit = match self.repetition_penalty == 1.0 {
-                    true => logit,
-                    false => self.penalised(logit, seen(token as u32)),
+                let logit = if self.repetition_penalty == 1.0 {
+                    logit
+                } else {
+                    self.penalised(logit, seen(token as u32))
                 };
                 (token as u32, f64::from(logit) * scale)
             })

@@ -107,7 +107,7 @@ fn completions_follow_the_probabilities_with_every_parameter() {
             sampling: sampling.clone(),
             max_completion_length: 2,
             stop: BTreeSet::new(),
-            group_size: GROUP,
+            num_generations: GROUP,
             max_rows: 256,
             seed: 3,
             step: 1,

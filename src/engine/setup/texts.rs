@@ -1,4 +1,4 @@
-//! What an experiment names, but for weights: data, prompts, tokenizer, end tokens, `config.json`.
+//! The inputs that an experiment names, except weights: data, prompts, tokenizer, end tokens, `config.json`.
 
 use anyhow::{Context, Result, bail};
 
@@ -17,11 +17,11 @@ pub struct Texts {
     pub train_records: Vec<Record>,
     /// All records of the evaluation set.
     pub eval_records: Vec<Record>,
-    /// Where examples are drawn from; empty where none are.
+    /// The records that examples are drawn from; empty if there are none.
     pub few_shot: Vec<Record>,
     /// Right answers of the evaluation set.
     pub labels: Labels,
-    /// What makes prompts of records.
+    /// Builds prompts from records.
     pub builder: PromptBuilder,
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
@@ -118,13 +118,15 @@ fn fill_a_generation(experiment: &Experiment, prompts: usize) -> Result<()> {
         bail!(
             "data.train has {prompts} prompt(s), one generation takes {needed}; lower \
              grpo.per_device_train_batch_size{} or grpo.{}",
-            match experiment.model.num_devices {
-                0 | 1 => "",
-                _ => ", model.num_devices",
+            if experiment.model.num_devices > 1 {
+                ", model.num_devices"
+            } else {
+                ""
             },
-            match experiment.grpo.steps_per_generation {
-                None => "gradient_accumulation_steps",
-                Some(_) => "steps_per_generation",
+            if experiment.grpo.steps_per_generation.is_some() {
+                "steps_per_generation"
+            } else {
+                "gradient_accumulation_steps"
             }
         );
     }

@@ -8,13 +8,11 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
 
 use crate::device::Compute;
+use crate::execution::{ForwardPass, Replica, Replicas, split};
 use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
-use crate::model::{
-    Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, TopGradient, save_adapter,
-};
+use crate::model::{Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, save_adapter};
 use crate::optimizer::{AdamW, AdamWSettings, accumulate, clip_gradient_norm};
-use crate::parallel;
 use crate::setup::{Question, lora_config, prompt_builder, questions, weight_format};
 use moim_core::architecture::{LlamaConfig, WeightFormat};
 use moim_core::dataset::{PromptBuilder, load_records, require_answers};
@@ -41,7 +39,7 @@ pub struct SftStep {
     pub tokens: usize,
 }
 
-/// Where the result lies and how it ended.
+/// The result: its folder and the last step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SftOutcome {
     /// `sft.output_dir`.
@@ -68,7 +66,7 @@ enum Trained {
 
 /// Runs the `[sft]` section of an experiment and writes its `output_dir`.
 ///
-/// `observe` is told after every step; an error from it stops without writing.
+/// `observe` is called after every step; an error from it stops without writing.
 ///
 /// # Errors
 /// Data, model or output that cannot be used, by key and file.
@@ -117,24 +115,20 @@ pub fn train(
         shuffle: true,
         seed: experiment.run.seed,
     };
-    let total_steps = match usize::try_from(sft.max_steps) {
-        Ok(steps) => steps,
-        Err(_) => order.generations_per_epoch() * sft.num_train_epochs,
-    };
+    let total_steps = usize::try_from(sft.max_steps)
+        .unwrap_or_else(|_| order.generations_per_epoch() * sft.num_train_epochs);
     let schedule = Schedule {
         kind: sft.lr_scheduler_type,
         learning_rate: sft.learning_rate,
         warmup_steps: Schedule::warmup(0, sft.warmup_ratio, total_steps),
         total_steps,
     };
-    let mut trained = match sft.full_finetuning {
-        true => Trained::Everything,
-        false => Trained::Adapter(Adapter::new(
-            lora_config(experiment)?,
-            &model.config,
-            experiment.run.seed,
-            compute,
-        )),
+    let mut trained = if sft.full_finetuning {
+        Trained::Everything
+    } else {
+        let config = lora_config(experiment)?;
+        let seed = experiment.run.seed;
+        Trained::Adapter(Adapter::new(config, &model.config, seed, compute))
     };
     let settings = AdamWSettings {
         beta1: 0.9,
@@ -143,6 +137,10 @@ pub fn train(
         weight_decay: sft.weight_decay,
     };
     let mut optimizer = AdamW::new(settings, &parameters(&model, &trained));
+    if matches!(trained, Trained::Everything) {
+        let names: Vec<String> = model.parameters().into_iter().map(|(n, _)| n).collect();
+        optimizer = optimizer.without_decay_of_norms(&names);
+    }
     let mut last = None;
     for step in 0..total_steps {
         let picked: Vec<&Example> = order
@@ -161,7 +159,7 @@ pub fn train(
             &picked,
             sft.per_device_train_batch_size,
             dropout,
-        );
+        )?;
         let learning_rate = schedule.learning_rate(step);
         let (clipped, grad_norm) = clip_gradient_norm(gradients.sum, sft.max_grad_norm);
         if !gradients.loss.is_finite() || !grad_norm.is_finite() {
@@ -272,7 +270,7 @@ fn completion_tokens(
     let whole = builder.template().render(&messages, &options)?;
     let text = whole.strip_prefix(&question.text).context(
         "the chat template renders the conversation with an answer differently from the prompt alone, \
-         so the answer's tokens cannot be told apart; set data.chat_template",
+         so the answer's tokens cannot be determined; set data.chat_template",
     )?;
     let mut tokens = tokenizer.encode(text, false)?;
     match tokens.iter().position(|&token| stop.contains(token)) {
@@ -284,7 +282,7 @@ fn completion_tokens(
     Ok(tokens)
 }
 
-/// What the dropout of a step follows from.
+/// The rate of dropout, and what its masks are derived from.
 #[derive(Clone, Copy)]
 struct StepDropout {
     rate: f64,
@@ -301,55 +299,53 @@ struct StepGradients {
 }
 
 /// Examples that go through the model together on the CPU, where the cores share a micro-batch.
-const EXAMPLES_PER_PART: usize = 8;
+const EXAMPLES_PER_SLICE: usize = 8;
 
 /// Gradients of the mean cross-entropy over all learned tokens of a step.
+///
+/// # Errors
+/// The device ran out of memory.
 fn gradients(
     model: &Llama,
     trained: &Trained,
     picked: &[&Example],
     batch_size: usize,
     dropout: StepDropout,
-) -> StepGradients {
+) -> Result<StepGradients> {
     let learned: usize = picked.iter().map(|example| example.completion.len()).sum();
+    let share = 1.0 / learned as f64;
     let size = if model.compute.is_cpu {
-        batch_size.min(EXAMPLES_PER_PART)
+        batch_size.min(EXAMPLES_PER_SLICE)
     } else {
         batch_size
     };
-    let parts: Vec<&[&Example]> = picked.chunks(size).collect();
-    let done = parallel::map(
-        &parts,
-        parallel::workers(&model.compute),
-        |index, examples| {
-            let first = index * size;
-            part_gradients(
-                model,
-                trained,
-                examples,
-                first,
-                1.0 / learned as f64,
-                dropout,
-            )
-        },
-    );
-    // Summed in the order of the parts, so that the result does not depend on which was done first.
-    let mut parts = done.into_iter();
-    let Some(mut result) = parts.next() else {
-        return StepGradients::default();
+    let adapter = match trained {
+        Trained::Adapter(adapter) => Some(adapter),
+        Trained::Everything => None,
     };
-    for part in parts {
-        result.sum = accumulate(Some(result.sum), part.sum);
-        result.loss += part.loss;
-        result.entropy += part.entropy;
-        result.tokens += part.tokens;
+    let replicas = Replicas::new(vec![model], adapter);
+    let slices = split(&[0..picked.len()], 1, size);
+    let done = replicas.run(&slices, |replica, _, slice| {
+        let (first, examples) = (slice.prompts.start, &picked[slice.prompts.clone()]);
+        Ok(slice_gradients(replica, examples, first, share, dropout))
+    });
+    // Summed in the order of the slices, so that the result does not depend on which was done first.
+    let mut result = StepGradients::default();
+    let mut sum = None;
+    for slice in done.all()? {
+        sum = Some(accumulate(sum, slice.sum));
+        result.loss += slice.loss;
+        result.entropy += slice.entropy;
+        result.tokens += slice.tokens;
     }
-    result
+    result.sum = sum.unwrap_or_default();
+    Ok(result)
 }
 
-fn part_gradients(
-    model: &Llama,
-    trained: &Trained,
+/// As [`gradients`], of some examples, the first of which is number `first` of the step. Each token
+/// counts as `share`.
+fn slice_gradients(
+    replica: Replica,
     examples: &[&Example],
     first: usize,
     share: f64,
@@ -365,61 +361,27 @@ fn part_gradients(
         })
         .collect();
     let batch = GroupBatch::new(&groups);
-    let tensors = model.layout_tensors(&batch.layout);
-    let adapter = match trained {
-        Trained::Adapter(adapter) => Some(adapter),
-        Trained::Everything => None,
-    };
     let place = DropoutPlace {
         step: [dropout.step, 0],
         first_prompt: first,
         first_row: first,
     };
-    let dropout = Dropout::new(
-        dropout.rate,
-        dropout.seed,
-        place,
-        &batch.layout,
-        &model.compute,
-    );
-    let tape = model.forward(
-        &batch,
-        &tensors,
-        adapter,
-        dropout.as_ref(),
-        KeepInputs::OnDevice,
-    );
-    let (predictors, targets) = batch.predictions();
-    let hidden = model.predicting_states(&tape.output, &predictors);
-    let head = model.head(1.0);
-    let token = head.log_probs(&hidden, &targets);
-    let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() * share;
-    let (loss, entropy) = (-sum(&token.log_probs), sum(&token.entropies));
-    let gradient = vec![-share as f32; targets.len()];
-    let (of_hidden, of_head) = head.backward(
-        &hidden,
-        &targets,
-        &gradient,
-        matches!(trained, Trained::Everything),
-    );
-    let top = TopGradient {
-        predictors,
-        hidden: of_hidden,
-    };
-    let sum = match (trained, of_head) {
-        (Trained::Everything, Some(of_head)) => {
-            model.backward_everything(&batch, tape, &tensors, top, of_head)
-        }
-        (Trained::Adapter(adapter), _) => {
-            model.backward_adapter(tape, &tensors, top, adapter, dropout.as_ref())
-        }
-        (Trained::Everything, None) => Vec::new(),
+    let StepDropout { rate, seed, .. } = dropout;
+    let dropout = Dropout::new(rate, seed, place, &batch.layout, &replica.model.compute);
+    let pass = ForwardPass::new(replica, batch, dropout, 1.0, KeepInputs::OnDevice);
+    let sum = |rows: Vec<Vec<f32>>| rows.into_iter().flatten().map(f64::from).sum::<f64>() * share;
+    let log_probs = pass.log_probs();
+    let gradient = vec![-share as f32; log_probs.iter().map(Vec::len).sum()];
+    let (loss, entropy, tokens) = (-sum(log_probs), sum(pass.entropies()), pass.tokens());
+    let sum = match replica.adapter {
+        Some(_) => pass.backward(replica, &gradient),
+        None => pass.backward_everything(replica.model, &gradient),
     };
     StepGradients {
         sum,
         loss,
         entropy,
-        tokens: batch.ids.len(),
+        tokens,
     }
 }
 
@@ -458,7 +420,7 @@ fn write(output_dir: &Path, model_dir: &Path, model: &Llama, trained: &Trained) 
                             .with_context(|| format!("{}: cannot be copied", from.display()))?;
                     }
                 }
-                say_bfloat16(&partial.join("config.json"))?;
+                set_bfloat16(&partial.join("config.json"))?;
                 model.save_weights(&partial.join("model.safetensors"))?;
             }
         }
@@ -466,8 +428,8 @@ fn write(output_dir: &Path, model_dir: &Path, model: &Llama, trained: &Trained) 
     })
 }
 
-/// Makes a configuration name the type that the weights are stored in.
-fn say_bfloat16(path: &Path) -> Result<()> {
+/// Sets the type in a configuration to the one that the weights are stored in.
+fn set_bfloat16(path: &Path) -> Result<()> {
     let text = moim_core::regular_file::read_to_string(path)
         .with_context(|| format!("{}: cannot be read", path.display()))?;
     let mut config: serde_json::Value = serde_json::from_str(&text)

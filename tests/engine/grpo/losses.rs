@@ -2,9 +2,9 @@
 
 use moim::experiment::{Experiment, ImportanceSamplingLevel, LossType, ScaleRewards};
 use moim::grpo::advantage::{advantages, advantages_of_each};
-use moim::grpo::loss::{LossInput, LossOutput, LossSettings, policy_loss};
+use moim::grpo::learner::MicroBatchReport;
+use moim::grpo::loss::{LossOutput, LossRow, LossSettings, policy_loss};
 use moim::grpo::metrics::update_metrics;
-use moim::grpo::update::MicroBatchReport;
 use moim::reward::{Formula, Reward};
 use serde_json::Value;
 
@@ -25,16 +25,16 @@ fn losses_and_gradients_are_those_of_trl() {
     let (new, old, reference) = (ragged("new"), ragged("old"), ragged("ref"));
     let advantages = [1.0, -0.5, 0.75, -1.25];
     let compute = |settings: &LossSettings, is_on_policy: bool| -> LossOutput {
-        let input = LossInput {
-            log_probs: &new,
-            old_log_probs: (!is_on_policy).then_some(&old),
-            reference_log_probs: Some(&reference),
+        let row = |row: usize| LossRow {
+            log_probs: &new[row],
+            old_log_probs: (!is_on_policy).then_some(&old[row]),
+            reference_log_probs: Some(&reference[row]),
             entropies: &[],
-            advantages: &advantages,
-            is_counted: &[true; 4],
-            step_tokens: lengths.iter().sum::<usize>() as f64,
+            advantage: advantages[row],
+            is_counted: true,
         };
-        policy_loss(&input, settings)
+        let step_tokens = lengths.iter().sum::<usize>() as f64;
+        policy_loss(&[0, 1, 2, 3].map(row), step_tokens, settings)
     };
     let sequence = ImportanceSamplingLevel::Sequence;
     let cases = [
@@ -205,18 +205,16 @@ fn every_loss_of_trl_has_its_gradient() {
             .map(|row| !masked.iter().any(|masked| masked.as_u64() == Some(row)))
             .collect();
         let counted = lengths.iter().zip(&is_counted).filter(|(_, c)| **c);
-        let found = policy_loss(
-            &LossInput {
-                log_probs: &new,
-                old_log_probs: (given["old"] != Value::Bool(false)).then_some(&old),
-                reference_log_probs: Some(&reference),
-                entropies: &entropies,
-                advantages: &advantages,
-                is_counted: &is_counted,
-                step_tokens: 2.0 * counted.map(|(length, _)| *length as f64).sum::<f64>(),
-            },
-            &settings,
-        );
+        let step_tokens = 2.0 * counted.map(|(length, _)| *length as f64).sum::<f64>();
+        let row = |row: usize| LossRow {
+            log_probs: &new[row],
+            old_log_probs: (given["old"] != Value::Bool(false)).then_some(&old[row]),
+            reference_log_probs: Some(&reference[row]),
+            entropies: &entropies[row],
+            advantage: advantages[row],
+            is_counted: is_counted[row],
+        };
+        let found = policy_loss(&[0, 1, 2, 3].map(row), step_tokens, &settings);
         let expected = number(&case["loss"]);
         assert!(
             (found.loss - expected).abs() < 2e-7 * expected.abs().max(1.0),
@@ -248,7 +246,7 @@ fn every_loss_of_trl_has_its_gradient() {
             if key == "entropy" || (!masked.is_empty() && counts_rows && key.ends_with("_mean")) {
                 continue;
             }
-            let found = metrics[key].as_f64().unwrap();
+            let found = metrics.get(key).unwrap();
             assert!(
                 (found - number(expected)).abs() < 1e-6,
                 "{name}: {key} {found} against {expected}"
@@ -291,19 +289,22 @@ fn advantages_are_those_of_trl_with_any_scale_and_aggregation() {
                 Reward { total, values }
             })
             .collect();
-        let totals: Vec<f64> = rewards.iter().map(|reward| reward.total).collect();
         let group = case["group"].as_u64().unwrap() as usize;
         let scale = match case["scale"].as_str().unwrap() {
             "group" => ScaleRewards::Group,
             "batch" => ScaleRewards::Batch,
             _ => ScaleRewards::None,
         };
+        let groups: Vec<Vec<&Reward>> = rewards.chunks(group).map(|g| g.iter().collect()).collect();
         let found = match case["aggregation"].as_str().unwrap() {
-            "sum_then_normalize" => advantages(&totals, group, scale),
-            _ => advantages_of_each(&rewards, &weights, group),
+            "sum_then_normalize" => {
+                let totals = |group: &Vec<&Reward>| group.iter().map(|r| r.total).collect();
+                advantages(&groups.iter().map(totals).collect::<Vec<_>>(), scale)
+            }
+            _ => advantages_of_each(&groups, &weights),
         };
         for (a, b) in found
-            .values
+            .concat()
             .iter()
             .zip(case["advantages"].as_array().unwrap())
         {
@@ -337,18 +338,15 @@ fn a_gradient_is_the_slope_of_its_loss() {
                 ..plain(loss_type)
             };
             let loss = |log_probs: &[Vec<f32>]| {
-                policy_loss(
-                    &LossInput {
-                        log_probs,
-                        old_log_probs: Some(&old),
-                        reference_log_probs: Some(&reference),
-                        entropies: &[],
-                        advantages: &[0.9, -1.3],
-                        is_counted: &[true, true],
-                        step_tokens: 11.0,
-                    },
-                    &settings,
-                )
+                let row = |row: usize| LossRow {
+                    log_probs: &log_probs[row],
+                    old_log_probs: Some(&old[row]),
+                    reference_log_probs: Some(&reference[row]),
+                    entropies: &[],
+                    advantage: [0.9, -1.3][row],
+                    is_counted: true,
+                };
+                policy_loss(&[row(0), row(1)], 11.0, &settings)
             };
             let gradient = loss(&log_probs).gradient;
             for row in 0..2 {

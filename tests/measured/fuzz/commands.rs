@@ -27,7 +27,7 @@ fn ask(script: &str, timeout: Duration) -> Result<Vec<Option<f64>>, CommandError
     reward.collect()
 }
 
-/// Waits until what the program wrote, and nobody collects yet, takes no more memory.
+/// Waits until the uncollected output of the program needs no more memory.
 fn wait_until_filled() {
     let start = Instant::now();
     let (mut live, mut since) = (ASKED_FOR.live(), start);
@@ -98,7 +98,7 @@ fn what_a_program_started_ends_with_it() {
     assert_eq!(text.lines().count(), 2);
     let is_there = |pid: &str| {
         let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
-        // A zombie is nobody's any more.
+        // A zombie no longer counts.
         stat.is_ok_and(|stat| !stat.contains(") Z"))
     };
     let deadline = Instant::now() + Duration::from_secs(5);

@@ -20,7 +20,7 @@ fn parsed(path: &str) -> Value {
 /// serde_json's messages were placed by counting from the beginning for every item: hours for a
 /// file of the size of a data set whose writer knew NaN.
 #[test]
-fn many_bad_items_are_told_in_one_pass() {
+fn many_bad_items_are_reported_in_one_pass() {
     let _alone = alone();
     let folder = Folder::new();
     let lines = "{\"id\": 1, \"answer\": NaN}\n".repeat(200_000);
@@ -101,7 +101,7 @@ fn an_id_beyond_any_vocabulary_is_refused() {
     assert_eq!(taken, Ok(false));
 }
 
-/// The regular expressions of the tokenizers library give up on such a pattern with a panic.
+/// The regular expressions of the tokenizers library panic on such a pattern.
 #[test]
 fn a_pattern_that_never_ends_is_an_error_of_the_text() {
     let _alone = alone();
@@ -128,7 +128,7 @@ fn a_pattern_that_never_ends_is_an_error_of_the_text() {
 /// Every unknown key was compared with all known ones, and placed by counting from the beginning;
 /// a long one was compared letter by letter.
 #[test]
-fn an_experiment_of_nothing_but_faults_is_told_soon() {
+fn an_experiment_with_only_faults_is_reported_quickly() {
     let _alone = alone();
     let folder = Folder::new();
     let many: String = (0..100_000)
@@ -170,7 +170,7 @@ fn an_experiment_of_nothing_but_faults_is_told_soon() {
                 "data.chat_template_kwargs.{}=1",
                 vec!["a"; 100_000].join(".")
             ),
-            "in one another",
+            "keys deep",
         ),
         (format!("grpo.{long}=1"), "unknown key"),
         (format!("{long}.a=1"), "unknown section"),

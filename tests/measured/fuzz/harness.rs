@@ -15,7 +15,7 @@ const SLOW: Duration = Duration::from_secs(5);
 /// A case that takes longer, whatever else the machine does, will not end: the process does, after
 /// saying so.
 const HANGING: Duration = Duration::from_secs(120);
-/// Failures of a reader that are told in full.
+/// Failures of a reader that are reported in full.
 const SHOWN: usize = 12;
 
 /// A reader of the library and how it is tried.
@@ -36,13 +36,13 @@ pub struct Reader<'a> {
     pub read: Read<'a>,
 }
 
-/// A reader's work on one input; the error is what a person would see.
+/// A reader's work on one input; the error is the message that a user would see.
 pub type Read<'a> = Box<dyn FnMut(&[u8]) -> Result<(), String> + 'a>;
 
 /// Trees of JSON take most for their size: a field `"a":0,` has about a hundred bytes.
 pub const MEMORY: (usize, usize) = (200, 16 << 20);
 
-/// What one case is told of, while it runs.
+/// The description of a running case.
 struct Running {
     what: String,
     input: Vec<u8>,
@@ -89,7 +89,7 @@ thread_local! {
     static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Keeps panics of cases quiet: they are told with their input, at the end.
+/// Keeps panics of cases quiet: they are reported with their input at the end.
 fn quiet_panics() {
     static SET: Once = Once::new();
     SET.call_once(|| {
@@ -117,7 +117,7 @@ fn processor_time() -> Duration {
     Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
-/// Runs one input and tells what is wrong with how it was taken; `Ok(false)` where it was refused.
+/// Runs one input and returns what went wrong; `Ok(false)` if the input was refused.
 pub fn run_case(
     what: &str,
     input: &[u8],

@@ -265,7 +265,7 @@ fn damaged_lines(rng: &mut ChaCha8Rng, example: &[u8], words: &[&'static str]) -
     lines.concat()
 }
 
-/// A header that lies, over the same tensors.
+/// A false header for the same tensors.
 fn damaged_safetensors(rng: &mut ChaCha8Rng, example: &[u8], words: &[&'static str]) -> Vec<u8> {
     let length = example
         .first_chunk::<8>()

@@ -1,4 +1,4 @@
-//! What lies where a file should: folders, pipes, devices, loops of links, ways out of the folder.
+//! Folders, pipes, devices, loops of links and links out of the folder instead of files.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -81,7 +81,7 @@ const READERS: [(&str, Read); 14] = [
     }),
 ];
 
-/// Puts a pipe, a folder and an endless device at `path`, one after another.
+/// Puts a pipe, a folder and an endless device at `path`, one at a time.
 fn each_strange_thing(path: &Path, mut check: impl FnMut(&str)) {
     mkfifoat(CWD, path, Mode::RWXU).unwrap();
     check("a pipe");
@@ -201,7 +201,7 @@ fn a_folder_with_something_else_where_a_file_should_be_is_refused() {
 }
 
 #[test]
-fn an_experiment_that_names_no_files_is_told_so() {
+fn an_experiment_that_names_no_files_is_refused() {
     let folder = Folder::new();
     let path = folder.path().join("train.json");
     let mut experiment = Experiment::default();

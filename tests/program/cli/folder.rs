@@ -80,7 +80,7 @@ impl Folder {
         command
             .args(arguments)
             .current_dir(self.folder.path())
-            // A message must stay one even where somebody wants backtraces.
+            // A message must stay one message even if backtraces are enabled.
             .env("RUST_BACKTRACE", "1")
             .env("MOIM_CACHE_DIR", self.path("cache"));
         command

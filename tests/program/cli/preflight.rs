@@ -1,4 +1,4 @@
-//! The checks before the first step: `plan --check`, a training that they stop, and one that goes on.
+//! The checks before the first step: `plan --check`, a training that they stop, and one that continues.
 
 use std::fs;
 use std::path::Path;
@@ -67,8 +67,8 @@ fn plan_check_shows_the_prompt_the_end_tokens_and_what_each_reward_gives() {
         "data.train 5 prompts of ",
         "3 for the reference answer of item \"1\", 0 for \"asdf 1234 ???\"",
         // The folder's two labels are training questions as well.
-        "  warning leak           labels.json: 2 of 2 questions are in train.json too (ids 1, 2)",
-        "the prompt, whole:\n<|im_start|>user\n[질문]: 가다?<|im_end|>\n<|im_start|>assistant",
+        "  warning leak           labels.json: 2 of 2 questions are also in train.json (ids 1, 2)",
+        "the complete prompt:\n<|im_start|>user\n[질문]: 가다?<|im_end|>\n<|im_start|>assistant",
     ] {
         assert!(text.contains(words), "{words:?} is not in: {text}");
     }
@@ -176,12 +176,12 @@ fn a_reward_that_never_differs_stops_a_training_before_anything_is_written() {
 }
 
 #[test]
-fn force_goes_on_and_the_run_remembers_what_was_found() {
+fn force_continues_and_the_run_records_the_findings() {
     let folder = Folder::new();
     let forced = ["--no-ui", "demo.toml", "--force"];
     let words = [
         "warning: reward.formula",
-        "going on in spite of the checks (rewards)",
+        "continuing despite the checks (rewards)",
     ];
     run(&folder, &forced, &[CONSTANT]).expect(0, &words);
     let events = events(&folder);
@@ -220,7 +220,7 @@ fn a_training_that_is_well_says_so_and_draws_nothing_other_than_without_the_chec
         &[
             "check    prompt: item \"1\", ",
             "check    rewards: 3 for the reference answer",
-            "check    nothing wrong with: stop, prompt lengths, positions, question types, answers, duplicates, settings",
+            "check    no problem with: stop, prompt lengths, positions, question types, answers, duplicates, settings",
             "warning: labels.json: 2 of 2 questions",
         ],
     );
@@ -232,7 +232,7 @@ fn a_training_that_is_well_says_so_and_draws_nothing_other_than_without_the_chec
 }
 
 #[test]
-fn a_program_that_fails_is_told_before_the_weights_are_loaded() {
+fn a_program_that_fails_is_reported_before_the_weights_are_loaded() {
     let folder = Folder::new();
     let command = "reward.commands=[{name = \"judge\", command = [\"sh\", \"-c\", \"echo no such model >&2; exit 1\"]}]";
     let more = [command, "reward.formula=exact_match + judge"];

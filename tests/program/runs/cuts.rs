@@ -16,7 +16,7 @@ use super::kill::differences;
 enum Damage {
     /// Only this part of it is left.
     Cut(f64),
-    /// The last byte is gone.
+    /// The last byte is missing.
     LastByte,
     /// So much of its end is zero bytes, as ext4 leaves what had not reached the disk.
     Zeros(f64),
@@ -63,7 +63,7 @@ enum Outcome {
     Told,
 }
 
-/// A copy of a run directory, with what it needs, in a folder of its own.
+/// A copy of a run directory, with its inputs, in a separate folder.
 pub fn copied(from: &Folder) -> Folder {
     let folder = Folder::new();
     copy_tree(&from.path(RUN), &folder.path(RUN));
@@ -215,7 +215,7 @@ fn a_finished_run_with_a_damaged_file_comes_to_the_same_end_or_says_why_not() {
 
 /// The newest save point is damaged: the one before it is used, and everything is said.
 #[test]
-fn a_damaged_save_point_is_set_aside_by_name() {
+fn a_damaged_save_point_is_moved_aside_by_name() {
     let folder = copied(&uninterrupted().0);
     let adapter = format!("{RUN}/epoch_2/adapter_model.safetensors");
     let mut bytes = fs::read(folder.path(&adapter)).unwrap();
@@ -244,8 +244,8 @@ fn a_damaged_save_point_is_set_aside_by_name() {
         0,
         &[
             "alarm: warning at step 2: outputs/demo/one/epoch_2: adapter_model.safetensors",
-            "set aside as epoch_2.damaged",
-            "goes on from epoch_1",
+            "moved aside as epoch_2.damaged",
+            "resumes from epoch_1",
         ],
     );
     assert_eq!(answer.stderr.matches("alarm: ").count(), 1);
@@ -266,7 +266,7 @@ fn a_damaged_save_point_is_set_aside_by_name() {
 
 /// As save points were before they had checksums.
 #[test]
-fn a_save_point_without_checksums_is_gone_on_from() {
+fn a_save_point_without_checksums_can_be_resumed() {
     let folder = copied(&half_done());
     let name = format!("{RUN}/epoch_1/trainer_state.json");
     let mut state = folder.json(&name);

@@ -95,7 +95,7 @@ fn several_devices_are_one_with_as_much_more_accumulation_to_the_byte() {
 }
 
 #[test]
-fn a_run_goes_on_with_more_devices_and_as_much_less_accumulation() {
+fn a_run_resumes_with_more_devices_and_correspondingly_less_accumulation() {
     let settings = [&EVERYTHING[..], &["grpo.per_device_train_batch_size=8"]].concat();
     let whole = trained(&settings, 2, 1);
     let folder = Folder::new();
@@ -121,7 +121,7 @@ fn a_run_goes_on_with_more_devices_and_as_much_less_accumulation() {
     let answer = resume(&[one_device, "grpo.gradient_accumulation_steps=2"]);
     answer.expect(
         0,
-        &["changed since the run began: model.num_devices: 2 → 1"],
+        &["changed since the run started: model.num_devices: 2 → 1"],
     );
     expect_the_same(&folder, &whole);
 }

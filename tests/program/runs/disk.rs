@@ -1,5 +1,5 @@
-//! A disk that is full, a folder that is read-only, a clock that is set back, a run that was moved: told in
-//! one error, and gone on from when it is over.
+//! A full disk, a read-only folder, a clock that is set back, a moved run: reported in one error, and
+//! resumed once the problem is over.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -10,9 +10,8 @@ use super::cuts::{copied, copy_tree, half_done};
 use super::folder::{Answer, Folder, RUN, uninterrupted};
 use super::kill::differences;
 
-/// Runs `script` where `outputs` is a file system of its own with room for so many KiB; `$MOIM` is the
-/// program. What lies there at the end is copied to `outputs` itself. `None` where this machine lets
-/// nobody mount anything.
+/// Runs `script` with `outputs` on a separate file system of this many KiB; `$MOIM` is the program. Its
+/// files are copied to `outputs` itself at the end. `None` if this machine does not allow mounting.
 fn on_a_disk(folder: &Folder, kibibytes: usize, script: &str) -> Option<()> {
     fs::create_dir_all(folder.path("outputs")).unwrap();
     fs::create_dir_all(folder.path("kept")).unwrap();
@@ -60,7 +59,7 @@ fn error_of(answer: &Answer) -> &str {
 }
 
 #[test]
-fn a_disk_that_fills_up_anywhere_is_told_and_what_fits_later_is_the_same_run() {
+fn a_disk_that_fills_up_anywhere_is_reported_and_the_resumed_run_is_the_same() {
     const TRAIN_THEN_RESUME: &str = "
         \"$MOIM\" --no-ui demo.toml --force > full.out 2> full.err; echo $? > full.code
         mount -o remount,size=64m outputs
@@ -98,7 +97,7 @@ fn a_disk_that_fills_up_anywhere_is_told_and_what_fits_later_is_the_same_run() {
 }
 
 #[test]
-fn a_run_on_a_read_only_file_system_is_told_and_resumed_when_it_can_be_written_to() {
+fn a_run_on_a_read_only_file_system_is_refused_and_resumed_once_it_is_writable() {
     let folder = copied(&half_done());
     fs::rename(folder.path("outputs"), folder.path("before")).unwrap();
     const RESUME_TWICE: &str = "
@@ -170,7 +169,7 @@ fn a_clock_that_is_set_back_changes_nothing() {
 }
 
 #[test]
-fn a_run_that_was_moved_goes_on_where_it_is() {
+fn a_moved_run_resumes_in_its_new_folder() {
     let folder = copied(&half_done());
     fs::create_dir_all(folder.path("attic")).unwrap();
     fs::rename(folder.path(RUN), folder.path("attic/another name")).unwrap();
@@ -194,14 +193,14 @@ fn inputs_that_were_moved_are_known_by_their_content() {
     };
     folder.resume().expect(2, &["data.train", "train.json"]);
     folder.write("inputs/other.json", folder.read("inputs/train.json") + "\n");
-    resume("inputs/other.json").expect(2, &["data.train has changed since this run began"]);
+    resume("inputs/other.json").expect(2, &["data.train has changed since the run started"]);
     // Labels that were in data.eval may not come from elsewhere.
     folder
         .moim(&["--no-ui", "--resume", RUN, "--set", "data.labels=eval.json"])
         .expect(2, &["data.labels: not set → \"eval.json\""]);
     resume("inputs/train.json").expect(
         0,
-        &["changed since the run began: data.train: \"train.json\" → \"inputs/train.json\""],
+        &["changed since the run started: data.train: \"train.json\" → \"inputs/train.json\""],
     );
     let found = differences(&folder, &uninterrupted().0);
     assert!(found.is_empty(), "{found:?}");
@@ -219,7 +218,7 @@ fn a_configuration_that_was_edited_in_the_run_is_refused() {
     folder.resume().expect(
         2,
         &[
-            "experiment.toml has changed since this run began",
+            "experiment.toml has changed since the run started",
             "put a copy of it back",
             "--set",
         ],

@@ -49,9 +49,9 @@ seed = 3
 /// The run directory of [`EXPERIMENT`], seen from the folder.
 pub const RUN: &str = "outputs/demo/one";
 
-/// A reward of 0 to 4 by the completion's length. A file `hold_N` keeps step N from having its
-/// rewards until it goes, and `at_N` tells that the step has come so far; `interrupt_N` makes the
-/// program interrupt its trainer there.
+/// A reward of 0 to 4 by the completion's length. A file `hold_N` holds back the rewards of step N until
+/// it is deleted, and `at_N` marks that the step has come that far; `interrupt_N` makes the program
+/// interrupt its trainer there.
 const REWARD: &str = r#"
 while IFS= read -r line; do
     step=${line##*\"step\":}
@@ -72,7 +72,7 @@ while IFS= read -r line; do
 done
 "#;
 
-/// How long anything may take before a test gives up on it.
+/// The longest time that a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with an experiment, its data and its model.
@@ -159,7 +159,7 @@ impl Folder {
         command
             .args(arguments)
             .current_dir(self.folder.path())
-            // A message must stay one even where somebody wants backtraces.
+            // A message must stay one message even if backtraces are enabled.
             .env("RUST_BACKTRACE", "1")
             .env("MOIM_CACHE_DIR", self.path("cache"))
             .stdin(Stdio::null());
@@ -187,7 +187,7 @@ impl Folder {
     pub fn spawn(&self, arguments: &[&str]) -> Trainer<'_> {
         let mut command = self.command(arguments);
         let output = |name| File::create(self.path(name)).unwrap();
-        // Files, so that nothing blocks while nobody reads.
+        // Files, so that nothing blocks without a reader.
         command
             .stdout(output("stdout.txt"))
             .stderr(output("stderr.txt"));
@@ -413,8 +413,8 @@ pub fn base_model() -> &'static Path {
     })
 }
 
-/// Where every folder of this process lies. A test process has no place to clean up at its end, so
-/// what earlier ones left goes here.
+/// The parent of every folder of this process. A test process cannot clean up at its end, so the
+/// leftovers of earlier ones are deleted here.
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {

@@ -9,7 +9,7 @@ use super::folder::{Folder, RUN, uninterrupted};
 
 const FOUR_BITS: &str = "quantization.load_in_4bit=true";
 
-/// What is told while weights are quantised.
+/// The message while weights are quantised.
 const QUANTISING: &str = "quantising 2 layers to 4 bits";
 
 /// The files in the folder of quantised weights, with when they were written.
@@ -87,7 +87,7 @@ fn a_run_on_four_bits_trains_answers_and_ranks() {
 }
 
 #[test]
-fn quantised_weights_are_read_the_second_time_and_made_anew_where_they_are_spoilt() {
+fn quantised_weights_are_read_the_second_time_and_rebuilt_if_they_are_damaged() {
     let first = Folder::new();
     first.train(&[FOUR_BITS]).expect(0, &[QUANTISING]);
     let files = cached(&first);
@@ -105,7 +105,7 @@ fn quantised_weights_are_read_the_second_time_and_made_anew_where_they_are_spoil
     let (path, _) = &files[0];
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-    let (outcome, has_quantised) = again(&["warning: ", "quantised and written anew"]);
+    let (outcome, has_quantised) = again(&["warning: ", "quantised and written again"]);
     assert!(outcome == whole && has_quantised);
     assert!(fs::read(path).unwrap() == bytes);
 

@@ -1,5 +1,5 @@
-//! Runs that are killed, interrupted or asked to stop, and go on: they end with the same bytes as
-//! the run that nothing happened to.
+//! Runs that are killed, interrupted or stopped, and resumed: they end with the same bytes as the
+//! uninterrupted run.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::folder::{Answer, Folder, RUN, uninterrupted};
 
-/// Runs killed as soon as they had written so many events, and resumed.
+/// Runs killed as soon as they had written a number of events, and resumed.
 fn killed_and_resumed() -> &'static [(usize, Folder, Answer)] {
     static RUNS: OnceLock<Vec<(usize, Folder, Answer)>> = OnceLock::new();
     RUNS.get_or_init(|| {
@@ -126,12 +126,12 @@ fn an_interrupt_saves_and_stops_and_what_follows_is_as_without_it() {
         trainer.wait_until("events", |folder| folder.events().len() >= events);
         trainer.signal(signal);
         trainer.wait_until("the signal to be taken", |folder| {
-            folder.read("stderr.txt").contains("stopping: saving")
+            folder.read("stderr.txt").contains("stopping: will save")
         });
         fs::remove_file(folder.path("hold_4")).unwrap();
         trainer.end().expect(
             code,
-            &["stopped and saved; to go on: moim --no-ui --resume outputs/demo/one"],
+            &["stopped and saved; to resume: moim --no-ui --resume outputs/demo/one"],
         );
         let run = folder.json(&format!("{RUN}/run.json"));
         assert_eq!(run["state"], "stopped");
@@ -173,11 +173,13 @@ fn a_second_interrupt_ends_at_once_and_loses_nothing_saved() {
     trainer.wait_until("step 3", |folder| folder.path("at_3").exists());
     trainer.signal(Signal::INT);
     trainer.wait_until("the first to be taken", |folder| {
-        folder.read("stderr.txt").contains("once more")
+        folder.read("stderr.txt").contains("press again")
     });
     trainer.signal(Signal::INT);
     // The reward still holds the step back: nothing was waited for.
-    trainer.end().expect(130, &["stopped at once", "--resume"]);
+    trainer
+        .end()
+        .expect(130, &["stopped immediately", "--resume"]);
     fs::remove_file(folder.path("hold_3")).unwrap();
     folder.resume().expect(0, &[]);
     folder.expect_outcome_of(&uninterrupted().0);
@@ -213,7 +215,7 @@ fn requests_in_the_control_folder_are_taken() {
     });
     control("resume");
     control("stop");
-    // Asked for by a file, so no signal is told of.
+    // Requested by a file, so no signal is reported.
     trainer.end().expect(0, &["stopped and saved"]);
     assert_eq!(folder.json(&format!("{RUN}/run.json"))["state"], "stopped");
     assert!(folder.path(RUN).join("step_3/trainer_state.json").exists());

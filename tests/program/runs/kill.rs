@@ -1,16 +1,16 @@
-//! SIGKILL at any moment of a run, again and again: what is resumed to its end is the run that nothing
-//! happened to.
+//! SIGKILL at any moment of a run, repeatedly: the run that is resumed to its end equals the uninterrupted
+//! one.
 //!
-//! Compared are all files of the run directory, byte for byte, and nothing may lie there that the
-//! uninterrupted run does not have, but for:
+//! All files of the run directory are compared byte for byte, and there must be no file that the
+//! uninterrupted run does not have, except:
 //!
-//! - what was measured: `system.jsonl`, `log.txt`, `lock`; times, speeds and memory in `events.jsonl`; times
-//!   and the process in `run.json`; `seconds` in `trainer_state.json`, and the length of `events.jsonl`,
-//!   whose numbers have other widths;
-//! - what tells of the interruption: `resume` in `events.jsonl`, and `*.discarded.jsonl`.
+//! - measurements: `system.jsonl`, `log.txt`, `lock`; times, speeds and memory in `events.jsonl`; times and
+//!   the process in `run.json`; `seconds` in `trainer_state.json`, and the length of `events.jsonl`, whose
+//!   numbers have other widths;
+//! - traces of the interruption: `resume` in `events.jsonl`, and `*.discarded.jsonl`.
 //!
-//! The moments follow from a seed and the time that a whole run takes. `MOIM_KILLS` says how many there are;
-//! `--nocapture` shows where they fell.
+//! The moments follow from a seed and the duration of a whole run. `MOIM_KILLS` is their number;
+//! `--nocapture` shows where they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -89,7 +89,7 @@ impl Pace {
     }
 }
 
-/// What is under way in the process `pid`, as far as its files tell.
+/// What the process `pid` is doing, as far as its files show.
 fn phase_of(folder: &Folder, pid: u32) -> String {
     let run = folder.path(RUN);
     let json =

@@ -1,5 +1,5 @@
-//! What cannot be trained is told in words that name the place and the way out, with the exit code
-//! for its kind: 2 configuration, 3 training, 4 data. `--nocapture` shows every message.
+//! Anything that cannot be trained is refused with a message that names the problem and how to fix it, and
+//! the exit code of its kind: 2 configuration, 3 training, 4 data. `--nocapture` shows every message.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use super::folder::{Answer, EXPERIMENT, Folder, RUN, base_model, uninterrupted};
 
 /// Checks the exit code and the message, and shows them.
 #[track_caller]
-fn told(input: &str, answer: Answer, code: i32, words: &[&str]) -> Answer {
+fn expect_refusal(input: &str, answer: Answer, code: i32, words: &[&str]) -> Answer {
     let message = answer
         .stderr
         .find("error: ")
@@ -27,7 +27,7 @@ fn told(input: &str, answer: Answer, code: i32, words: &[&str]) -> Answer {
 /// A refusal before anything was written.
 #[track_caller]
 fn refused(input: &str, folder: &Folder, settings: &[&str], code: i32, words: &[&str]) {
-    told(input, folder.train(settings), code, words);
+    expect_refusal(input, folder.train(settings), code, words);
     assert!(
         !folder.path("outputs").exists(),
         "{input}: a run directory was made"
@@ -37,7 +37,7 @@ fn refused(input: &str, folder: &Folder, settings: &[&str], code: i32, words: &[
 #[test]
 fn a_configuration_that_cannot_be() {
     let folder = Folder::new();
-    told(
+    expect_refusal(
         "missing experiment",
         folder.moim(&["--no-ui", "dmeo.toml"]),
         2,
@@ -47,7 +47,7 @@ fn a_configuration_that_cannot_be() {
         "typo.toml",
         EXPERIMENT.replace("num_generations", "num_generation"),
     );
-    told(
+    expect_refusal(
         "unknown key",
         folder.moim(&["--no-ui", "typo.toml"]),
         2,
@@ -142,7 +142,7 @@ fn a_configuration_that_cannot_be() {
         "no_encoder.toml",
         EXPERIMENT.replace("[bertscore]\nmodel = \"encoder\"\n", ""),
     );
-    told(
+    expect_refusal(
         "no [bertscore] at all",
         folder.moim(&["--no-ui", "no_encoder.toml"]),
         2,
@@ -256,7 +256,7 @@ fn data_that_is_not_what_it_should_be() {
     );
 }
 
-/// A copy of the model that can be spoilt.
+/// A copy of the model that can be damaged.
 fn own_model(folder: &Folder) {
     fs::create_dir(folder.path("own")).unwrap();
     for entry in fs::read_dir(base_model()).unwrap().flatten() {
@@ -365,7 +365,7 @@ fn a_model_folder_that_is_not_whole() {
     spoilt(
         "no tokenizer",
         &|folder| fs::remove_file(folder.path("own/tokenizer.json")).unwrap(),
-        &["model.path", "lacks tokenizer.json"],
+        &["model.path", "has no tokenizer.json"],
     );
     spoilt(
         "broken config.json",
@@ -397,7 +397,7 @@ fn weights_that_are_not_numbers() {
         Some(stored)
     });
     let answer = folder.train(&["model.path=own"]);
-    told("NaN weights", answer, 3, &["not numbers", "weights"]);
+    expect_refusal("NaN weights", answer, 3, &["not numbers", "weights"]);
     assert_eq!(folder.json(&format!("{RUN}/run.json"))["state"], "failed");
 }
 
@@ -449,10 +449,10 @@ fn a_reward_command_that_fails() {
             .copied()
             .filter(|words| !words.contains("samples"))
             .collect();
-        told(input, folder.moim(&unforced), 2, &words_before);
+        expect_refusal(input, folder.moim(&unforced), 2, &words_before);
         assert!(!folder.path("outputs").exists(), "{input}");
         let answer = folder.train(&settings);
-        told(input, answer, 3, words);
+        expect_refusal(input, answer, 3, words);
         let run = folder.json(&format!("{RUN}/run.json"));
         assert_eq!(run["state"], "failed", "{input}");
         assert!(
@@ -468,13 +468,13 @@ fn a_reward_command_that_fails() {
 fn places_that_cannot_be_written() {
     let folder = Folder::new();
     folder.write("taken", "a file");
-    told(
+    expect_refusal(
         "a file in place of the output directory",
         folder.train(&["run.output_dir=taken"]),
         2,
         &["taken", "a file stands in the way"],
     );
-    told(
+    expect_refusal(
         "output directory that cannot be made",
         folder.train(&["run.output_dir=/proc/outputs"]),
         2,
@@ -483,9 +483,9 @@ fn places_that_cannot_be_written() {
     assert_eq!(folder.read("taken"), "a file");
 }
 
-/// The run itself is well: it saves and stops, and goes on when it can be heard again.
+/// The run itself is intact: it saves and stops, and can be resumed with a working stdout.
 #[test]
-fn events_that_nobody_can_be_told_stop_the_run_saved() {
+fn a_closed_stdout_stops_the_run_with_a_save_point() {
     let folder = Folder::new();
     let mut command = folder.command(&["--no-ui", "demo.toml", "--json", "--force"]);
     let full = fs::OpenOptions::new()
@@ -496,7 +496,7 @@ fn events_that_nobody_can_be_told_stop_the_run_saved() {
     assert_eq!(folder.json(&format!("{RUN}/run.json"))["state"], "stopped");
     folder.resume().expect(0, &[]);
     folder.expect_outcome_of(&uninterrupted().0);
-    told(
+    expect_refusal(
         "stdout on a full disk",
         answer,
         3,
@@ -518,7 +518,7 @@ fn a_disk_that_fills_up_fails_the_run_and_spoils_nothing() {
         "trap '' XFSZ; ulimit -f 24; exec \"$MOIM\" --no-ui demo.toml --force",
     ]);
     let answer: Answer = limited.output().unwrap().into();
-    told(
+    expect_refusal(
         "a disk that fills up",
         answer,
         3,
@@ -545,19 +545,19 @@ fn a_trainer_that_is_refused_writes_nothing_into_the_run() {
 }
 
 #[test]
-fn a_run_that_is_there_is_not_written_over_nor_changed_midway() {
+fn an_existing_run_is_neither_overwritten_nor_changed_midway() {
     let folder = Folder::new();
     folder.write("hold_3", "");
     let mut trainer = folder.start(&[]);
     trainer.wait_until("step 3", |folder| folder.path("at_3").exists());
     let owner = format!("process {} on ", trainer.pid());
-    told(
+    expect_refusal(
         "run name taken",
         folder.train(&[]),
         2,
         &["outputs/demo/one exists", "--resume", "run.name"],
     );
-    told(
+    expect_refusal(
         "a second trainer on the run",
         folder.resume(),
         2,
@@ -574,7 +574,7 @@ fn a_run_that_is_there_is_not_written_over_nor_changed_midway() {
                 .collect::<Vec<_>>(),
         )
     };
-    told(
+    expect_refusal(
         "other settings on resume",
         resume(&["grpo.learning_rate=1e-3", "run.logging_steps=2"]),
         2,
@@ -582,7 +582,7 @@ fn a_run_that_is_there_is_not_written_over_nor_changed_midway() {
     );
     let data = folder.read("train.json");
     folder.write("train.json", data.replace("선택형", "교정형"));
-    told(
+    expect_refusal(
         "other data on resume",
         resume(&[]),
         2,
@@ -592,7 +592,7 @@ fn a_run_that_is_there_is_not_written_over_nor_changed_midway() {
     let position = format!("{RUN}/completions.jsonl");
     let completions = folder.read(&position);
     folder.write(&position, &completions[..100]);
-    told(
+    expect_refusal(
         "a log that lost lines",
         resume(&[]),
         3,
@@ -602,7 +602,7 @@ fn a_run_that_is_there_is_not_written_over_nor_changed_midway() {
     fs::remove_file(folder.path("hold_3")).unwrap();
     resume(&["run.logging_steps=2"]).expect(
         0,
-        &["changed since the run began: run.logging_steps: 1 → 2"],
+        &["changed since the run started: run.logging_steps: 1 → 2"],
     );
     folder.expect_outcome_of(&uninterrupted().0);
 }

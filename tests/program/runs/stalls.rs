@@ -1,4 +1,4 @@
-//! A phase that does not move, and numbers that are none: told, counted, and survived.
+//! A phase without progress and numbers that are not finite are reported, counted, and survived.
 
 use std::fs;
 
@@ -16,14 +16,14 @@ fn stalls(folder: &Folder) -> Vec<Value> {
 }
 
 #[test]
-fn a_phase_that_does_not_move_is_told_once_and_its_end_too() {
+fn a_stalled_phase_is_reported_once_and_so_is_its_end() {
     let folder = Folder::new();
     folder.write("hold_3", "");
     let mut trainer = folder.spawn(&["--no-ui", "demo.toml", "--force", "--json", "--set", WATCH]);
     trainer.wait_until("an alarm", |folder| {
         stalls(folder).iter().any(|alarm| alarm["step"] == 3)
     });
-    // Seen while it lasts, by whoever reads the terminal too.
+    // Shown while it lasts, also on the terminal.
     let words = "alarm: warning at step 3: reward of step 3 has not moved for 1 s; last: only that it began";
     trainer.wait_until("the line", |folder| {
         folder.read("stderr.txt").contains(words)
@@ -61,7 +61,7 @@ fn a_phase_that_does_not_move_is_told_once_and_its_end_too() {
 }
 
 #[test]
-fn a_run_killed_while_it_does_not_move_goes_on_as_any_other() {
+fn a_run_killed_while_it_is_stalled_resumes_like_any_other() {
     let folder = Folder::new();
     folder.write("hold_3", "");
     let mut trainer = folder.start(&[WATCH]);
@@ -79,7 +79,7 @@ fn a_run_killed_while_it_does_not_move_goes_on_as_any_other() {
         ])
         .expect(
             0,
-            &["changed since the run began: run.watchdog_minutes: 0.02 → 0"],
+            &["changed since the run started: run.watchdog_minutes: 0.02 → 0"],
         );
     assert_eq!(folder.lasting_events(), uninterrupted().0.lasting_events());
 }
@@ -146,7 +146,7 @@ fn steps_without_a_finite_gradient_are_counted_and_end_the_run_at_its_last_save_
     let words = [
         "5 steps in a row had a loss or gradient that is not finite",
         "needs a new run",
-        "it ended after step 4, and --resume goes on from its last save point, epoch_2",
+        "it ended after step 4; --resume resumes from its last save point, epoch_2",
     ];
     folder.train(&settings).expect(3, &words);
     let alarms = folder.of_events("alarm", "code");

@@ -1,4 +1,4 @@
-//! What a run tells of itself while it works: progress.json, run.json, system.jsonl and alarms.
+//! What a run reports while it works: progress.json, run.json, system.jsonl and alarms.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ fn samples_of(folder: &Folder) -> Vec<SystemSample> {
 }
 
 #[test]
-fn progress_tells_the_phase_while_the_run_works_and_goes_with_it() {
+fn progress_names_the_phase_while_the_run_works_and_ends_with_it() {
     let folder = Folder::new();
     folder.write("hold_3", "");
     let mut trainer = folder.start(&[]);
@@ -65,7 +65,7 @@ fn samples_of_the_machine_are_there_from_start_to_end() {
 }
 
 #[test]
-fn run_json_tells_reward_epoch_and_the_best() {
+fn run_json_has_reward_epoch_and_the_best() {
     let (folder, _) = uninterrupted();
     let state = RunState::read(&run_of(folder).run_json()).unwrap();
     let rewards = folder.of_events("step", "reward");
@@ -117,7 +117,7 @@ fn a_killed_run_leaves_files_that_can_be_read_and_gone_on_with() {
 }
 
 #[test]
-fn files_that_cannot_be_written_are_told_of_and_do_not_stop_the_run() {
+fn files_that_cannot_be_written_are_reported_and_do_not_stop_the_run() {
     let folder = Folder::new();
     folder.write("hold_3", "");
     let mut trainer = folder.start(&[]);
@@ -132,7 +132,7 @@ fn files_that_cannot_be_written_are_told_of_and_do_not_stop_the_run() {
     }
     let answer = folder
         .resume()
-        .expect(0, &["training goes on without this file"]);
+        .expect(0, &["training continues without this file"]);
     for name in ["progress.json", "system.jsonl"] {
         let told = answer.stderr.lines().filter(|line| {
             line.starts_with("warning: cannot") && line.contains(&format!("one/{name}:"))

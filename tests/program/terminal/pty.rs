@@ -105,8 +105,8 @@ impl Session {
         self.keyboard.flush().unwrap();
     }
 
-    /// Presses Esc. A terminal sends the same byte at the head of other keys, so the next key has
-    /// to come a moment later, as a person's does.
+    /// Presses Esc. A terminal sends the same byte at the start of other keys, so the next key must
+    /// come a moment later, as a user's does.
     pub fn escape(&mut self) {
         self.press("\x1b");
         self.listen(Duration::from_millis(200));
@@ -135,7 +135,7 @@ impl Session {
         self.wait_until(&format!("{text:?}"), |screen| screen.contains(text));
     }
 
-    /// Takes in output until the screen does not show a text any more.
+    /// Reads output until the screen no longer shows a text.
     pub fn wait_until_gone(&mut self, text: &str) {
         self.wait_until(&format!("{text:?} to go"), |screen| !screen.contains(text));
     }

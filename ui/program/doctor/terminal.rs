@@ -1,4 +1,4 @@
-//! What the terminal can do, as far as it can be asked.
+//! The capabilities of the terminal, as far as they can be queried.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -25,7 +25,7 @@ fn size() -> String {
         if is_terminal {
             "a terminal"
         } else {
-            "no terminal"
+            "not a terminal"
         }
     };
     let size = rustix::termios::tcgetwinsize(io::stderr())
@@ -49,7 +49,7 @@ fn colours() -> String {
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| "not set".to_owned());
     let depth = color_depth().name();
     let no_color = match env::var_os("NO_COLOR") {
-        Some(value) if !value.is_empty() => ", switched off by NO_COLOR",
+        Some(value) if !value.is_empty() => ", turned off by NO_COLOR",
         _ => "",
     };
     format!(
@@ -59,19 +59,19 @@ fn colours() -> String {
     )
 }
 
-/// How wide the terminal draws characters, found by drawing them and asking where the cursor is.
+/// The width of characters in the terminal, found by drawing them and querying the cursor position.
 fn widths() -> String {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return "unknown: asked only where stdin and stdout are a terminal".to_owned();
+        return "unknown: measured only if stdin and stdout are a terminal".to_owned();
     }
     let drawn = ["한", "→", "⣿"].map(|text| drawn_width(text).ok());
     let [Some(korean), Some(ambiguous), Some(braille)] = drawn else {
-        return "unknown: the terminal does not tell where its cursor is".to_owned();
+        return "unknown: the terminal does not report its cursor position".to_owned();
     };
     let korean = if korean == UnicodeWidthStr::width("한") {
         "Korean 2 cells".to_owned()
     } else {
-        format!("Korean {korean} cells in place of 2, so columns will not line up")
+        format!("Korean {korean} cells instead of 2, so columns will not line up")
     };
     let advice = match (ambiguous, braille) {
         (1, 1) => "→ and braille 1 cell",
@@ -83,7 +83,7 @@ fn widths() -> String {
     format!("{korean}; {advice}")
 }
 
-/// Draws a text at the beginning of a line and answers how many cells the cursor went.
+/// Draws a text at the start of a line and returns how many cells the cursor moved.
 fn drawn_width(text: &str) -> io::Result<usize> {
     enable_raw_mode()?;
     let width = (|| {
@@ -103,12 +103,12 @@ fn drawn_width(text: &str) -> io::Result<usize> {
     width
 }
 
-/// Whether OSC 52 works cannot be asked; what stands in its way often can.
+/// Support for OSC 52 cannot be queried, but some multiplexers that block it are known.
 fn clipboard() -> String {
     let multiplexer = match (env::var_os("TMUX"), env::var_os("STY")) {
         (Some(_), _) => "; inside tmux it needs `set -g set-clipboard on`",
-        (None, Some(_)) => "; GNU screen does not pass it on",
+        (None, Some(_)) => "; GNU screen does not forward it",
         (None, None) => "",
     };
-    format!("by OSC 52, where the terminal allows it{multiplexer}")
+    format!("by OSC 52, if the terminal allows it{multiplexer}")
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use moim_core::score::Comparison;
 
-/// A comparison with what it was made of.
+/// A comparison with its inputs.
 #[derive(Debug)]
 pub struct ComparisonData {
     /// The run.

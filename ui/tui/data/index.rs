@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use moim_core::experiment::{Experiment, Fault};
-pub use moim_core::run::{Condition, RunEntry as RunSummary};
+pub use moim_core::run::{Condition, RunEntry};
 
 /// Every experiment file and every run.
 #[derive(Clone, Debug, Default)]
@@ -17,15 +17,15 @@ pub struct Index {
     /// By name.
     pub experiments: Vec<Arc<ExperimentFile>>,
     /// The one that was started last first.
-    pub runs: Vec<Arc<RunSummary>>,
-    /// Folders and files that could not be read, in words.
+    pub runs: Vec<Arc<RunEntry>>,
+    /// Folders and files that could not be read, as text.
     pub problems: Vec<String>,
 }
 
 /// A file of the experiments folder.
 #[derive(Clone, Debug)]
 pub struct ExperimentFile {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// Its name without `.toml`.
     pub name: String,

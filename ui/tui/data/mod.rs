@@ -1,7 +1,7 @@
 //! What the terminal shows, as it was read from the disk.
 //!
-//! Readers ([`readers`]) run in threads of their own and send [`Data`](super::message::Data);
-//! the types here take it in ([`World::take_in`]) and are all that screens look at. Nothing here
+//! Readers ([`readers`]) run in their own threads and send [`Data`](super::message::Data);
+//! the types here apply it ([`World::apply`]) and are all that screens read. Nothing here
 //! touches a device or a model: a trainer is another process, and the run directory is the only
 //! thing shared with it.
 
@@ -28,7 +28,7 @@ use run::OpenRun;
 
 use super::message::{Data, Effect};
 
-/// What differs from one configuration to each of others, or why that cannot be told.
+/// What differs from one configuration to each of others, or why they cannot be compared.
 pub type Differences = Vec<(PathBuf, Result<Vec<Difference>, String>)>;
 
 /// Everything that was read.
@@ -57,13 +57,13 @@ pub struct World {
 }
 
 impl World {
-    /// Begins to show another run: what belonged to the one before is forgotten.
+    /// Shows another run: everything of the one before is dropped.
     pub fn attach(&mut self, run: &Path) {
         self.detach();
         self.open = Some(OpenRun::new(run));
     }
 
-    /// Shows no run any more.
+    /// Shows no run.
     pub fn detach(&mut self) {
         self.open = None;
         self.ranking = Ranking::default();
@@ -72,14 +72,13 @@ impl World {
         self.comparison = None;
     }
 
-    /// Takes in what a reader has sent. News of a run that is not the open one any more are
-    /// dropped.
-    pub fn take_in(&mut self, data: Data) {
+    /// Applies what a reader has sent. An update of a run that is no longer the open one is dropped.
+    pub fn apply(&mut self, data: Data) {
         match data {
             Data::Index(index) => self.index = Some(index),
-            Data::Run(news) => {
-                if let Some(open) = self.open.as_mut().filter(|open| open.path == news.run) {
-                    open.take_in(*news);
+            Data::Run(update) => {
+                if let Some(open) = self.open.as_mut().filter(|open| open.path == update.run) {
+                    open.apply(*update);
                 }
             }
             Data::Answers(page) => {
@@ -87,13 +86,13 @@ impl World {
                     self.answers = Some(page);
                 }
             }
-            Data::Ranking(news) => {
-                if self.is_open(&news.run) {
-                    self.ranking.take_in(news);
+            Data::Ranking(update) => {
+                if self.is_open(&update.run) {
+                    self.ranking.apply(update);
                 }
             }
             Data::Comparison { run, files, result } => {
-                // A slower answer to an earlier question is none to this one.
+                // The slow result of an earlier question.
                 if self.is_open(&run) && self.comparing.as_ref() == Some(&files) {
                     self.comparing = None;
                     self.comparison = Some(result);
@@ -105,7 +104,7 @@ impl World {
         }
     }
 
-    /// Something is going to be read: what was read for an earlier question is no answer to it.
+    /// Something is going to be read: what was read for an earlier question is out of date.
     pub fn asked(&mut self, effect: &Effect) {
         match effect {
             Effect::Compare { files, .. } => self.comparing = Some(files.clone()),

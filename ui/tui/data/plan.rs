@@ -14,7 +14,7 @@ pub struct PlanFacts {
     pub train: PathBuf,
     /// Records of the training data, or why they cannot be read.
     pub records: Option<Result<usize, String>>,
-    /// Files that are not there, in words.
+    /// Files that do not exist, as text.
     pub missing: Vec<String>,
     /// Bytes of memory of the device in use, where known; of the host for the CPU.
     pub capacity: Option<u64>,

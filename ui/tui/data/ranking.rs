@@ -7,16 +7,16 @@ use std::sync::Arc;
 use moim_core::score::Leaderboard;
 use moim_core::watch::{DirectoryCondition, WatchMode};
 
-/// The ranked list, as far as it is known.
+/// The ranked list so far.
 #[derive(Debug, Default)]
 pub struct Ranking {
-    /// Where the answer files lie.
+    /// The folder of the answer files.
     pub directory: PathBuf,
     /// Every file, the best first; `None` until the directory has been read once.
     pub board: Option<Arc<Leaderboard>>,
     /// Good versions read of each file; from 2 on it was updated.
     pub revisions: BTreeMap<String, u32>,
-    /// Files whose scores are being made, in words.
+    /// Files that are being scored, as text.
     pub scoring: Option<String>,
     /// Whether the directory can be listed.
     pub condition: Option<DirectoryCondition>,
@@ -26,9 +26,9 @@ pub struct Ranking {
     pub problem: Option<String>,
 }
 
-/// News of the answer files. Fields that are `None` have not changed.
+/// Changes of the answer files. Fields that are `None` have not changed.
 #[derive(Debug, Default)]
-pub struct RankingNews {
+pub struct RankingUpdate {
     /// The run they belong to.
     pub run: PathBuf,
     pub directory: Option<PathBuf>,
@@ -41,27 +41,27 @@ pub struct RankingNews {
 }
 
 impl Ranking {
-    /// Takes in news.
-    pub fn take_in(&mut self, news: RankingNews) {
-        if let Some(directory) = news.directory {
+    /// Applies an update.
+    pub fn apply(&mut self, update: RankingUpdate) {
+        if let Some(directory) = update.directory {
             self.directory = directory;
         }
-        if let Some(board) = news.board {
+        if let Some(board) = update.board {
             self.board = Some(board);
         }
-        if let Some(revisions) = news.revisions {
+        if let Some(revisions) = update.revisions {
             self.revisions = revisions;
         }
-        if let Some(scoring) = news.scoring {
+        if let Some(scoring) = update.scoring {
             self.scoring = scoring;
         }
-        if let Some(condition) = news.condition {
+        if let Some(condition) = update.condition {
             self.condition = Some(condition);
         }
-        if let Some(mode) = news.mode {
+        if let Some(mode) = update.mode {
             self.mode = Some(mode);
         }
-        if let Some(problem) = news.problem {
+        if let Some(problem) = update.problem {
             self.problem = problem;
         }
     }

@@ -12,16 +12,16 @@ use super::system::{metrics_of, seconds_between};
 /// The most alarms, and the most other events, that are kept: the newest.
 const MOST_KEPT: usize = 1000;
 
-/// The run that is shown, as far as it has been read.
+/// The run that is shown, with everything that was read so far.
 #[derive(Debug)]
 pub struct OpenRun {
     /// The run directory.
     pub path: PathBuf,
-    /// run.json; an error where it is not there (yet, or any more) or cannot be read.
+    /// run.json; an error if it does not exist (yet, or no longer) or cannot be read.
     pub state: Result<RunState, String>,
-    /// Whether its process is there.
+    /// Whether its process exists.
     pub liveness: Liveness,
-    /// Whether the directory is there; `None` while it was never seen.
+    /// Whether the directory exists; `None` while it was never seen.
     pub is_there: Option<bool>,
     /// The first event: what is trained, with what.
     pub start: Option<Start>,
@@ -43,52 +43,52 @@ pub struct OpenRun {
     pub timeline: Vec<Event>,
     /// The end of log.txt, or of the launch log while there is no log.txt.
     pub log: Vec<String>,
-    /// How far reading has come.
+    /// The progress of reading.
     pub reading: Reading,
 }
 
-/// How far a run has been read. The end of a long log is read first.
+/// The progress of reading a run. The end of a long log is read first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Bytes of events.jsonl that have been read.
     pub bytes: u64,
     /// Bytes that it had when last looked at.
     pub total: u64,
-    /// Lines that were no events, the latest in words.
+    /// Lines that are no events, the latest as text.
     pub bad_lines: usize,
     pub latest_bad_line: Option<String>,
-    /// How often the log was cut or replaced under us.
+    /// How often the log was cut or replaced.
     pub restarts: usize,
 }
 
-/// News of the open run. Fields that are `None` or empty have not changed.
+/// Changes of the open run. Fields that are `None` or empty have not changed.
 #[derive(Debug, Default)]
-pub struct RunNews {
-    /// Whose news they are.
+pub struct RunUpdate {
+    /// The run directory.
     pub run: PathBuf,
     /// Forget everything that came from events before: the log was cut or replaced.
     pub has_restarted: bool,
-    /// Whether the directory is there.
+    /// Whether the directory exists.
     pub is_there: Option<bool>,
-    /// run.json, and whether the process is there.
+    /// run.json, and whether the process exists.
     pub state: Option<(Result<RunState, String>, Option<Liveness>)>,
     pub progress: Option<Option<moim_core::run::Progress>>,
     /// The first event of the log, which is read ahead of the rest.
     pub start: Option<Start>,
-    /// Events in the order of the file; all newer than what was told before. The steps among them
-    /// need not be here: [`steps`](Self::steps) holds them in less space.
+    /// Events in the order of the file; all newer than those sent before. The steps among them need not
+    /// be here: [`steps`](Self::steps) has them in less space.
     pub events: Vec<Event>,
-    /// Events in the order of the file; all older than what was told before.
+    /// Events in the order of the file; all older than those sent before.
     pub earlier_events: Vec<Event>,
-    /// Metrics of `step` events, newer than what was told before.
+    /// Metrics of `step` events, newer than those sent before.
     pub steps: Columns,
-    /// Metrics of `step` events, older than what was told before.
+    /// Metrics of `step` events, older than those sent before.
     pub earlier_steps: Columns,
     /// Forget all samples of the system: their log was cut or replaced.
     pub has_system_restarted: bool,
     /// When the first sample of the system was taken.
     pub system_start: Option<Timestamp>,
-    /// Samples newer than what was told before.
+    /// Samples newer than those sent before.
     pub system: Vec<moim_core::run::SystemSample>,
     /// Metrics of older samples, over seconds since `system_start`.
     pub earlier_system: Columns,
@@ -96,8 +96,8 @@ pub struct RunNews {
     pub reading: Option<Reading>,
 }
 
-impl RunNews {
-    /// Nothing new of a run.
+impl RunUpdate {
+    /// No changes of a run.
     pub fn of(run: &Path) -> Self {
         Self {
             run: run.to_owned(),
@@ -107,7 +107,7 @@ impl RunNews {
 }
 
 impl OpenRun {
-    /// A run of which nothing has been read.
+    /// A run of which nothing has been read yet.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -170,53 +170,53 @@ impl OpenRun {
             .then(|| mean * total.saturating_sub(step) as f64)
     }
 
-    /// Takes in news.
-    pub fn take_in(&mut self, news: RunNews) {
-        if news.has_restarted {
+    /// Applies an update.
+    pub fn apply(&mut self, update: RunUpdate) {
+        if update.has_restarted {
             self.start = None;
             self.history = History::default();
             self.alarms.clear();
             self.timeline.clear();
         }
-        if let Some(is_there) = news.is_there {
+        if let Some(is_there) = update.is_there {
             self.is_there = Some(is_there);
         }
-        if let Some((state, liveness)) = news.state {
+        if let Some((state, liveness)) = update.state {
             self.state = state;
             self.liveness = liveness.unwrap_or(self.liveness);
         }
-        if let Some(progress) = news.progress {
+        if let Some(progress) = update.progress {
             self.progress = progress;
         }
-        if news.start.is_some() {
-            self.start = news.start;
+        if update.start.is_some() {
+            self.start = update.start;
         }
-        self.history.prepend(news.earlier_steps);
-        self.take_in_earlier(&news.earlier_events);
-        self.history.extend(news.steps);
-        for event in news.events {
-            self.take_in_event(event);
+        self.history.prepend(update.earlier_steps);
+        self.apply_earlier(&update.earlier_events);
+        self.history.extend(update.steps);
+        for event in update.events {
+            self.apply_event(event);
         }
-        if news.has_system_restarted {
+        if update.has_system_restarted {
             self.system = History::default();
             self.system_now = None;
             self.system_start = None;
             self.system_shift = 0.0;
         }
-        self.system_start = self.system_start.or(news.system_start);
-        self.system.prepend(news.earlier_system);
-        for sample in news.system {
-            self.take_in_sample(sample);
+        self.system_start = self.system_start.or(update.system_start);
+        self.system.prepend(update.earlier_system);
+        for sample in update.system {
+            self.apply_sample(sample);
         }
-        if let Some(log) = news.log {
+        if let Some(log) = update.log {
             self.log = log;
         }
-        if let Some(reading) = news.reading {
+        if let Some(reading) = update.reading {
             self.reading = reading;
         }
     }
 
-    fn take_in_event(&mut self, event: Event) {
+    fn apply_event(&mut self, event: Event) {
         self.alarms.extend(alarms_of(&event));
         match &event.kind {
             EventKind::Step(step) => {
@@ -236,7 +236,7 @@ impl OpenRun {
         self.timeline.drain(..surplus(self.timeline.len()));
     }
 
-    fn take_in_earlier(&mut self, events: &[Event]) {
+    fn apply_earlier(&mut self, events: &[Event]) {
         let space = |length: usize| MOST_KEPT.saturating_sub(length);
         let mut alarms: Vec<(Timestamp, Alarm)> = events.iter().flat_map(alarms_of).collect();
         alarms.drain(..alarms.len().saturating_sub(space(self.alarms.len())));
@@ -258,7 +258,7 @@ impl OpenRun {
 
     /// A clock that is set back would fold the charts; the time that it takes away is added from
     /// then on.
-    fn take_in_sample(&mut self, sample: moim_core::run::SystemSample) {
+    fn apply_sample(&mut self, sample: moim_core::run::SystemSample) {
         let start = *self.system_start.get_or_insert(sample.time);
         if let Some(now) = &self.system_now {
             self.system_shift += seconds_between(sample.time, now.time).max(0.0);
@@ -300,22 +300,22 @@ mod tests {
         })
     }
 
-    fn news(change: impl FnOnce(&mut RunNews)) -> RunNews {
-        let mut news = RunNews::default();
-        change(&mut news);
-        news
+    fn update(change: impl FnOnce(&mut RunUpdate)) -> RunUpdate {
+        let mut update = RunUpdate::default();
+        change(&mut update);
+        update
     }
 
     #[test]
     fn newer_and_earlier_events_come_to_one_history() {
         let mut run = OpenRun::new(Path::new("outputs/demo/첫째"));
-        run.take_in(news(|news| {
-            news.events = vec![step(5, 0.5), checkpoint(5), step(6, f64::NAN)];
+        run.apply(update(|update| {
+            update.events = vec![step(5, 0.5), checkpoint(5), step(6, f64::NAN)];
         }));
-        run.take_in(news(|news| {
-            news.earlier_steps.add("reward", 1.0, 0.1);
+        run.apply(update(|update| {
+            update.earlier_steps.add("reward", 1.0, 0.1);
             let alarm = Alarm::new("kl", Severity::Warning, 1, "far away");
-            news.earlier_events = vec![
+            update.earlier_events = vec![
                 Event::new(Start::default()),
                 Event::new(alarm),
                 checkpoint(2),
@@ -330,19 +330,19 @@ mod tests {
         assert_eq!((run.alarms.len(), run.start.is_some()), (1, true));
         assert_eq!(run.id(), "demo/첫째");
 
-        run.take_in(news(|news| news.has_restarted = true));
+        run.apply(update(|update| update.has_restarted = true));
         assert!(run.history.get("reward").is_none() && run.timeline.is_empty());
     }
 
     #[test]
-    fn what_is_told_is_bounded_and_the_newest_stays() {
+    fn what_is_kept_is_bounded_and_the_newest_stays() {
         let mut run = OpenRun::new(Path::new("r"));
-        run.take_in(news(|news| {
-            news.events = (0..1500).map(checkpoint).collect()
+        run.apply(update(|update| {
+            update.events = (0..1500).map(checkpoint).collect()
         }));
         assert_eq!(run.timeline.len(), MOST_KEPT);
         assert_eq!(run.timeline[0].to_string(), "step_500 saved at step 500");
-        run.take_in(news(|news| news.earlier_events = vec![checkpoint(1)]));
+        run.apply(update(|update| update.earlier_events = vec![checkpoint(1)]));
         assert_eq!(run.timeline[0].to_string(), "step_500 saved at step 500");
     }
 
@@ -361,8 +361,8 @@ mod tests {
             note: None,
         };
         let mut run = OpenRun::new(Path::new("r"));
-        run.take_in(news(|news| {
-            news.system = vec![
+        run.apply(update(|update| {
+            update.system = vec![
                 sample("2026-11-22T03:00:00Z", 1),
                 sample("2026-11-22T03:00:10Z", 2),
                 sample("2026-11-22T02:00:00Z", 3),
@@ -378,17 +378,17 @@ mod tests {
     fn what_a_run_is_doing() {
         let mut run = OpenRun::new(Path::new("r"));
         assert_eq!(run.condition(), Condition::Starting);
-        run.take_in(news(|news| {
-            news.is_there = Some(true);
-            news.state = Some((Err("no run.json yet".to_owned()), Some(Liveness::Alive)));
+        run.apply(update(|update| {
+            update.is_there = Some(true);
+            update.state = Some((Err("no run.json yet".to_owned()), Some(Liveness::Alive)));
         }));
         assert_eq!(run.condition(), Condition::Starting);
         let state = RunState::begin("demo/r", "cpu");
-        run.take_in(news(|news| {
-            news.state = Some((Ok(state), Some(Liveness::Alive)))
+        run.apply(update(|update| {
+            update.state = Some((Ok(state), Some(Liveness::Alive)))
         }));
         assert_eq!(run.condition(), Condition::Running);
-        run.take_in(news(|news| news.is_there = Some(false)));
+        run.apply(update(|update| update.is_there = Some(false)));
         assert_eq!(run.condition(), Condition::Unreadable);
     }
 }

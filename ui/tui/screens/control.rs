@@ -5,7 +5,7 @@ use std::path::Path;
 use moim_core::run::{Liveness, Request, RunState, RunStatus};
 
 use super::experiments::launch;
-use crate::tui::data::index::{Condition, RunSummary};
+use crate::tui::data::index::{Condition, RunEntry};
 use crate::tui::data::run::OpenRun;
 use crate::tui::message::{Choice, Command, Dialog, Effect, Notice};
 use crate::tui::state::Context;
@@ -19,8 +19,8 @@ pub(super) struct Run<'a> {
     state: Option<&'a RunState>,
 }
 
-impl<'a> From<&'a RunSummary> for Run<'a> {
-    fn from(run: &'a RunSummary) -> Self {
+impl<'a> From<&'a RunEntry> for Run<'a> {
+    fn from(run: &'a RunEntry) -> Self {
         Self {
             path: &run.path,
             id: launch::run_id(run),

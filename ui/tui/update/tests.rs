@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crossterm::event::{KeyCode, KeyModifiers};
 use moim_core::run::{Liveness, RunState, RunStatus};
 
-use super::super::data::index::{Index, RunSummary};
+use super::super::data::index::{Index, RunEntry};
 use super::super::message::Input;
 use super::super::state::Settings;
 use super::super::theme::{ColorDepth, ThemeName};
@@ -29,10 +29,10 @@ fn press(state: &mut State, letters: &str) -> Vec<Effect> {
 }
 
 /// A run of this process, so that it counts as alive.
-fn run(path: &str, status: RunStatus) -> RunSummary {
+fn run(path: &str, status: RunStatus) -> RunEntry {
     let mut state = RunState::begin(path, "cpu");
     state.state = status;
-    RunSummary {
+    RunEntry {
         path: PathBuf::from(path),
         experiment: "demo".to_owned(),
         name: path.to_owned(),
@@ -45,7 +45,7 @@ fn run(path: &str, status: RunStatus) -> RunSummary {
     }
 }
 
-fn index(runs: Vec<RunSummary>) -> Message {
+fn index(runs: Vec<RunEntry>) -> Message {
     Message::Data(Data::Index(Index {
         runs: runs.into_iter().map(Arc::new).collect(),
         ..Index::default()

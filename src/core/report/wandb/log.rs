@@ -56,7 +56,7 @@ impl RecordLog {
         Ok(())
     }
 
-    /// Puts the log in its place.
+    /// Renames the log to its final path.
     pub(super) fn publish(&mut self) -> Result<(), WriteError> {
         self.file.publish()
     }
@@ -66,14 +66,14 @@ impl RecordLog {
 fn pieces(record: &[u8], offset: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(record.len() + 2 * PIECE_HEAD);
     let mut rest = record;
-    let mut room = BLOCK - offset;
+    let mut space = BLOCK - offset;
     let mut is_first = true;
     loop {
-        if room < PIECE_HEAD {
-            bytes.resize(bytes.len() + room, 0);
-            room = BLOCK;
+        if space < PIECE_HEAD {
+            bytes.resize(bytes.len() + space, 0);
+            space = BLOCK;
         }
-        let (data, after) = rest.split_at(rest.len().min(room - PIECE_HEAD));
+        let (data, after) = rest.split_at(rest.len().min(space - PIECE_HEAD));
         let kind = match (is_first, after.is_empty()) {
             (true, true) => WHOLE,
             (true, false) => FIRST,
@@ -91,7 +91,7 @@ fn pieces(record: &[u8], offset: usize) -> Vec<u8> {
         if after.is_empty() {
             return bytes;
         }
-        (rest, room, is_first) = (after, BLOCK, false);
+        (rest, space, is_first) = (after, BLOCK, false);
     }
 }
 
@@ -107,10 +107,10 @@ mod tests {
         let mut found = Vec::new();
         let mut at = 0;
         while at < bytes.len() {
-            let room = BLOCK - (offset + at) % BLOCK;
-            if room < PIECE_HEAD {
-                assert!(bytes[at..at + room].iter().all(|byte| *byte == 0));
-                at += room;
+            let space = BLOCK - (offset + at) % BLOCK;
+            if space < PIECE_HEAD {
+                assert!(bytes[at..at + space].iter().all(|byte| *byte == 0));
+                at += space;
                 continue;
             }
             let length = usize::from(bytes[at + 4]) | usize::from(bytes[at + 5]) << 8;
@@ -131,7 +131,7 @@ mod tests {
             shape(2 * BLOCK, 7),
             [(FIRST, BLOCK - 14), (MIDDLE, BLOCK - 7), (LAST, 21)]
         );
-        // Room for the head of a piece alone, and for less than that.
+        // Space for the head of a piece alone, and for less than that.
         assert_eq!(shape(5, BLOCK - 7), [(FIRST, 0), (LAST, 5)]);
         assert_eq!(shape(5, BLOCK - 6), [(WHOLE, 5)]);
     }

@@ -70,7 +70,7 @@ impl OfflineRun {
         })
     }
 
-    /// The row of this step; another one that was under way is written.
+    /// The row of this step; one of another step is written first.
     fn row(&mut self, step: u64) -> Result<&mut Row, WriteError> {
         if self.row.as_ref().is_some_and(|row| row.step != step) {
             self.write_row()?;
@@ -166,7 +166,7 @@ impl Sink for OfflineRun {
         self.log.publish()
     }
 
-    fn place(&self) -> &Path {
+    fn path(&self) -> &Path {
         &self.folder
     }
 }

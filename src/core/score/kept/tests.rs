@@ -111,8 +111,8 @@ fn the_leaderboard_is_the_one_that_was_made_with_the_encoder() {
     run.answer(0, "오다", "가다");
     let kept = run.kept().rank(run.folder.path(), &run.labels, few());
     let kept = kept.unwrap();
-    let apart: Vec<&str> = kept.apart().map(|row| row.scored.state.name()).collect();
-    assert_eq!((kept.ranked().count(), apart), (1, vec!["pending"]));
+    let unranked: Vec<&str> = kept.unranked().map(|row| row.scored.state.name()).collect();
+    assert_eq!((kept.ranked().count(), unranked), (1, vec!["pending"]));
 }
 
 #[test]

@@ -22,9 +22,9 @@ fn write_board(out: &mut String, board: &Leaderboard) -> fmt::Result {
         writeln!(out)?;
         write_block(out, row, board)?;
     }
-    if board.apart().next().is_some() {
+    if board.unranked().next().is_some() {
         writeln!(out, "\nNot ranked:")?;
-        for row in board.apart() {
+        for row in board.unranked() {
             writeln!(out)?;
             write_block(out, row, board)?;
         }

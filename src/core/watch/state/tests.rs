@@ -71,12 +71,12 @@ impl Bench {
     }
 
     /// As [`Self::look`], with the one file update that must result.
-    fn news(&mut self) -> FileUpdate {
+    fn next_update(&mut self) -> FileUpdate {
         let mut files = self.look().into_iter().filter_map(|update| match update {
             WatchUpdate::File(file) => Some(file),
             _ => None,
         });
-        let file = files.next().expect("news");
+        let file = files.next().expect("an update");
         assert_eq!(files.next(), None);
         file
     }
@@ -87,14 +87,14 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_file_grows_becomes_partial_complete_updated_and_gone() {
     let mut bench = Bench::new();
-    let growing = bench.write(GROWING).news();
+    let growing = bench.write(GROWING).next_update();
     assert_eq!(growing.epoch, Some(3));
     assert!(
         matches!(&growing.state, FileState::Pending { reason } if reason.contains("2:")),
         "{:?}",
         growing.state
     );
-    let partial = bench.after(SECOND).write(ONE).news();
+    let partial = bench.after(SECOND).write(ONE).next_update();
     assert_eq!(partial.state, FileState::Partial);
     let coverage = partial.coverage.unwrap();
     assert_eq!((coverage.answered, coverage.expected), (1, 2));
@@ -103,10 +103,10 @@ fn a_file_grows_becomes_partial_complete_updated_and_gone() {
         (1, vec!["2".to_owned()])
     );
 
-    let complete = bench.after(SECOND).write(BOTH).news();
+    let complete = bench.after(SECOND).write(BOTH).next_update();
     assert_eq!(complete.state, FileState::Complete);
     assert!(complete.is_updated());
-    let updated = bench.after(SECOND).write(OTHER).news();
+    let updated = bench.after(SECOND).write(OTHER).next_update();
     assert_eq!((updated.state, updated.revision), (FileState::Complete, 3));
 
     let gone = bench.state.scanned(bench.now, Scan::Entries(Vec::new()));
@@ -116,7 +116,7 @@ fn a_file_grows_becomes_partial_complete_updated_and_gone() {
     assert_eq!(gone.state, FileState::Gone);
     assert!(gone.answers.is_some(), "the last good version stays");
     // It comes back unchanged: known content is not a new revision.
-    let back = bench.after(SECOND).news();
+    let back = bench.after(SECOND).next_update();
     assert_eq!((back.state, back.revision), (FileState::Complete, 3));
 }
 
@@ -144,7 +144,7 @@ fn an_unfinished_file_is_retried_with_growing_waits_and_then_broken() {
     );
     assert_eq!(broken.answers, None);
     // A writer that was only slow can still finish later.
-    let complete = bench.after(100 * SECOND).write(BOTH).news();
+    let complete = bench.after(100 * SECOND).write(BOTH).next_update();
     assert_eq!(
         (complete.state, complete.revision),
         (FileState::Complete, 1)
@@ -172,14 +172,14 @@ fn a_change_restarts_the_wait() {
 fn a_file_left_unfinished_long_ago_is_broken_immediately() {
     let mut bench = Bench::new();
     bench.age = 3600 * SECOND;
-    assert_eq!(bench.write(GROWING).news().state.name(), "broken");
+    assert_eq!(bench.write(GROWING).next_update().state.name(), "broken");
 }
 
 #[test]
 fn a_broken_file_keeps_its_last_good_version() {
     let mut bench = Bench::new();
     bench.write(BOTH).look();
-    let broken = bench.after(SECOND).write(WRONG).news();
+    let broken = bench.after(SECOND).write(WRONG).next_update();
     assert!(
         matches!(&broken.state, FileState::Broken(fault)
             if (fault.line, fault.column) == (Some(2), Some(12))),
@@ -190,7 +190,7 @@ fn a_broken_file_keeps_its_last_good_version() {
         (broken.revision, broken.answers.unwrap().answers().len()),
         (1, 2)
     );
-    let mended = bench.after(SECOND).write(BOTH).news();
+    let mended = bench.after(SECOND).write(BOTH).next_update();
     assert_eq!((mended.state, mended.revision), (FileState::Complete, 1));
 }
 
@@ -211,13 +211,13 @@ fn a_second_write_with_the_same_stamp_is_found() {
     // Same length within one tick of a coarse clock.
     bench.content = OTHER;
     assert!(bench.after(SECOND).look().is_empty());
-    assert_eq!(bench.after(2 * SECOND).news().revision, 2);
+    assert_eq!(bench.after(2 * SECOND).next_update().revision, 2);
     // And on request.
     bench.after(100 * SECOND).look();
     bench.content = BOTH;
     assert!(bench.look().is_empty());
     bench.state.rescan(bench.now);
-    assert_eq!(bench.news().revision, 3);
+    assert_eq!(bench.next_update().revision, 3);
 }
 
 #[test]
@@ -260,17 +260,20 @@ fn readings_that_fail_are_reported_once_and_retried() {
     assert_eq!(update.state.name(), "broken");
     assert!(update.answers.is_some());
     assert_eq!(bench.state.read(bench.now, name, denied()), None);
-    assert_eq!(bench.after(2 * SECOND).news().state, FileState::Complete);
+    assert_eq!(
+        bench.after(2 * SECOND).next_update().state,
+        FileState::Complete
+    );
 
     let large = Reading::TooLarge { len: 10, limit: 5 };
     assert!(bench.state.read(bench.now, name, large).is_some());
     bench.state.rescan(bench.now);
-    assert_eq!(bench.news().state, FileState::Complete);
+    assert_eq!(bench.next_update().state, FileState::Complete);
 
     // Vanished between scan and reading, and back with its old stamp.
     assert_eq!(bench.state.read(bench.now, name, Reading::Vanished), None);
     bench.content = OTHER;
-    assert_eq!(bench.news().revision, 2);
+    assert_eq!(bench.next_update().revision, 2);
     assert_eq!(
         bench.state.read(bench.now, "never seen", Reading::Vanished),
         None

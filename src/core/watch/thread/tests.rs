@@ -1,5 +1,9 @@
 use std::fs;
 
+use notify::event::{AccessKind, AccessMode, CreateKind, DataChange, ModifyKind, RenameMode};
+use notify::{Event, EventKind};
+
+use super::super::hints::hint_of;
 use super::*;
 use crate::score::{FileState, Label};
 use crate::watch::{DirectoryCondition, FileUpdate};
@@ -14,6 +18,30 @@ fn labels() -> Arc<Labels> {
         answer: "gold".to_owned(),
     });
     Arc::new(Labels::new(labels.to_vec()).unwrap())
+}
+
+#[test]
+fn only_changes_of_answer_files_and_the_directory_are_hints() {
+    let changed = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+    let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+    let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    let created = EventKind::Create(CreateKind::Folder);
+    let cases = [
+        (changed, "/run/infer/epoch1.json", true),
+        (renamed, "/run/infer/epoch1.json", true),
+        (written, "/run/infer/epoch1.json", true),
+        (opened, "/run/infer/epoch1.json", false),
+        (changed, "/run/infer/.epoch1.json.writing", false),
+        (changed, "/run/events.jsonl", false),
+        (created, "/run/infer", true),
+    ];
+    for (kind, path, is_hint) in cases {
+        let event = Event::new(kind).add_path(path.into());
+        let directory = Path::new("/run/infer");
+        let hint = hint_of(Ok(event), |path| concerns(directory, path));
+        assert_eq!(hint, is_hint.then_some(Hint::Changed), "{kind:?} {path}");
+    }
 }
 
 /// Waits for the first update that `wanted` picks; fails after a while.

@@ -9,22 +9,24 @@
 //! nothing has to be rescaled.
 //!
 //! The query heads of a key head share a cube (up to 8; more take several cubes), so own keys
-//! come from memory once. The prompt's are read by every row of the group, which run side by side:
+//! come from memory once. The prompt's are read by every row of the group, which run in parallel:
 //! 2 MiB a layer in the reference case, which the second-level cache (50 MiB; 72 on a 4090) serves.
 //!
-//! Threads talk through shared memory and cube barriers only, so the width of planes is of no
-//! importance. Not measured on a GPU.
+//! Threads exchange values through shared memory and cube barriers only, so the width of planes does not
+//! matter. Not measured on a GPU.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::DecodeLayout;
+use super::{DecodeAttentionOps, DecodeLayout};
 
 mod kernel;
 use kernel::{COLUMNS, THREADS, WARP_LANES, join, part, shared_bytes};
@@ -35,9 +37,35 @@ const LOAD_BYTES: usize = 16;
 /// Query heads a cube takes at most: their sums live in registers.
 const MOST_HEADS: usize = 8;
 
+impl DecodeAttentionOps for CubeBackend {
+    fn decode_attention(
+        query: FloatTensor<Self>,
+        prompt_key: FloatTensor<Self>,
+        prompt_value: FloatTensor<Self>,
+        own_key: FloatTensor<Self>,
+        own_value: FloatTensor<Self>,
+        prompt_lengths: IntTensor<Self>,
+        filled: IntTensor<Self>,
+        rows_per_prompt: usize,
+        columns: usize,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        attend(
+            query,
+            [prompt_key, prompt_value, own_key, own_value],
+            [prompt_lengths, filled],
+            DecodeLayout {
+                rows_per_prompt,
+                columns,
+                scale,
+            },
+        )
+    }
+}
+
 /// `[prompt key, prompt value, own key, own value]`, `[prompt lengths, filled]`; see
 /// [`super::decode_attention`].
-pub fn attend(
+fn attend(
     query: CubeTensor,
     keys: [CubeTensor; 4],
     lengths: [CubeTensor; 2],
@@ -69,10 +97,10 @@ pub fn attend(
         .rev()
         .find(|&lanes| WARP_LANES.is_multiple_of(lanes) && vectors.is_multiple_of(lanes));
     let lanes = lanes.unwrap_or(1);
-    let room = client.properties().hardware.max_shared_memory_size;
+    let limit = client.properties().hardware.max_shared_memory_size;
     let cube_heads = (1..=MOST_HEADS.min(sharing))
         .rev()
-        .find(|&heads| sharing % heads == 0 && shared_bytes(heads, dim, vector, lanes) <= room);
+        .find(|&heads| sharing % heads == 0 && shared_bytes(heads, dim, vector, lanes) <= limit);
     let cube_heads = cube_heads.unwrap_or(1);
 
     let prompt_splits = prompt_width.div_ceil(COLUMNS);
@@ -134,12 +162,12 @@ pub fn attend(
     output
 }
 
-/// Elements a thread loads at once.
+/// Elements per load of a thread.
 fn vector_size(client: &burn_cubecl::cubecl::client::Client, dtype: DType, dim: usize) -> usize {
     client
         .io_optimized_vector_sizes(dtype.size())
         .filter(|&size| dim.is_multiple_of(size) && size * dtype.size() <= LOAD_BYTES && size >= 4)
         .max()
-        // Every runtime can split a vector of 4 that its memory would not take at once.
+        // Every runtime can split a vector of 4 that its memory would not load together.
         .unwrap_or(4)
 }

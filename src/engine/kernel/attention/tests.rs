@@ -1,102 +1,38 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::reference::{self, Sizes};
 use super::{DecodeLayout, Keys, decode_attention};
 
-/// Shapes of a case, and its cache.
-#[derive(Clone, Copy, Debug)]
-struct Case {
-    lengths: &'static [usize],
-    prompt_width: usize,
-    group: usize,
-    kv_heads: usize,
-    sharing: usize,
-    dim: usize,
-    capacity: usize,
-    filled: usize,
+fn cases() -> Vec<Sizes> {
+    vec![
+        sizes(&[5], 5, [1, 1, 1, 32], [4, 1]),
+        sizes(&[7, 3], 7, [8, 3, 3, 64], [16, 9]),
+        sizes(&[130, 1, 256], 256, [1, 2, 4, 128], [200, 129]),
+        sizes(&[128], 300, [2, 1, 16, 64], [128, 128]),
+        sizes(&[33, 40], 40, [2, 2, 8, 256], [3, 2]),
+        sizes(&[9], 9, [3, 1, 5, 80], [9, 4]),
+        sizes(&[6], 6, [2, 1, 2, 96], [9, 0]),
+        sizes(&[0, 2], 2, [2, 2, 2, 36], [64, 63]),
+    ]
 }
 
-const CASES: &[Case] = &[
-    Case {
-        lengths: &[5],
-        prompt_width: 5,
-        group: 1,
-        kv_heads: 1,
-        sharing: 1,
-        dim: 32,
-        capacity: 4,
-        filled: 1,
-    },
-    Case {
-        lengths: &[7, 3],
-        prompt_width: 7,
-        group: 8,
-        kv_heads: 3,
-        sharing: 3,
-        dim: 64,
-        capacity: 16,
-        filled: 9,
-    },
-    Case {
-        lengths: &[130, 1, 256],
-        prompt_width: 256,
-        group: 1,
-        kv_heads: 2,
-        sharing: 4,
-        dim: 128,
-        capacity: 200,
-        filled: 129,
-    },
-    Case {
-        lengths: &[128],
-        prompt_width: 300,
-        group: 2,
-        kv_heads: 1,
-        sharing: 16,
-        dim: 64,
-        capacity: 128,
-        filled: 128,
-    },
-    Case {
-        lengths: &[33, 40],
-        prompt_width: 40,
-        group: 2,
-        kv_heads: 2,
-        sharing: 8,
-        dim: 256,
-        capacity: 3,
-        filled: 2,
-    },
-    Case {
-        lengths: &[9],
-        prompt_width: 9,
-        group: 3,
-        kv_heads: 1,
-        sharing: 5,
-        dim: 80,
-        capacity: 9,
-        filled: 4,
-    },
-    Case {
-        lengths: &[6],
-        prompt_width: 6,
-        group: 2,
-        kv_heads: 1,
-        sharing: 2,
-        dim: 96,
-        capacity: 9,
-        filled: 0,
-    },
-    Case {
-        lengths: &[0, 2],
-        prompt_width: 2,
-        group: 2,
-        kv_heads: 2,
-        sharing: 2,
-        dim: 36,
-        capacity: 64,
-        filled: 63,
-    },
-];
+fn sizes(
+    lengths: &[usize],
+    prompt_width: usize,
+    [group, kv_heads, sharing, dim]: [usize; 4],
+    [capacity, filled]: [usize; 2],
+) -> Sizes {
+    Sizes {
+        lengths: lengths.to_vec(),
+        prompt_width,
+        group,
+        kv_heads,
+        sharing,
+        dim,
+        capacity,
+        filled,
+    }
+}
 
 /// Values in about [−2, 2), the same for the same seed.
 fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -112,9 +48,9 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
 }
 
 /// Query, prompt keys, prompt values, own keys, own values. Columns that do not count hold 1000.
-fn inputs(case: &Case) -> [Vec<f32>; 5] {
-    let rows = case.lengths.len() * case.group;
-    let Case {
+fn inputs(case: &Sizes) -> [Vec<f32>; 5] {
+    let rows = case.rows();
+    let Sizes {
         prompt_width,
         kv_heads,
         sharing,
@@ -150,80 +86,17 @@ fn inputs(case: &Case) -> [Vec<f32>; 5] {
     ]
 }
 
-/// Plain softmax attention in `f64`.
-fn reference(case: &Case, inputs: &[Vec<f32>; 5]) -> Vec<f64> {
-    let [query, prompt_key, prompt_value, own_key, own_value] = inputs;
-    let Case {
-        prompt_width,
-        kv_heads,
-        sharing,
-        dim,
-        capacity,
-        filled,
-        group,
-        ..
-    } = *case;
-    let rows = case.lengths.len() * group;
-    let mut output = Vec::new();
-    for row in 0..rows {
-        for head in 0..kv_heads * sharing {
-            let query = &query[(row * kv_heads * sharing + head) * dim..][..dim];
-            let kv_head = head / sharing;
-            let prompt = row / group;
-            let places = (0..case.lengths[prompt])
-                .map(|c| {
-                    (
-                        prompt_key,
-                        prompt_value,
-                        ((prompt * kv_heads + kv_head) * prompt_width + c) * dim,
-                    )
-                })
-                .chain((0..filled).map(|c| {
-                    (
-                        own_key,
-                        own_value,
-                        ((row * kv_heads + kv_head) * capacity + c) * dim,
-                    )
-                }));
-            let scored: Vec<(f64, &[f32])> = places
-                .map(|(key, value, at)| {
-                    let score: f64 = query
-                        .iter()
-                        .zip(&key[at..])
-                        .map(|(q, k)| f64::from(*q) * f64::from(*k))
-                        .sum();
-                    (score * f64::from(scale(dim)), &value[at..at + dim])
-                })
-                .collect();
-            let largest = scored.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = scored.iter().map(|s| (s.0 - largest).exp()).sum();
-            for i in 0..dim {
-                let weighted: f64 = scored
-                    .iter()
-                    .map(|(s, value)| (s - largest).exp() * f64::from(value[i]))
-                    .sum();
-                output.push(weighted / sum);
-            }
-        }
-    }
-    output
-}
-
-fn scale(dim: usize) -> f32 {
-    (dim as f32).powf(-0.5)
-}
-
-/// The largest error over the cases, with keys and queries of these types, whether the device is told
-/// how many columns count or only how many there is room for.
-fn worst(device: &Device, cases: &[Case], key_type: DType, query_type: DType) -> f64 {
+/// The largest error over the cases, with keys and queries of these types, both when the device knows how many
+/// columns count and when it knows only the capacity.
+fn worst(device: &Device, cases: &[Sizes], key_type: DType, query_type: DType) -> f64 {
     let mut worst = 0.0f64;
-    let told = |case: &Case| [case.filled, case.capacity];
+    let columns = |case: &Sizes| [case.filled, case.capacity];
     for (case, columns) in cases
         .iter()
-        .flat_map(|case| told(case).map(|it| (case, it)))
+        .flat_map(|case| columns(case).map(|it| (case, it)))
     {
         let inputs = inputs(case);
-        let Case {
+        let Sizes {
             prompt_width,
             kv_heads,
             sharing,
@@ -234,7 +107,7 @@ fn worst(device: &Device, cases: &[Case], key_type: DType, query_type: DType) ->
             ..
         } = *case;
         let prompts = case.lengths.len();
-        let rows = prompts * group;
+        let rows = case.rows();
         let tensor = |i: usize, shape: [usize; 3], dtype: DType| {
             Tensor::<3>::from_data(TensorData::new(inputs[i].clone(), shape), device).cast(dtype)
         };
@@ -252,15 +125,17 @@ fn worst(device: &Device, cases: &[Case], key_type: DType, query_type: DType) ->
             DecodeLayout {
                 rows_per_prompt: group,
                 columns,
-                scale: scale(dim),
+                scale: case.scale(),
             },
         );
         assert_eq!(output.dtype(), query_type);
         assert_eq!(output.dims(), [rows, kv_heads * sharing * dim]);
         let output: Vec<f32> = output.cast(DType::F32).into_data().try_to_vec().unwrap();
+        let [query, keys @ ..] = &inputs;
+        let expected = reference::decode_attention(case, query, keys);
         let error = output
             .iter()
-            .zip(reference(case, &inputs))
+            .zip(expected)
             .map(|(a, b)| {
                 if a.is_nan() {
                     f64::INFINITY
@@ -277,17 +152,17 @@ fn worst(device: &Device, cases: &[Case], key_type: DType, query_type: DType) ->
 
 #[test]
 fn attends_like_plain_softmax() {
-    assert!(worst(&Device::flex(), CASES, DType::F32, DType::F32) < 5e-6);
+    assert!(worst(&Device::flex(), &cases(), DType::F32, DType::F32) < 5e-6);
 }
 
 #[test]
 fn half_precision_is_attended_in_single() {
-    assert!(worst(&Device::flex(), &CASES[..3], DType::BF16, DType::BF16) < 3e-2);
+    assert!(worst(&Device::flex(), &cases()[..3], DType::BF16, DType::BF16) < 3e-2);
 }
 
 #[test]
 fn the_answer_does_not_depend_on_threads() {
-    let case = CASES[2];
+    let case = cases().remove(2);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -314,7 +189,7 @@ fn the_answer_does_not_depend_on_threads() {
                 DecodeLayout {
                     rows_per_prompt: 1,
                     columns: 129,
-                    scale: scale(128),
+                    scale: case.scale(),
                 },
             );
             output.into_data().try_to_vec::<f32>().unwrap()
@@ -326,30 +201,22 @@ fn the_answer_does_not_depend_on_threads() {
 #[cfg(feature = "wgpu")]
 mod wgpu {
     use super::*;
-    use burn::tensor::{DeviceKind, DeviceType};
-
-    fn device() -> Option<Device> {
-        if Device::enumerate(DeviceType::Wgpu).is_empty() {
-            println!("no adapter: skipped");
-            return None;
-        }
-        Some(Device::wgpu(DeviceKind::DefaultDevice))
-    }
+    use crate::kernel::testing::wgpu;
 
     #[test]
     fn attends_like_plain_softmax_on_wgpu() {
-        let Some(device) = device() else { return };
-        assert!(worst(&device, CASES, DType::F32, DType::F32) < 5e-6);
+        let Some(device) = wgpu() else { return };
+        assert!(worst(&device, &cases(), DType::F32, DType::F32) < 5e-6);
     }
 
     #[test]
     fn attends_in_half_precision_on_wgpu() {
-        let Some(device) = device() else { return };
+        let Some(device) = wgpu() else { return };
         if !device.supports_dtype(DType::F16) {
             println!("no f16: skipped");
             return;
         }
-        assert!(worst(&device, &CASES[..5], DType::F16, DType::F16) < 4e-3);
-        assert!(worst(&device, &CASES[..2], DType::F16, DType::F32) < 4e-3);
+        assert!(worst(&device, &cases()[..5], DType::F16, DType::F16) < 4e-3);
+        assert!(worst(&device, &cases()[..2], DType::F16, DType::F32) < 4e-3);
     }
 }

@@ -91,7 +91,7 @@ impl InPlaceOps for CubeBackend {
         filled: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let [query, key, value, cos, sin] = [query, key, value, cos, sin].map(into_contiguous);
-        // CUDA leaves gaps between rows of some lengths; then the answer is another buffer.
+        // CUDA leaves gaps between rows of some lengths; then the result is another buffer.
         let [keys, values, filled] = [keys, values, filled].map(into_contiguous);
         let (rows, heads, dim) = (query.shape()[0], query.shape()[1], query.shape()[2]);
         let (kv_heads, capacity) = (key.shape()[1], keys.shape()[1]);

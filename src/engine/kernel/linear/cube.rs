@@ -1,4 +1,4 @@
-//! The GPU's version: tensor cores where there are any, else the backend's matmul.
+//! The GPU's version: tensor cores if there are any, else the backend's matmul.
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -19,8 +19,8 @@ mod kernels {
         weight_starts, write_sums, x_starts_of,
     };
 
-    /// `output = x·weightᵀ`, where rows of the weight begin `pitch` elements apart, and what is to be added; see
-    /// [`crate::kernel::tensor_cores`]. While a block is multiplied, the next one is on its way.
+    /// `output = x·weightᵀ`, where rows of the weight begin `pitch` elements apart, and the terms to add; see
+    /// [`crate::kernel::tensor_cores`]. While a block is multiplied, the next one is being loaded.
     #[cube(launch)]
     #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
     pub fn few_rows<E: Float, N: Size>(
@@ -47,7 +47,7 @@ mod kernels {
         let starts = weight_starts(rows, pitch);
         let x_starts = x_starts_of(x_rows, columns, tiles);
 
-        // Each plane has blocks of its own, and stops after its last.
+        // Each plane has its own blocks, and stops after its last.
         let mut column = UNIT_POS_Y as usize * BLOCK;
         let mut at = select(column < columns, column, 0usize);
         let left = left_of(columns, at);
@@ -69,7 +69,7 @@ mod kernels {
         );
         while column < columns {
             column += comptime!(planes * BLOCK);
-            // After the last block it is no matter what is read.
+            // After the last block it does not matter what is read.
             at = select(column < columns, column, at);
             let left = left_of(columns, at);
             let next_weights = read_weight::<E, N>(weight, &starts, at, left, is_whole);

@@ -15,7 +15,7 @@ use burn_cubecl::cubecl::{
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{CODES, Nf4Backend, Nf4FewRowsOps, Nf4Layout, Nf4Path, WORD};
+use super::{CODES, Nf4BackwardOps, Nf4FewRowsOps, Nf4Layout, Nf4Ops, Nf4Path, WORD};
 use crate::kernel::rows::cube::empty;
 use crate::kernel::tensor_cores::{AddedBuffers, Terms, are_there};
 use moim_core::memory::limits::GPU_FUSED_ROWS;
@@ -24,7 +24,7 @@ use moim_core::memory::limits::GPU_FUSED_ROWS;
 /// bf16 it takes as many bytes as the lookups of the codebook, and with fewer output rows it would take more.
 const ROWS_PER_PLANE: usize = 4;
 
-/// Words of an output row that a lane has under way.
+/// Words of an output row that a lane has in flight.
 const STEPS: usize = 2;
 
 /// Planes in a cube. Few, because they share nothing but the codebook, and because small cubes spread better:
@@ -33,7 +33,7 @@ const PLANES: usize = 2;
 
 /// Rows of `x` in one pass at most.
 ///
-/// More are gone through in passes, each of which reads the packed weight again: from 16 rows on it is the
+/// More take several passes, each of which reads the packed weight again: from 16 rows on it is the
 /// multiply-adds that take the time (16 a weight, against half a byte), so that keeping more sums in registers,
 /// 4 output rows times 32 or 64, would cost occupancy and win nothing.
 const MAX_TILE: usize = 16;
@@ -123,16 +123,16 @@ mod kernels {
         }
     }
 
-    /// Sums, or weights, of the output rows of a plane: CUDA C++ keeps each lane in a register of its own.
+    /// Sums, or weights, of the output rows of a plane: CUDA C++ keeps each lane in its own register.
     type RowsVector = Vector<f32, Const<ROWS_PER_PLANE>>;
 
     /// `output = x·Wᵀ` for at most `tile` rows of `x` from row `CUBE_POS_Y·tile` on.
     ///
     /// A plane works along the columns of [`ROWS_PER_PLANE`] output rows, a word of each row per lane and step, so
-    /// that its loads of the weight and of `x` are both consecutive. Words and scales are asked for [`STEPS`] steps
-    /// before they are decoded: with 4 rows that is 32 bytes of weights under way per lane, and 16 warps of a
+    /// that its loads of the weight and of `x` are both consecutive. Words and scales are loaded [`STEPS`] steps
+    /// before they are decoded: with 4 rows that is 32 bytes of weights in flight per lane, and 16 warps of a
     /// multiprocessor then wait for 16 KiB, which is about what it takes to hide the latency of the memory. Each
-    /// output element is summed in an order that depends on nothing but the columns.
+    /// output element is summed in an order that depends only on the columns.
     #[cube(launch)]
     #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
     pub fn fused<E: Float, N: Size>(
@@ -310,7 +310,7 @@ impl Weight {
     }
 }
 
-/// `x·Wᵀ` by a kernel that decodes beside the product, with what is to be added.
+/// `x·Wᵀ` by a kernel that decodes within the product, with the terms to add.
 fn fused(x: CubeTensor, weight: &Weight, added: AddedBuffers) -> CubeTensor {
     if are_there(&x.client, x.dtype)
         && let Some(size) = added.vector_size(None, weight.layout.columns)
@@ -383,7 +383,7 @@ fn dense(weight: Weight, dtype: DType) -> CubeTensor {
     output
 }
 
-impl Nf4Backend for CubeBackend {
+impl Nf4Ops for CubeBackend {
     fn nf4_dequantize(
         packed: IntTensor<Self>,
         scales: FloatTensor<Self>,
@@ -418,7 +418,9 @@ impl Nf4Backend for CubeBackend {
         let dense = dense(weight, x.dtype);
         Self::float_matmul(x, Self::float_swap_dims(dense, 0, 1))
     }
+}
 
+impl Nf4BackwardOps for CubeBackend {
     fn nf4_linear_backward(
         gradient: FloatTensor<Self>,
         packed: IntTensor<Self>,

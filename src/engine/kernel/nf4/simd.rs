@@ -2,11 +2,11 @@
 //!
 //! The crate is built for the baseline x86-64, so the choice is made at run time. A sum runs along the columns
 //! in one order that depends on the instruction set only: the same two rows give the same bits whatever else is
-//! computed beside them and by however many threads.
+//! computed with them, and for any number of threads.
 
 use crate::nf4::BLOCK;
 
-/// Sums the products of rows of `weights` with rows of `x`, both with `columns` elements a row.
+/// Sums the products of rows of `weights` with rows of `x`, both with `columns` elements per row.
 ///
 /// # Shapes
 /// `weights: [n, columns]`, `x: [m, columns]` → `output: [n, m]`
@@ -80,7 +80,7 @@ pub fn transposed(values: Vec<f32>, n: usize, m: usize) -> Vec<f32> {
     output
 }
 
-/// Rows of weights, and rows of `x`, whose sums are kept in registers side by side.
+/// Rows of weights, and rows of `x`, whose sums are kept in registers together.
 const TILE: usize = 4;
 
 /// Walks over the tiles of a product: `$tile::<rows of weights, rows of x>(weights, x, columns)`.
@@ -132,7 +132,7 @@ macro_rules! keep_tile {
 mod portable {
     use super::{BLOCK_WORDS, TILE};
 
-    /// Partial sums of a row, so that LLVM may add them side by side.
+    /// Partial sums of a row, so that LLVM can add them in parallel.
     const LANES: usize = 16;
 
     fn tile<const W: usize, const X: usize>(
@@ -197,7 +197,7 @@ mod tests {
     type DotProducts = fn(&[f32], &[f32], usize, &mut [f32]);
     type Decode = fn(&[i32], &[f32; 16], &[f32], &mut [f32]);
 
-    /// What this machine can run.
+    /// The instruction sets of this machine.
     fn instruction_sets() -> Vec<(&'static str, DotProducts, Decode)> {
         let mut sets: Vec<(&'static str, DotProducts, Decode)> =
             vec![("portable", portable::dot_products, portable::decode)];

@@ -1,7 +1,8 @@
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
+use super::reference::{self, dequantize, matrix};
 use super::{Nf4Path, Nf4Tensor};
-use crate::nf4::{BLOCK, CODEBOOK, NESTED_BLOCK, Nf4Matrix, Scales, dynamic_map};
+use crate::nf4::{BLOCK, NESTED_BLOCK, Nf4Matrix};
 use moim_core::memory::limits::{CPU_FUSED_ROWS, GPU_FUSED_ROWS};
 
 /// A generator for numbers of tests, uniform in `[-1, 1)`.
@@ -23,49 +24,6 @@ impl Numbers {
     fn many(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
-}
-
-fn matrix(rows: usize, columns: usize, double: bool) -> Nf4Matrix {
-    let mut numbers = Numbers((rows * 1000 + columns) as u64);
-    let (weights, blocks) = (rows * columns, (rows * columns).div_ceil(BLOCK));
-    Nf4Matrix {
-        rows,
-        columns,
-        packed: (0..weights.div_ceil(2))
-            .map(|_| (numbers.bits() >> 8) as u8)
-            .collect(),
-        scales: if double {
-            Scales::Double {
-                codes: (0..blocks).map(|_| (numbers.bits() >> 8) as u8).collect(),
-                nested: (0..blocks.div_ceil(NESTED_BLOCK))
-                    .map(|_| 0.05 + 0.01 * numbers.next())
-                    .collect(),
-                offset: 0.0721,
-            }
-        } else {
-            Scales::Plain((0..blocks).map(|_| 0.1 + 0.05 * numbers.next()).collect())
-        },
-    }
-}
-
-/// The dense weight by the plainest of loops.
-fn decoded(matrix: &Nf4Matrix) -> Vec<f32> {
-    (0..matrix.rows * matrix.columns)
-        .map(|i| {
-            let byte = matrix.packed[i / 2];
-            let code = if i % 2 == 0 { byte >> 4 } else { byte & 15 };
-            let block = i / BLOCK;
-            let scale = match &matrix.scales {
-                Scales::Plain(scales) => scales[block],
-                Scales::Double {
-                    codes,
-                    nested,
-                    offset,
-                } => dynamic_map()[codes[block] as usize] * nested[block / NESTED_BLOCK] + offset,
-            };
-            CODEBOOK[code as usize] * scale
-        })
-        .collect()
 }
 
 fn values(tensor: Tensor<2>) -> Vec<f32> {
@@ -96,7 +54,7 @@ fn ulps(a: f32, b: f32) -> u32 {
 
 /// Rows of `matrix`, times rows of `x`, in f64.
 fn product(matrix: &Nf4Matrix, x: &[f32]) -> Vec<f32> {
-    let (weight, columns) = (decoded(matrix), matrix.columns);
+    let (weight, columns) = (dequantize(matrix), matrix.columns);
     x.chunks(columns)
         .flat_map(|x| {
             weight.chunks(columns).map(|weight| {
@@ -117,7 +75,7 @@ fn check_dequantize(device: &Device) {
             let matrix = matrix(rows, columns, double);
             let weight = Nf4Tensor::new(&matrix, device);
             assert_eq!(weight.dims(), [rows, columns]);
-            let (found, expected) = (values(weight.dequantize(DType::F32)), decoded(&matrix));
+            let (found, expected) = (values(weight.dequantize(DType::F32)), dequantize(&matrix));
             let worst = found
                 .iter()
                 .zip(&expected)
@@ -148,7 +106,7 @@ fn check_linear(
             let matrix = matrix(rows, columns, double);
             let weight = Nf4Tensor::new(&matrix, device);
             for &count in counts {
-                // A few bits each, so that f16 holds them as they are.
+                // A few bits each, so that f16 represents them exactly.
                 let x: Vec<f32> = Numbers(7)
                     .many(count * columns)
                     .iter()
@@ -177,8 +135,6 @@ fn check_gradient(device: &Device, counts: &[usize], shapes: &[(usize, usize)], 
     for &(rows, columns) in shapes {
         let matrix = matrix(rows, columns, true);
         let weight = Nf4Tensor::new(&matrix, device);
-        let dense: Tensor<2> =
-            Tensor::from_data(TensorData::new(decoded(&matrix), [rows, columns]), device);
         for &count in counts {
             let x = TensorData::new(Numbers(7).many(count * columns), [count, columns]);
             let gradient = |product: &dyn Fn(Tensor<2>) -> Tensor<2>| {
@@ -190,7 +146,7 @@ fn check_gradient(device: &Device, counts: &[usize], shapes: &[(usize, usize)], 
                 values(x.grad(&gradients).unwrap())
             };
             let found = gradient(&|x| weight.linear(x));
-            let expected = gradient(&|x| x.matmul(dense.clone().autodiff().transpose()));
+            let expected = gradient(&|x| reference::linear(x, &matrix));
             let error = error(&found, &expected);
             assert!(
                 error < tolerance,
@@ -260,32 +216,19 @@ fn memory_is_about_half_a_byte_a_weight() {
 
 #[cfg(feature = "wgpu")]
 mod on_wgpu {
-    use burn::tensor::{DeviceKind, DeviceType};
-
     use super::*;
-
-    fn device() -> Option<Device> {
-        if Device::enumerate(DeviceType::Wgpu)
-            .into_iter()
-            .next()
-            .is_none()
-        {
-            println!("skipped: no adapter for wgpu");
-            return None;
-        }
-        Some(Device::wgpu(DeviceKind::DefaultDevice))
-    }
+    use crate::kernel::testing::wgpu;
 
     #[test]
     fn dequantizing_gives_the_values_of_the_codes_on_wgpu() {
-        if let Some(device) = device() {
+        if let Some(device) = wgpu() {
             check_dequantize(&device);
         }
     }
 
     #[test]
     fn the_product_is_that_with_the_dense_weight_on_wgpu() {
-        if let Some(device) = device() {
+        if let Some(device) = wgpu() {
             let fused = [Nf4Path::Fused];
             check_linear(
                 &device,
@@ -303,7 +246,7 @@ mod on_wgpu {
 
     #[test]
     fn the_gradient_is_that_with_the_dense_weight_on_wgpu() {
-        if let Some(device) = device() {
+        if let Some(device) = wgpu() {
             // One shape: the matmul of burn tries out its kernels on each.
             check_gradient(&device, &[3], &[(13, 192)], 1e-5);
         }

@@ -6,8 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use rayon::prelude::*;
 
-use super::RmsNormOps;
-use crate::kernel::rows::flex::{cast, f32_rows, map_rows, map_rows_with, tensor};
+use super::{RmsNormBackwardOps, RmsNormOps};
+use crate::kernel::rows::cpu::{cast, f32_rows, map_rows, map_rows_with, tensor};
 use crate::kernel::simd::{Vectorised, dot, multiply_add, vectorised};
 
 /// Rows whose contributions to the weight's gradient are added up before the next rows' are: a part
@@ -17,7 +17,7 @@ const ROWS_PER_PARTIAL: usize = 64;
 struct Forward<'a> {
     rows: &'a mut [f32],
     inverse_rms: &'a mut [f32],
-    /// Without one the normed values stay as they are.
+    /// Without one the normed values are the result.
     weight: Option<&'a [f32]>,
     width: usize,
     eps: f64,
@@ -44,15 +44,15 @@ impl Vectorised for Forward<'_> {
     }
 }
 
-/// `inverse · (g·w) − x · inverse³ · mean(g·w·x)`, row by row, in the place of `g`.
-struct OfX<'a> {
+/// `inverse · (g·w) − x · inverse³ · mean(g·w·x)`, row by row, written over `g`.
+struct GradX<'a> {
     gradient: &'a mut [f32],
     x: &'a [f32],
     weight: &'a [f32],
     inverse_rms: &'a [f32],
 }
 
-impl Vectorised for OfX<'_> {
+impl Vectorised for GradX<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -76,14 +76,14 @@ impl Vectorised for OfX<'_> {
 }
 
 /// Adds `g · x · inverse` of some rows to `sum`.
-struct OfWeight<'a> {
+struct GradWeight<'a> {
     gradient: &'a [f32],
     x: &'a [f32],
     inverse_rms: &'a [f32],
     sum: &'a mut [f32],
 }
 
-impl Vectorised for OfWeight<'_> {
+impl Vectorised for GradWeight<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -135,7 +135,9 @@ impl RmsNormOps for Flex {
         };
         (y, tensor(inverse_rms, [rows, 1]))
     }
+}
 
+impl RmsNormBackwardOps for Flex {
     fn rms_norm_x_backward(
         gradient: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -146,17 +148,17 @@ impl RmsNormOps for Flex {
         let (x, weight, inverse_rms) = (f32_rows(x), f32_rows(weight), f32_rows(inverse_rms));
         let (x, weight): (&[f32], &[f32]) = (x.storage(), weight.storage());
         let inverse_rms: &[f32] = inverse_rms.storage();
-        let of_x = map_rows(gradient, width, |row, gradient| {
+        let grad_x = map_rows(gradient, width, |row, gradient| {
             let x = &x[row * width..row * width + gradient.len()];
             let inverse_rms = &inverse_rms[row..row + gradient.len() / width];
-            vectorised(OfX {
+            vectorised(GradX {
                 gradient,
                 x,
                 weight,
                 inverse_rms,
             });
         });
-        cast(of_x, dtype)
+        cast(grad_x, dtype)
     }
 
     fn rms_norm_weight_backward(
@@ -175,7 +177,7 @@ impl RmsNormOps for Flex {
             .zip(inverse_rms.par_chunks(ROWS_PER_PARTIAL))
             .map(|((gradient, x), inverse_rms)| {
                 let mut sum = vec![0.0f32; width];
-                vectorised(OfWeight {
+                vectorised(GradWeight {
                     gradient,
                     x,
                     inverse_rms,
@@ -184,7 +186,7 @@ impl RmsNormOps for Flex {
                 sum
             })
             .collect();
-        let of_weight: Vec<f32> = (0..width)
+        let grad_weight: Vec<f32> = (0..width)
             .map(|column| {
                 partial
                     .iter()
@@ -192,6 +194,6 @@ impl RmsNormOps for Flex {
                     .sum::<f64>() as f32
             })
             .collect();
-        cast(tensor(of_weight, [1, width]), dtype)
+        cast(tensor(grad_weight, [1, width]), dtype)
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 
-use super::RmsNormOps;
+use super::{RmsNormBackwardOps, RmsNormOps};
 use crate::kernel::rows::cube::{RowLaunch, elementwise, empty, like, vector_size};
 
 /// Rows that one unit adds up for the weight's gradient.
@@ -56,7 +56,7 @@ mod kernels {
         let mut i = UNIT_POS as usize;
         while i < vectors {
             let values = Vector::<f32, N>::cast_from(x[start + i]);
-            // Rounded before the weight comes in, as HF does.
+            // Rounded before the weight is applied, as HF does.
             let normed = Vector::<F, N>::cast_from(values * Vector::new(inverse));
             y[start + i] = normed * weight[i];
             i += comptime!(units as usize);
@@ -185,7 +185,9 @@ impl RmsNormOps for CubeBackend {
         );
         (y, inverse_rms)
     }
+}
 
+impl RmsNormBackwardOps for CubeBackend {
     fn rms_norm_x_backward(
         gradient: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -195,7 +197,7 @@ impl RmsNormOps for CubeBackend {
         let (gradient, x) = (into_contiguous(gradient), into_contiguous(x));
         let (weight, inverse_rms) = (into_contiguous(weight), into_contiguous(inverse_rms));
         let [rows, hidden] = x.meta.shape().dims();
-        let of_x = like(&x);
+        let grad_x = like(&x);
         let client = x.client.clone();
         let size = vector_size(&x, hidden);
         let launch = RowLaunch::new(&client, rows, hidden / size);
@@ -209,7 +211,7 @@ impl RmsNormOps for CubeBackend {
             x.into_buffer_arg(),
             weight.into_buffer_arg(),
             inverse_rms.into_buffer_arg(),
-            of_x.clone().into_buffer_arg(),
+            grad_x.clone().into_buffer_arg(),
             rows,
             hidden / size,
             hidden as f32,
@@ -217,7 +219,7 @@ impl RmsNormOps for CubeBackend {
             launch.plane,
             dtype,
         );
-        of_x
+        grad_x
     }
 
     fn rms_norm_weight_backward(
@@ -230,7 +232,7 @@ impl RmsNormOps for CubeBackend {
         let [rows, hidden] = x.meta.shape().dims();
         let partials = rows.div_ceil(ROWS_PER_PARTIAL);
         let partial = empty(&x, [partials, hidden], DType::F32);
-        let of_weight = empty(&x, [1, hidden], x.dtype);
+        let grad_weight = empty(&x, [1, hidden], x.dtype);
         let client = x.client.clone();
         let dtype = dtype_to_storage_type(x.dtype);
         let (cubes, dim) = elementwise(&client, partials * hidden);
@@ -254,11 +256,11 @@ impl RmsNormOps for CubeBackend {
             cubes,
             dim,
             partial.into_buffer_arg(),
-            of_weight.clone().into_buffer_arg(),
+            grad_weight.clone().into_buffer_arg(),
             partials,
             hidden,
             dtype,
         );
-        of_weight
+        grad_weight
     }
 }

@@ -1,22 +1,9 @@
 use burn::tensor::{DType, Device, Tensor};
 
-use super::rms_norm;
-use crate::kernel::rows::testing::{assert_close, noise, values};
+use super::{reference, rms_norm};
+use crate::kernel::testing::{assert_close, noise, values};
 
 const EPS: f64 = 1e-5;
-
-fn plain(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
-    let dtype = x.dtype();
-    let x = x.cast(DType::F32);
-    let scale = x
-        .clone()
-        .square()
-        .mean_dim(1)
-        .add_scalar(eps)
-        .sqrt()
-        .recip();
-    (x * scale).cast(dtype) * weight.clone()
-}
 
 /// Value, gradient of x and gradient of the weight.
 fn run(
@@ -42,7 +29,7 @@ fn run(
 fn check(device: &Device, dtype: DType, tolerance: f32) {
     for shape in [[1, 1], [3, 5], [2, 40], [130, 576], [5, 3072]] {
         let ours = run(rms_norm, shape, device, dtype);
-        let plain = run(plain, shape, &Device::flex(), dtype);
+        let plain = run(reference::rms_norm, shape, &Device::flex(), dtype);
         for (name, (ours, plain)) in ["y", "x", "weight"].iter().zip(ours.iter().zip(&plain)) {
             assert_close(
                 &format!("rms_norm {shape:?} {name}"),
@@ -65,11 +52,16 @@ fn narrow_types_round_where_the_plain_expression_does() {
     let x = noise([9, 64], 1, 3.0, &device).cast(DType::BF16);
     let weight = noise([1, 64], 2, 2.0, &device).cast(DType::BF16);
     let ours = values(rms_norm(x.clone(), &weight, EPS));
-    assert_close("bf16", &ours, &values(plain(x, &weight, EPS)), 1e-2);
-    let [_, of_x, of_weight] = run(rms_norm, [9, 64], &device, DType::BF16);
-    let [_, x, weight] = run(plain, [9, 64], &device, DType::BF16);
-    assert_close("bf16 x", &of_x, &x, 2e-2);
-    assert_close("bf16 weight", &of_weight, &weight, 2e-2);
+    assert_close(
+        "bf16",
+        &ours,
+        &values(reference::rms_norm(x, &weight, EPS)),
+        1e-2,
+    );
+    let [_, grad_x, grad_weight] = run(rms_norm, [9, 64], &device, DType::BF16);
+    let [_, x, weight] = run(reference::rms_norm, [9, 64], &device, DType::BF16);
+    assert_close("bf16 x", &grad_x, &x, 2e-2);
+    assert_close("bf16 weight", &grad_weight, &weight, 2e-2);
 }
 
 #[test]
@@ -129,7 +121,7 @@ fn a_frozen_weight_has_no_gradient() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn rms_norm_and_gradients_on_wgpu() {
-    let Some(device) = crate::kernel::rows::testing::wgpu() else {
+    let Some(device) = crate::kernel::testing::wgpu() else {
         return;
     };
     check(&device, DType::F32, 5e-6);

@@ -1,4 +1,4 @@
-//! Rotation on CubeCL: a unit for each few neighbouring pairs, written over where possible.
+//! Rotation on CubeCL: a unit for each few neighbouring pairs, in place if possible.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;

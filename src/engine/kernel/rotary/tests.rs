@@ -1,16 +1,7 @@
 use burn::tensor::{DType, Device, Tensor};
 
-use super::rotate;
-use crate::kernel::rows::testing::{assert_close, noise, values};
-
-/// `x·cos + rotate_half(x)·sin`, as transformers writes it.
-fn plain(x: Tensor<3>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
-    let half = x.dims()[2] / 2;
-    let first = x.clone().narrow(2, 0, half);
-    let second = x.clone().narrow(2, half, half);
-    let rotated = Tensor::cat(vec![second.neg(), first], 2);
-    x * cos.clone() + rotated * sin.clone()
-}
+use super::{reference, rotate};
+use crate::kernel::testing::{assert_close, noise, values};
 
 type Rotation = fn(Tensor<3>, &Tensor<3>, &Tensor<3>) -> Tensor<3>;
 
@@ -36,7 +27,7 @@ fn run(
 fn check(device: &Device, dtype: DType, tolerance: f32) {
     for shape in [[1, 1, 2], [3, 2, 6], [5, 4, 64], [40, 9, 128]] {
         let ours = run(rotate, shape, device, dtype);
-        let plain = run(plain, shape, &Device::flex(), dtype);
+        let plain = run(reference::rotate, shape, &Device::flex(), dtype);
         for (name, (ours, plain)) in ["y", "x"].iter().zip(ours.iter().zip(&plain)) {
             assert_close(&format!("rotate {shape:?} {name}"), ours, plain, tolerance);
         }
@@ -63,7 +54,7 @@ fn a_tensor_that_someone_holds_is_not_touched() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn heads_and_gradients_on_wgpu() {
-    let Some(device) = crate::kernel::rows::testing::wgpu() else {
+    let Some(device) = crate::kernel::testing::wgpu() else {
         return;
     };
     check(&device, DType::F32, 1e-6);

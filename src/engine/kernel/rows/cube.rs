@@ -10,15 +10,15 @@ use burn_cubecl::tensor::CubeTensor;
 
 pub use kernels::{add_lanes, reduce_max, reduce_sum};
 
-/// How the rows of a matrix are shared out: one cube a row.
+/// The shares of a matrix's rows: one cube per row.
 pub struct RowLaunch {
-    /// At least one cube a row; a kernel must stop the cubes after the last row.
+    /// At least one cube per row; a kernel must stop the cubes after the last row.
     pub cubes: CubeCount,
     /// Units that share a row.
     pub dim: CubeDim,
     /// The same as a number.
     pub units: u32,
-    /// Units of a plane (warp) where all planes are of one size and can add up; otherwise 0.
+    /// Units of a plane (warp) if all planes are of one size and can add up; otherwise 0.
     pub plane: u32,
 }
 
@@ -75,8 +75,8 @@ pub fn like(x: &CubeTensor) -> CubeTensor {
     empty(x, x.meta.shape().clone(), x.dtype)
 }
 
-/// Where a kernel writes a result of the shape of `x`, which must be contiguous and the kernel's first
-/// argument: over `x` itself where nobody else holds its buffer, otherwise into a new tensor.
+/// The target of a kernel whose result has the shape of `x`, which must be contiguous and the kernel's first
+/// argument: over `x` itself if no other tensor shares its buffer, otherwise into a new tensor.
 pub fn in_place_of(x: &CubeTensor) -> (CubeTensor, BufferArg) {
     if x.can_mut() {
         (x.clone(), x.as_tensor_alias(0).into_buffer_arg())

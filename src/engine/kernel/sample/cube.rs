@@ -1,23 +1,43 @@
 //! The launch: one cube a row.
 
 use burn::backend::TensorMetadata;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{Draw, WORDS};
+use super::{Draw, SampleOps, WORDS};
 
 mod kernel;
 mod search;
 use kernel::{draw_token, shared_bytes};
 
-/// Threads of a cube, the most that the device has room for.
+/// Threads of a cube: the most that fit on the device.
 const THREADS: [usize; 4] = [512, 256, 128, 64];
 
-/// See [`super::SampleOps::sample_rows`].
-pub fn sample_rows(logits: CubeTensor, uniforms: CubeTensor, draw: Draw) -> CubeTensor {
+impl SampleOps for CubeBackend {
+    fn sample_rows(
+        logits: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        temperature: f64,
+        top_k: usize,
+        top_p: f64,
+        min_p: f64,
+    ) -> IntTensor<Self> {
+        let draw = Draw {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+        };
+        sample_rows(logits, uniforms, draw)
+    }
+}
+
+fn sample_rows(logits: CubeTensor, uniforms: CubeTensor, draw: Draw) -> CubeTensor {
     let logits = into_contiguous(logits);
     let uniforms = into_contiguous(uniforms);
     let (rows, vocabulary) = (logits.shape()[0], logits.shape()[1]);
@@ -37,7 +57,7 @@ pub fn sample_rows(logits: CubeTensor, uniforms: CubeTensor, draw: Draw) -> Cube
     let threads = threads.unwrap_or(64);
     let greedy = draw.temperature == 0.0;
     let temperature = if greedy { 1.0 } else { draw.temperature };
-    // A row begins at a multiple of its length.
+    // A row starts at a multiple of its length.
     let vector = if vocabulary.is_multiple_of(4) { 4 } else { 1 };
     draw_token::launch(
         &client,

@@ -1,14 +1,8 @@
-use burn::tensor::{Device, DeviceKind, DeviceType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
+use super::reference::probabilities;
 use super::{Draw, NotNumbers, sample};
-
-fn device() -> Option<Device> {
-    if Device::enumerate(DeviceType::Wgpu).is_empty() {
-        println!("no adapter: skipped");
-        return None;
-    }
-    Some(Device::wgpu(DeviceKind::DefaultDevice))
-}
+use crate::kernel::testing::wgpu;
 
 /// Logits of a spread that a language model has, with ties: multiples of 1/8 in [−8, 8).
 fn logits(count: usize, seed: u32) -> Vec<f32> {
@@ -21,40 +15,6 @@ fn logits(count: usize, seed: u32) -> Vec<f32> {
             (state >> 25) as f32 / 8.0 - 8.0
         })
         .collect()
-}
-
-/// Probabilities by token after truncation, in `f64`: the host's definition, by sorting.
-fn probabilities(logits: &[f32], draw: Draw) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut weights: Vec<f64> = logits
-        .iter()
-        .map(|&logit| (f64::from(logit - largest) / draw.temperature).exp())
-        .collect();
-    // The likeliest first; of equal ones the first.
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-    if draw.top_k > 0 && draw.top_k < logits.len() {
-        let least = logits[order[draw.top_k - 1]];
-        for (weight, &logit) in weights.iter_mut().zip(logits) {
-            *weight *= f64::from(u8::from(logit >= least));
-        }
-    }
-    if draw.top_p < 1.0 {
-        let limit = draw.top_p * weights.iter().sum::<f64>();
-        let mut mass = 0.0;
-        for &token in &order {
-            let weight = weights[token];
-            if mass >= limit {
-                weights[token] = 0.0;
-            }
-            mass += weight;
-        }
-    }
-    weights
-        .iter_mut()
-        .for_each(|weight| *weight *= f64::from(u8::from(*weight >= draw.min_p)));
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|weight| weight / sum).collect()
 }
 
 /// The same logits for every uniform.
@@ -73,7 +33,7 @@ fn draw_all(
 /// it are wide enough, and at the ends.
 fn check(device: &Device, logits: &[f32], draw: Draw, most: usize) {
     const MARGIN: f64 = 1e-5;
-    let expected = probabilities(logits, draw);
+    let expected = probabilities(logits, &draw);
     let possible: Vec<(u32, f64)> = expected
         .iter()
         .enumerate()
@@ -115,7 +75,7 @@ fn check(device: &Device, logits: &[f32], draw: Draw, most: usize) {
         temperature: draw.temperature,
         ..Draw::default()
     };
-    let whole = probabilities(logits, whole);
+    let whole = probabilities(logits, &whole);
     let error = drawn
         .iter()
         .zip(&log_probs)
@@ -127,7 +87,7 @@ fn check(device: &Device, logits: &[f32], draw: Draw, most: usize) {
 
 #[test]
 fn draws_have_the_truncated_distribution_on_wgpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = wgpu() else { return };
     let plain = Draw::default();
     let few = logits(37, 1);
     let many = logits(2048, 2);
@@ -194,9 +154,9 @@ fn draws_have_the_truncated_distribution_on_wgpu() {
 
 #[test]
 fn a_large_vocabulary_is_summed_accurately_on_wgpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = wgpu() else { return };
     let mut logits = logits(131_072, 3);
-    // A third of the probability lies in 32 tokens, the rest in all the others between them.
+    // 32 tokens have a third of the probability, all the others between them have the rest.
     logits.iter_mut().for_each(|logit| *logit *= 0.25);
     logits
         .iter_mut()
@@ -226,7 +186,7 @@ fn a_large_vocabulary_is_summed_accurately_on_wgpu() {
 
 #[test]
 fn ties_at_the_limits_are_cut_as_on_the_host_on_wgpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = wgpu() else { return };
     // Five equally likely: top-p 0.5 keeps the first three, top-k 2 all five.
     let logits = [1.0, -0.0, 1.0, 1.0, 1.0, 1.0, f32::NEG_INFINITY, -30.0];
     let uniforms: Vec<f64> = (0..64).map(|i| (f64::from(i) + 0.5) / 64.0).collect();
@@ -273,7 +233,7 @@ fn ties_at_the_limits_are_cut_as_on_the_host_on_wgpu() {
 
 #[test]
 fn zero_temperature_takes_the_first_of_the_likeliest_on_wgpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = wgpu() else { return };
     let mut values = logits(2 * 4096, 4);
     values[3000] = 9.0;
     values[3001] = 9.0;
@@ -293,13 +253,13 @@ fn zero_temperature_takes_the_first_of_the_likeliest_on_wgpu() {
     let tensor = Tensor::<2>::from_data(TensorData::new(values.clone(), [2, 4096]), &device);
     let (tokens, log_probs) = sample(tensor, &[0.999, 0.0], draw).unwrap();
     assert_eq!(tokens, [3000, first_zero as u32]);
-    let whole = probabilities(&values[..4096], Draw::default());
+    let whole = probabilities(&values[..4096], &Draw::default());
     assert!((f64::from(log_probs[0]) - whole[3000].ln()).abs() < 5e-6);
 }
 
 #[test]
 fn logits_that_are_not_numbers_are_an_error_on_wgpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = wgpu() else { return };
     let nothing = f32::NEG_INFINITY;
     for fault in [
         [0.0, f32::NAN, 1.0],

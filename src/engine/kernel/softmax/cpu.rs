@@ -3,8 +3,8 @@
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
-use super::{AttentionMask, SoftmaxOps};
-use crate::kernel::rows::flex::{cast, f32_rows, indices, map_rows};
+use super::{AttentionMask, SoftmaxBackwardOps, SoftmaxOps};
+use crate::kernel::rows::cpu::{cast, f32_rows, indices, map_rows};
 use crate::kernel::simd::{LANES, Vectorised, dot, exp_shifted, map, max, vectorised};
 
 struct Forward<'a> {
@@ -45,7 +45,7 @@ impl Vectorised for Forward<'_> {
 }
 
 /// Hides what comes after the first `seen` scores: some become −∞, so that whole registers can be
-/// treated, the others weights of 0. Answers the first few and those at −∞.
+/// treated, the others weights of 0. Returns the first few and those at −∞.
 #[inline(always)]
 fn hide_after(scores: &mut [f32], seen: usize) -> &mut [f32] {
     let end = seen.next_multiple_of(LANES).min(scores.len());
@@ -55,7 +55,7 @@ fn hide_after(scores: &mut [f32], seen: usize) -> &mut [f32] {
     treated
 }
 
-/// The gradient of the scores in the place of the gradient of the weights.
+/// The gradient of the scores, written over the gradient of the weights.
 struct Gradient<'a> {
     gradient: &'a mut [f32],
     weights: &'a [f32],
@@ -117,7 +117,9 @@ impl SoftmaxOps for Flex {
     ) -> FloatTensor<Self> {
         softmax(scores, Some(&indices(lengths)), scale, mask)
     }
+}
 
+impl SoftmaxBackwardOps for Flex {
     fn softmax_backward(
         gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
@@ -127,7 +129,7 @@ impl SoftmaxOps for Flex {
         let weights = f32_rows(weights);
         let weights: &[f32] = weights.storage();
         let scale = scale as f32;
-        let of_scores = map_rows(gradient, keys, |row, gradient| {
+        let grad_scores = map_rows(gradient, keys, |row, gradient| {
             let weights = &weights[row * keys..row * keys + gradient.len()];
             vectorised(Gradient {
                 gradient,
@@ -136,6 +138,6 @@ impl SoftmaxOps for Flex {
                 scale,
             });
         });
-        cast(of_scores, dtype)
+        cast(grad_scores, dtype)
     }
 }

@@ -1,4 +1,4 @@
-//! Masked softmax on CubeCL: one cube a row, three readings of the row, written over where possible.
+//! Masked softmax on CubeCL: one cube per row, which is read three times, in place if possible.
 //!
 //! Run on lavapipe only; its speed on CUDA has not been measured.
 
@@ -8,7 +8,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 
-use super::{AttentionMask, SoftmaxOps};
+use super::{AttentionMask, SoftmaxBackwardOps, SoftmaxOps};
 use crate::kernel::rows::cube::{RowLaunch, empty, in_place_of};
 
 /// Keys that one unit treats at least, so that short rows do not wait for many units.
@@ -73,7 +73,7 @@ mod kernels {
         }
         let share = f32::new(1.0) / reduce_sum(sum, units, plane);
 
-        // Each unit writes where itself has read, so `weights` may be the buffer of `scores`.
+        // Each unit writes where it has read, so `weights` may be the buffer of `scores`.
         let mut key = UNIT_POS as usize;
         while key < keys {
             let mut weight = f32::new(0.0);
@@ -175,7 +175,9 @@ impl SoftmaxOps for CubeBackend {
     ) -> FloatTensor<Self> {
         softmax(scores, Some(lengths), scale, mask)
     }
+}
 
+impl SoftmaxBackwardOps for CubeBackend {
     fn softmax_backward(
         gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
@@ -187,7 +189,7 @@ impl SoftmaxOps for CubeBackend {
         let rows = batch * rows_per_batch;
         let launch = RowLaunch::new(&client, rows, keys.div_ceil(KEYS_PER_UNIT));
         let dtype = dtype_to_storage_type(gradient.dtype);
-        let (of_scores, written) = in_place_of(&gradient);
+        let (grad_scores, written) = in_place_of(&gradient);
         kernels::backward::launch(
             &client,
             launch.cubes,
@@ -202,6 +204,6 @@ impl SoftmaxOps for CubeBackend {
             launch.plane,
             dtype,
         );
-        of_scores
+        grad_scores
     }
 }

@@ -2,9 +2,10 @@ use burn::backend::Flex;
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use super::{AttentionMask, SoftmaxOps, masked_softmax};
-use crate::kernel::rows::flex::tensor;
-use crate::kernel::rows::testing::{assert_close, noise, values};
+use super::reference::{self, sees};
+use super::{AttentionMask, SoftmaxBackwardOps, SoftmaxOps, masked_softmax};
+use crate::kernel::rows::cpu::tensor;
+use crate::kernel::testing::{assert_close, noise, values};
 
 /// A call: shape of the scores, mask and the real lengths of prefixes.
 struct Case([usize; 3], AttentionMask, Option<Vec<i32>>);
@@ -33,26 +34,12 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn sees(
-    mask: AttentionMask,
-    lengths: Option<&[i32]>,
-    batch: usize,
-    row: usize,
-    key: usize,
-) -> bool {
-    if key < mask.prefix_width {
-        lengths.is_none_or(|lengths| (key as i32) < lengths[batch / mask.batches_per_prefix])
-    } else {
-        key - mask.prefix_width <= mask.first_position + row % mask.width
-    }
-}
-
 /// 0 where a row sees a key and −1e9 elsewhere.
 fn bias(Case([batch, rows, keys], mask, lengths): &Case, device: &Device) -> Tensor<3> {
     let values: Vec<f32> = (0..batch * rows * keys)
         .map(|i| {
             let (batch, row, key) = (i / (rows * keys), i / keys % rows, i % keys);
-            if sees(*mask, lengths.as_deref(), batch, row, key) {
+            if sees(*mask, lengths.as_deref(), [batch, row, key]) {
                 0.0
             } else {
                 -1e9
@@ -120,7 +107,7 @@ fn masked_softmax_and_gradient_are_those_of_the_plain_expression() {
 fn masked_softmax_agrees_with_f64() {
     let device = Device::flex();
     for case in cases() {
-        let Case([_, rows, keys], mask, prefix) = &case;
+        let Case(_, mask, prefix) = &case;
         let scores = noise(case.0, 3, 80.0, &device);
         let ours = masked_softmax(
             scores.clone(),
@@ -128,17 +115,8 @@ fn masked_softmax_agrees_with_f64() {
             *mask,
             lengths(&case, &device).as_ref(),
         );
-        let mut exact = Vec::new();
-        for (i, row) in values(scores).chunks(*keys).enumerate() {
-            let seen = |key| sees(*mask, prefix.as_deref(), i / rows, i % rows, key);
-            let exp = row.iter().enumerate().map(|(key, &score)| match seen(key) {
-                true => (f64::from(score) * 0.125).exp(),
-                false => 0.0,
-            });
-            let exp: Vec<f64> = exp.collect();
-            let sum: f64 = exp.iter().sum();
-            exact.extend(exp.iter().map(|exp| (exp / sum) as f32));
-        }
+        let exact =
+            reference::masked_softmax(&values(scores), case.0, 0.125, *mask, prefix.as_deref());
         assert_close(
             &format!("softmax {:?} against f64", case.0),
             &values(ours),
@@ -187,7 +165,7 @@ fn scores_that_nobody_holds_are_overwritten() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn masked_softmax_and_gradient_on_wgpu() {
-    let Some(device) = crate::kernel::rows::testing::wgpu() else {
+    let Some(device) = crate::kernel::testing::wgpu() else {
         return;
     };
     check(&device, DType::F32, 2e-6);

@@ -7,7 +7,7 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 
-use super::SwigluOps;
+use super::{SwigluBackwardOps, SwigluOps};
 use crate::kernel::rows::cube::{elementwise, like, vector_size};
 
 #[allow(
@@ -86,7 +86,9 @@ impl SwigluOps for CubeBackend {
         );
         y
     }
+}
 
+impl SwigluBackwardOps for CubeBackend {
     fn swiglu_backward(
         gradient: FloatTensor<Self>,
         gate: FloatTensor<Self>,
@@ -94,7 +96,7 @@ impl SwigluOps for CubeBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let gradient = into_contiguous(gradient);
         let (gate, up) = (into_contiguous(gate), into_contiguous(up));
-        let (of_gate, of_up) = (like(&gate), like(&gate));
+        let (grad_gate, grad_up) = (like(&gate), like(&gate));
         let client = gate.client.clone();
         let dtype = dtype_to_storage_type(gate.dtype);
         let count = gate.meta.num_elements();
@@ -108,11 +110,11 @@ impl SwigluOps for CubeBackend {
             gradient.into_buffer_arg(),
             gate.into_buffer_arg(),
             up.into_buffer_arg(),
-            of_gate.clone().into_buffer_arg(),
-            of_up.clone().into_buffer_arg(),
+            grad_gate.clone().into_buffer_arg(),
+            grad_up.clone().into_buffer_arg(),
             count / size,
             dtype,
         );
-        (of_gate, of_up)
+        (grad_gate, grad_up)
     }
 }

@@ -5,10 +5,10 @@ use burn_cubecl::cubecl::{self, prelude::*};
 
 use super::{BLOCK, DEPTH, LANE_COLUMNS, LANES, LowRankPart, OUT_ROWS, QUAD, STEPS, X_ROWS};
 
-/// What a register holds of the weight, of `x` or of sums.
+/// The contents of a register: weights, `x` or sums.
 pub type Two = Const<2>;
 
-/// Where a lane begins to read each tile, in elements: column `16·p` of its row. Rows beyond the last are computed
+/// The start of a lane's reads of each tile, in elements: column `16·p` of its row. Rows beyond the last are computed
 /// as the last and not written.
 #[cube]
 pub fn x_starts_of(x_rows: usize, columns: usize, #[comptime] tiles: usize) -> Array<usize> {
@@ -35,7 +35,7 @@ pub fn no_sums(#[comptime] tiles: usize) -> Array<Vector<f32, Two>> {
 }
 
 /// The 16 columns from `start` on, in pairs, for `into[place]` and what follows. Unless the row `is_whole`, a number
-/// of whole blocks, only `left` of them are there; the others are 0.
+/// of whole blocks, only `left` of them exist; the others are 0.
 #[cube]
 pub fn read_pairs<E: Float, N: Size>(
     from: &[Vector<E, N>],
@@ -66,7 +66,7 @@ pub fn read_pairs<E: Float, N: Size>(
     }
 }
 
-/// What a lane multiplies of the block of `x` from `column` on: 8 pairs a tile.
+/// A lane's factors of the block of `x` from `column` on: 8 pairs per tile.
 #[cube]
 pub fn read_x<E: Float, N: Size>(
     x: &[Vector<E, N>],
@@ -91,7 +91,7 @@ pub fn read_x<E: Float, N: Size>(
     pairs
 }
 
-/// Where a lane begins to read the weight, in elements: column `16·p` of its upper and of its lower row, which begin
+/// The start of a lane's reads of the weight, in elements: column `16·p` of its upper and of its lower row, which begin
 /// `pitch` elements apart.
 #[cube]
 pub fn weight_starts(rows: usize, pitch: usize) -> Array<usize> {
@@ -253,7 +253,7 @@ fn gather_sums(
     gathered
 }
 
-/// Adds up the planes and writes, where `adds` is set with `base` added.
+/// Adds up the planes and writes the sums, with `base` added if `adds` is set.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
 pub fn write_sums<E: Float>(

@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::TokenProbsOps;
-use crate::kernel::rows::flex::{f32_rows, for_each_row, indices, map_rows, tensor};
+use crate::kernel::rows::cpu::{f32_rows, for_each_row, indices, map_rows, tensor};
 use crate::kernel::simd::{Vectorised, dot, exp, exp_shifted, map, max, sum, vectorised};
 
 /// Logits that are treated at a time, on the stack.
@@ -44,7 +44,7 @@ impl Vectorised for LogProb<'_> {
     }
 }
 
-/// The gradient of some rows of logits in their place.
+/// The gradient of some rows of logits, written over them.
 struct Gradient<'a> {
     logits: &'a mut [f32],
     vocabulary: usize,

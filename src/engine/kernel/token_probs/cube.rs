@@ -1,4 +1,4 @@
-//! Token probabilities on CubeCL: one cube a row, which reads the logits once for the softmax's
+//! Token probabilities on CubeCL: one cube per row, which reads the logits once for the softmax's
 //! largest value and sums together.
 //!
 //! Run on lavapipe only; its speed on CUDA has not been measured.
@@ -89,7 +89,7 @@ mod kernels {
         let (largest, total, weighted) = sums_of_row::<N>(logits, start, vectors, units, plane);
         let log_total = total.ln();
         let target = targets[CUBE_POS] as usize;
-        // The unit that read the target's logit answers for the row.
+        // The unit that read the target's logit writes the results of the row.
         if UNIT_POS as usize == target / N::value() % comptime!(units as usize) {
             let vector = logits[start + target / N::value()];
             let mut logit = vector.extract(0usize);
@@ -123,7 +123,7 @@ mod kernels {
         let target = targets[CUBE_POS] as usize;
         let scale = scale[CUBE_POS];
         let share = -(scale / total);
-        // Each unit writes where itself has read: `gradient` may be the buffer of `logits`.
+        // Each unit writes where it has read: `gradient` may be the buffer of `logits`.
         let mut i = UNIT_POS as usize;
         while i < vectors {
             let power = (logits[start + i] - Vector::new(largest)).exp();

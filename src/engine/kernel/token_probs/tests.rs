@@ -1,74 +1,51 @@
 use burn::backend::Flex;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::reference::{self, in_f32};
 use super::{TokenProbsOps, logits_gradient, token_log_probs};
-use crate::kernel::rows::flex::tensor;
-use crate::kernel::rows::testing::{assert_close, noise, values};
+use crate::kernel::rows::cpu::tensor;
+use crate::kernel::testing::{assert_close, noise, values};
 
-fn targets(rows: usize, vocabulary: usize, device: &Device) -> Tensor<1, Int> {
-    let ids: Vec<i32> = (0..rows)
+fn targets(rows: usize, vocabulary: usize) -> Vec<i32> {
+    (0..rows)
         .map(|row| ((row * 7919 + 5) % vocabulary) as i32)
-        .collect();
-    Tensor::from_data(TensorData::new(ids, [rows]), (device, DType::I32))
+        .collect()
 }
 
-/// As `src/model/head.rs` does it with plain tensors.
-fn plain(
-    logits: Tensor<2>,
-    targets: Tensor<1, Int>,
-    scale: Tensor<1>,
-) -> (Tensor<1>, Tensor<1>, Tensor<2>) {
-    let rows = logits.dims()[0];
-    let (targets, scale) = (targets.reshape([rows, 1]), scale.reshape([rows, 1]));
-    let log_probs = log_softmax(logits, 1);
-    let probabilities = log_probs.clone().exp();
-    let entropies = (probabilities.clone() * log_probs.clone()).sum_dim(1).neg();
-    let gradient = (probabilities * scale.clone().neg()).scatter(
-        1,
-        targets.clone(),
-        scale,
-        IndexingUpdateOp::Add,
-    );
-    (
-        log_probs.gather(1, targets).reshape([rows]),
-        entropies.reshape([rows]),
-        gradient,
-    )
+fn ids(targets: &[i32], device: &Device) -> Tensor<1, Int> {
+    let data = TensorData::new(targets.to_vec(), [targets.len()]);
+    Tensor::from_data(data, (device, DType::I32))
 }
 
 fn check(device: &Device) {
     for [rows, vocabulary] in [[1, 1], [3, 7], [5, 1000], [2, 1027], [4, 49_152]] {
         let logits = noise([rows, vocabulary], 1, 10.0, device);
-        let targets = targets(rows, vocabulary, device);
+        let targets = targets(rows, vocabulary);
+        let ids = ids(&targets, device);
         let scale = noise([rows], 2, 3.0, device);
-        let (log_probs, entropies) = token_log_probs(logits.clone(), targets.clone());
-        let gradient = logits_gradient(logits.clone(), targets.clone(), scale.clone());
-        // On the CPU: compiling the plain expression for a software driver takes a minute.
-        let cpu = Device::flex();
-        let expected = plain(
-            logits.to_device(&cpu),
-            targets.to_device(&cpu),
-            scale.to_device(&cpu),
-        );
+        let (log_probs, entropies) = token_log_probs(logits.clone(), ids.clone());
+        let gradient = logits_gradient(logits.clone(), ids, scale.clone());
+        let logits = values(logits);
+        let expected = reference::token_log_probs(&logits, vocabulary, &targets);
+        let expected_gradient =
+            reference::logits_gradient(&logits, vocabulary, &targets, &values(scale));
         let name = |what| format!("{what} [{rows}, {vocabulary}]");
-        // The plain sum of 49152 terms is the less exact of the two.
         assert_close(
             &name("log-prob"),
             &values(log_probs),
-            &values(expected.0),
+            &in_f32(expected.0),
             2e-6,
         );
         assert_close(
             &name("entropy"),
             &values(entropies),
-            &values(expected.1),
+            &in_f32(expected.1),
             2e-5,
         );
         assert_close(
             &name("gradient"),
             &values(gradient),
-            &values(expected.2),
+            &in_f32(expected_gradient),
             2e-6,
         );
     }
@@ -76,27 +53,25 @@ fn check(device: &Device) {
 
 fn check_against_f64(device: &Device, vocabulary: usize) {
     let logits = noise([3, vocabulary], 1, 10.0, device);
-    let ids = targets(3, vocabulary, device);
+    let (targets, scale) = (targets(3, vocabulary), [1.0, -2.5, 0.0]);
+    let ids = ids(&targets, device);
     let (log_probs, entropies) = token_log_probs(logits.clone(), ids.clone());
-    let scale = Tensor::<1>::from_data([1.0, -2.5, 0.0], device);
-    let gradient = values(logits_gradient(logits.clone(), ids.clone(), scale));
-    let (log_probs, entropies) = (values(log_probs), values(entropies));
-    let ids = ids.try_into_vec_as::<i32>().unwrap();
-    let mut worst = [0.0f64; 3];
-    for (row, logits) in values(logits).chunks(vocabulary).enumerate() {
-        let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
-        let log_p = |x: f32| f64::from(x) - total.ln();
-        let entropy: f64 = logits.iter().map(|&x| -log_p(x).exp() * log_p(x)).sum();
-        let target = ids[row] as usize;
-        let difference = |ours: f32, exact: f64| (f64::from(ours) - exact).abs();
-        worst[0] = worst[0].max(difference(log_probs[row], log_p(logits[target])));
-        worst[1] = worst[1].max(difference(entropies[row], entropy));
-        for (id, &x) in logits.iter().enumerate() {
-            let onehot = f64::from(u8::from(id == target));
-            let exact = [1.0, -2.5, 0.0][row] * (onehot - log_p(x).exp());
-            worst[2] = worst[2].max(difference(gradient[row * vocabulary + id], exact));
-        }
-    }
+    let gradient = logits_gradient(logits.clone(), ids, Tensor::from_data(scale, device));
+    let logits = values(logits);
+    let exact = reference::token_log_probs(&logits, vocabulary, &targets);
+    let exact_gradient = reference::logits_gradient(&logits, vocabulary, &targets, &scale);
+    let worst = [
+        (values(log_probs), exact.0),
+        (values(entropies), exact.1),
+        (values(gradient), exact_gradient),
+    ]
+    .map(|(ours, exact)| {
+        let differences = ours
+            .iter()
+            .zip(&exact)
+            .map(|(a, b)| (f64::from(*a) - b).abs());
+        differences.fold(0.0, f64::max)
+    });
     println!("vocabulary {vocabulary}: log-prob, entropy, gradient off by {worst:?}");
     assert!(worst[0] < 2e-6 && worst[1] < 5e-6 && worst[2] < 5e-7);
 }
@@ -117,7 +92,7 @@ fn probabilities_and_gradient_agree_with_f64() {
 fn a_row_does_not_depend_on_the_others_and_logits_stay() {
     let device = Device::flex();
     let logits = noise([40, 3001], 1, 10.0, &device);
-    let ids = targets(40, 3001, &device);
+    let ids = ids(&targets(40, 3001), &device);
     let scale = noise([40], 2, 1.0, &device);
     let (all, _) = token_log_probs(logits.clone(), ids.clone());
     let gradient = values(logits_gradient(logits.clone(), ids.clone(), scale.clone()));
@@ -166,13 +141,13 @@ fn logits_that_nobody_holds_are_overwritten() {
 fn tracked_logits_are_refused() {
     let device = Device::flex().autodiff();
     let logits = noise([2, 5], 1, 1.0, &device).require_grad();
-    token_log_probs(logits, targets(2, 5, &device));
+    token_log_probs(logits, ids(&targets(2, 5), &device));
 }
 
 #[cfg(feature = "wgpu")]
 #[test]
 fn probabilities_and_gradient_on_wgpu() {
-    let Some(device) = crate::kernel::rows::testing::wgpu() else {
+    let Some(device) = crate::kernel::testing::wgpu() else {
         return;
     };
     check(&device);

@@ -53,7 +53,7 @@ fn refusal(folder: &Path, plan: &CachePlan) -> String {
 #[test]
 fn what_was_written_is_read_in_its_folder_under_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path().join("made/anew");
+    let folder = folder.path().join("not/yet");
     for double_quant in [false, true] {
         let plan = plan("00ff", double_quant);
         assert!(CacheFile::open(&folder, &plan).unwrap().is_none());
@@ -77,7 +77,7 @@ fn what_was_written_is_read_in_its_folder_under_its_name() {
 }
 
 #[test]
-fn a_torn_or_foreign_file_is_told_and_replaced() {
+fn a_truncated_or_foreign_file_is_reported_and_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let good = plan("00ff", true);
@@ -89,7 +89,7 @@ fn a_torn_or_foreign_file_is_told_and_replaced() {
         fs::write(&path, &whole[..length]).unwrap();
         let text = refusal(folder, &good);
         assert!(
-            text.contains("cut short") && text.contains("written anew"),
+            text.contains("truncated") && text.contains("written again"),
             "{text}"
         );
     }
@@ -201,32 +201,4 @@ fn a_plan_that_makes_no_file_is_refused() {
             "{plan:?}"
         );
     }
-}
-
-#[test]
-fn the_folder_follows_the_environment() {
-    let folder = |variables: &[(&str, &str)]| {
-        let variables: BTreeMap<String, OsString> = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-            .collect();
-        cache_folder(|name| variables.get(name).cloned())
-    };
-    let home = ("HOME", "/home/kim");
-    let path = |path: &str| Some(PathBuf::from(path));
-    assert_eq!(folder(&[home]), path("/home/kim/.cache/moim"));
-    assert_eq!(folder(&[home, ("XDG_CACHE_HOME", "/c")]), path("/c/moim"));
-    assert_eq!(
-        folder(&[home, ("XDG_CACHE_HOME", "c")]),
-        path("/home/kim/.cache/moim")
-    );
-    assert_eq!(
-        folder(&[home, ("XDG_CACHE_HOME", "/c"), ("MOIM_CACHE_DIR", "d")]),
-        path("d")
-    );
-    assert_eq!(
-        folder(&[home, ("MOIM_CACHE_DIR", "")]),
-        path("/home/kim/.cache/moim")
-    );
-    assert_eq!(folder(&[]), None);
 }

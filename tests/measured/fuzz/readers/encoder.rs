@@ -63,7 +63,7 @@ fn folder_of(family: &str, changing: &[(&'static str, Form, usize)], files: &[&s
             words: WORDS,
             cases: *cases,
             memory: (1000, 64 << 20),
-            // Of texts and vocabularies the sentence is told, of all else the place.
+            // An error names the sentence for texts and vocabularies, else the position.
             names: "",
             read: Box::new(|input| {
                 folder.write(name, input);

@@ -86,7 +86,7 @@ fn overrides() {
         memory: MEMORY,
         names: "",
         read: Box::new(|input| {
-            // The command line hands over text alone.
+            // The command line only passes text.
             let given = String::from_utf8_lossy(input).into_owned();
             let parsed = Experiment::parse(&text, &[given]);
             parsed.map(|_| ()).map_err(|faults| format!("{faults:?}"))

@@ -2,10 +2,10 @@
 
 use moim::architecture::{LlamaConfig, Projection, WeightFormat};
 use moim::device::Compute;
-use moim::grpo::checkpoint;
 use moim::model::{Adapter, Llama, LoadOptions, LoraConfig, WeightFiles, load_adapter};
 use moim::nf4::{CacheFile, CachePlan, CacheWriter, Nf4Matrix, Planned};
 use moim::optimizer::{AdamW, AdamWSettings};
+use moim::session::checkpoint;
 use safetensors::Dtype;
 
 use super::{Folder, content, told};
@@ -261,14 +261,14 @@ fn save_points() {
     let folder = Folder::new();
     let point = folder.path().join("step_1");
     let state = checkpoint::TrainerState::default();
-    let learned = checkpoint::Learned {
+    let contents = checkpoint::SavePointContents {
         adapter: &adapter,
         optimizer: &optimizer,
         base_model: "base",
         model: &model,
         compute: &compute,
     };
-    checkpoint::save(&point, &learned, |_| Ok(state)).unwrap();
+    checkpoint::save(&point, &contents, |_| Ok(state)).unwrap();
     for (name, form) in [
         ("trainer_state.json", Form::Json),
         ("optimizer.safetensors", Form::Safetensors),

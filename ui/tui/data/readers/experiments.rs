@@ -34,7 +34,7 @@ impl Experiments {
         &self.folder
     }
 
-    /// Every experiment file by name, and what could not be read, in words.
+    /// Every experiment file by name, and what could not be read, as text.
     pub fn read(&mut self) -> (Vec<Arc<ExperimentFile>>, Vec<String>) {
         let mut problems = Vec::new();
         let paths = toml_files(&self.folder).unwrap_or_else(|error| {
@@ -101,7 +101,7 @@ fn read(path: &Path, stamp: Stamp) -> Result<ExperimentFile, String> {
             let experiment = Experiment::parse(&text, &[]);
             (text, experiment)
         }
-        // Loading tells the place of the bytes that are no text.
+        // Loading reports the position of the bytes that are no text.
         Err(error) => (
             String::from_utf8_lossy(error.as_bytes()).into_owned(),
             Experiment::load(path, &[]).map_err(faults_of),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_told() {
+    fn a_folder_that_does_not_exist_is_reported() {
         let (files, problems) = Experiments::in_folder(Path::new("/nowhere/experiments")).read();
         assert!(files.is_empty());
         assert_eq!(problems, ["there is no folder /nowhere/experiments"]);

@@ -7,22 +7,22 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use moim_core::run::{Condition, Liveness, RunEntry, is_run, run_folders};
+use moim_core::watch::Hints;
 
 use super::experiments::Experiments;
-use super::hints::Hints;
 use super::log::last_words;
 use super::stamp::{Stamp, stamp};
-use super::worker::{Inbox, Outbox, Over, Worker};
+use super::worker::{Inbox, Outbox, Shutdown, Worker, hints};
 use crate::tui::data::index::Index;
 use crate::tui::message::{Data, Message};
 
-/// How often is looked while something is active.
+/// The time between two reads while something is active.
 const ACTIVE: Duration = Duration::from_secs(2);
 
-/// How often is looked otherwise.
+/// The same otherwise.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// How long hints are gathered: a run under way writes run.json after every step.
+/// How long hints are gathered: a running run writes run.json after every step.
 const COALESCE: Duration = Duration::from_millis(500);
 
 /// Files that change all the time and are no part of the list.
@@ -48,7 +48,7 @@ pub(super) fn start(
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             !name.starts_with('.') && !OTHER_FILES.contains(&&*name)
         };
-        let hints = Hints::start(is_polling, is_of_interest, inbox.alarm_clock());
+        let hints = hints(is_polling, is_of_interest, inbox);
         IndexReader::new(&experiments_dir, &output_dir).work(hints, inbox, outbox)
     })
 }
@@ -57,7 +57,7 @@ struct IndexReader {
     experiments: Experiments,
     output_dir: PathBuf,
     runs: HashMap<PathBuf, KnownRun>,
-    told: Option<Index>,
+    sent: Option<Index>,
 }
 
 struct KnownRun {
@@ -71,16 +71,16 @@ impl IndexReader {
             experiments: Experiments::in_folder(experiments_dir),
             output_dir: output_dir.to_owned(),
             runs: HashMap::new(),
-            told: None,
+            sent: None,
         }
     }
 
     fn work(
         mut self,
-        mut hints: Hints,
+        mut hints: Option<Hints>,
         inbox: &mut Inbox<()>,
         outbox: &Outbox,
-    ) -> Result<(), Over> {
+    ) -> Result<(), Shutdown> {
         loop {
             if let Some(index) = self.read() {
                 outbox.send(Data::Index(index))?;
@@ -88,7 +88,10 @@ impl IndexReader {
             let mut followed = BTreeSet::from([self.experiments.folder(), &self.output_dir]);
             followed.extend(self.runs.keys().filter_map(|run| run.parent()));
             followed.extend(self.active().map(|run| run.path.as_path()));
-            hints.follow(followed);
+            if let Some(hints) = &mut hints {
+                // What gives no notifications is read from time to time all the same.
+                let _ = hints.follow(followed);
+            }
             let most = if self.active().next().is_some() {
                 ACTIVE
             } else {
@@ -107,7 +110,7 @@ impl IndexReader {
         runs.filter(|run| run.condition().is_active())
     }
 
-    /// The list as it is now, where it is another than before.
+    /// The current list, if it has changed.
     fn read(&mut self) -> Option<Index> {
         let (experiments, problems) = self.experiments.read();
         let mut known = std::mem::take(&mut self.runs);
@@ -129,11 +132,11 @@ impl IndexReader {
             runs,
             problems,
         };
-        let is_told = self.told.as_ref().is_some_and(|told| is_same(told, &index));
-        if is_told {
+        let is_sent = self.sent.as_ref().is_some_and(|sent| is_same(sent, &index));
+        if is_sent {
             return None;
         }
-        self.told = Some(index.clone());
+        self.sent = Some(index.clone());
         Some(index)
     }
 }
@@ -148,8 +151,8 @@ impl KnownRun {
                 entry: Arc::new(with_last_words(RunEntry::read(path))),
             });
         };
-        // What run.json says is known; whether its process is there can change without it, but a
-        // process that is gone stays gone.
+        // run.json is known; whether its process exists can change without it, but a process that has exited
+        // does not come back.
         let is_settled = matches!(known.entry.liveness, Liveness::Dead | Liveness::Ended);
         match &known.entry.state {
             Ok(state) if !is_settled && state.liveness() != known.entry.liveness => {
@@ -179,7 +182,7 @@ fn with_last_words(entry: RunEntry) -> RunEntry {
     }
 }
 
-/// A run that has no run.json yet, or an unreadable one, stands before the others.
+/// A run that has no run.json yet, or an unreadable one, comes before the others.
 fn newest_first(left: &RunEntry, right: &RunEntry) -> std::cmp::Ordering {
     let started = |run: &RunEntry| run.state.as_ref().ok().map(|state| state.started);
     let is_known = |run: &RunEntry| run.state.is_ok();
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_told_when_they_change_and_only_then() {
+    fn runs_are_sent_when_they_change_and_only_then() {
         let folder = tempfile::tempdir().unwrap();
         let outputs = folder.path().join("outputs");
         let mut reader = IndexReader::new(&folder.path().join("experiments"), &outputs);
@@ -269,7 +272,7 @@ mod tests {
         assert_eq!(conditions(&index)[0], ("새 것", Condition::Unreadable));
         assert!(
             reader.read().is_none(),
-            "a run without run.json is no news every time"
+            "a run without run.json is not sent every time"
         );
 
         let mut state = RunState::read(&dead.run_json()).unwrap();
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_run_is_told_without_being_asked_for() {
+    fn a_new_run_is_sent_without_being_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let (sender, messages) = channel();
         let worker = start(folder.path(), folder.path(), false, &sender);

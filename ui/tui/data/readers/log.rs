@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::stamp::stamp;
 
-/// So many of the last bytes of a log are looked at.
+/// Bytes at the end of a log that are read.
 const END_BYTES: u64 = 64 << 10;
 
 /// Lines that a dead run leaves as its last words.
 const LAST_WORDS: usize = 6;
 
-/// The last lines of a text file; of one that cannot be read, none.
+/// The last lines of a text file; none if it cannot be read.
 pub(super) fn last_lines(path: &Path, count: usize) -> Vec<String> {
     let text = end_of(path).unwrap_or_default();
     let mut lines: Vec<String> = text.lines().rev().take(count).map(str::to_owned).collect();
@@ -27,7 +27,7 @@ fn end_of(path: &Path) -> io::Result<String> {
     let mut bytes = vec![0; (length - start) as usize];
     file.read_exact_at(&mut bytes, start)?;
     let text = String::from_utf8_lossy(&bytes);
-    // The first line is whole only where the file begins with it.
+    // The first line is whole only if the file starts with it.
     let whole = match (start, text.split_once('\n')) {
         (1.., Some((_, rest))) => rest,
         _ => &text,
@@ -35,7 +35,7 @@ fn end_of(path: &Path) -> io::Result<String> {
     Ok(whole.to_owned())
 }
 
-/// Where the output goes of a trainer that was started from a terminal:
+/// The output of a trainer that was started from a terminal:
 /// `<output_dir>/.moim/launch-<run>.log`.
 pub(super) fn launch_log(run: &Path) -> Option<PathBuf> {
     let output_dir = run.parent()?.parent()?;
@@ -43,15 +43,15 @@ pub(super) fn launch_log(run: &Path) -> Option<PathBuf> {
     Some(output_dir.join(".moim").join(format!("launch-{name}.log")))
 }
 
-/// The log to be shown of a run: its own, or that of its launch while there is no other.
+/// The log of a run that is shown: its own, or that of its launch while it has none.
 pub(super) fn shown_log(run: &Path) -> Option<PathBuf> {
     let is_written = |path: &PathBuf| stamp(path).is_some_and(|stamp| stamp.len > 0);
     let own = Some(run.join("log.txt")).filter(is_written);
     own.or_else(|| launch_log(run).filter(is_written))
 }
 
-/// What a run said before it died. What it said to a terminal is preferred where that is as new
-/// as its own log: it holds what was written in the last moment, a panic say.
+/// The last lines of a run before it died. Its output to a terminal is preferred if it is as new as the
+/// run's log: it includes what was written in the last moment, e.g. a panic.
 pub(super) fn last_words(run: &Path) -> Vec<String> {
     let own = run.join("log.txt");
     let written = |path: &Path| {

@@ -82,7 +82,7 @@ fn a_long_run_opens_at_once() {
             panic!("a failure");
         };
         let taken = Instant::now();
-        world.take_in(data);
+        world.apply(data);
         longest = longest.max(taken.elapsed());
         largest = largest.max(resident());
         let open = world.open.as_ref().unwrap();
@@ -95,7 +95,7 @@ fn a_long_run_opens_at_once() {
     }
     let open = world.open.as_ref().unwrap();
     println!(
-        "{:.2} GB: first news with metrics after {:?}, all after {:?}; longest take_in {longest:?}; \
+        "{:.2} GB: first update with metrics after {:?}, all after {:?}; longest apply {longest:?}; \
          resident {before} MiB before, {largest} MiB at most; {} metrics, {} points in epoch, {} events",
         size as f64 / 1e9,
         first.unwrap(),

@@ -1,14 +1,13 @@
 //! Threads that read the disk and send what they found.
 //!
-//! Each subject has a thread of its own, so that a comparison that takes a second does not keep a
-//! log from growing on the screen. All of them send [`Data`] and are told what to do next; none
-//! is waited for. A fault in one of them is told, and the others go on.
+//! Each subject has its own thread, so that a comparison that takes a second does not keep a
+//! log from growing on the screen. All of them send [`Data`] and are asked what to do next; none
+//! is waited for. A panic in one of them is reported, and the others keep running.
 
 mod answers;
 mod comparison;
 mod configurations;
 mod experiments;
-mod hints;
 mod index;
 mod log;
 mod open;
@@ -82,7 +81,7 @@ impl Readers {
         self.open = None;
     }
 
-    /// Reads a page of completions; an earlier query that was not answered yet is given up.
+    /// Reads a page of completions; an earlier query that is not finished is dropped.
     pub fn read_answers(&self, query: AnswersQuery) {
         self.answers.ask(query);
     }

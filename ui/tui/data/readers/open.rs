@@ -10,36 +10,36 @@ use moim_core::run::{
     Condition, EventKind, LineChunk, Liveness, Progress, RunEntry, RunState, SystemSample, Tail,
     is_absence,
 };
+use moim_core::watch::Hints;
 
-use super::hints::Hints;
 use super::log::{last_lines, shown_log};
 use super::stamp::{Stamp, stamp};
 use super::steps;
-use super::worker::{Inbox, Outbox, Over, Worker};
-use crate::tui::data::run::{Reading, RunNews};
+use super::worker::{Inbox, Outbox, Shutdown, Worker, hints};
+use crate::tui::data::run::{Reading, RunUpdate};
 use crate::tui::data::series::{Columns, RECENT_POINTS};
 use crate::tui::data::system::{metrics_of, seconds_between};
 use crate::tui::message::{Data, Message};
 
-/// How often a run is looked at while a trainer is at work on it, notifications aside.
+/// The time between two reads of a run while a trainer works on it, apart from notifications.
 const ACTIVE: Duration = Duration::from_millis(250);
 
-/// How often a run is looked at that is over.
+/// The same for a run that is over.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// How long notifications are gathered before the run is looked at.
+/// How long notifications are gathered before the run is read.
 const COALESCE: Duration = Duration::from_millis(40);
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 200;
 
-/// While the past is read, so much of the time is left to others.
+/// The share of the time that is left to others while the past is read.
 const PAUSE_SHARE: f64 = 0.3;
 
 /// The least that is left to others after a piece of the past.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// A run of so few steps is not thinned out.
+/// A run of at most this many steps is not thinned out.
 const FEW_STEPS: f64 = 6000.0;
 
 /// Bytes that a step takes in the log, until one was read.
@@ -48,10 +48,10 @@ const USUAL_STEP_BYTES: f64 = 1200.0;
 /// Buckets that the past is thinned out to before it is sent.
 const PAST_BUCKETS: f64 = 2048.0;
 
-/// Files of a run directory whose changes are told of elsewhere, or of no interest.
+/// Files of a run directory that other readers watch, or that do not matter.
 const OTHER_FILES: [&str; 3] = ["completions.jsonl", "lock", "experiment.toml"];
 
-/// Starts to follow a run, which need not be there yet.
+/// Starts to follow a run, which need not exist yet.
 pub(super) fn follow(run: &Path, is_polling: bool, messages: &Sender<Message>) -> Worker<()> {
     let run = run.to_owned();
     Worker::start("run", messages, move |inbox, outbox| {
@@ -63,7 +63,7 @@ pub(super) fn follow(run: &Path, is_polling: bool, messages: &Sender<Message>) -
                 is_ours && !name.starts_with('.') && !OTHER_FILES.contains(&&*name)
             }
         };
-        let hints = Hints::start(is_polling, is_of_interest, inbox.alarm_clock());
+        let hints = hints(is_polling, is_of_interest, inbox);
         Follower::new(&run).work(hints, inbox, outbox)
     })
 }
@@ -96,7 +96,7 @@ struct RunFiles {
 struct Known<T> {
     path: Option<PathBuf>,
     stamp: Option<Stamp>,
-    told: Option<T>,
+    sent: Option<T>,
 }
 
 impl<T> Known<T> {
@@ -104,25 +104,25 @@ impl<T> Known<T> {
         Self {
             path: None,
             stamp: None,
-            told: None,
+            sent: None,
         }
     }
 
-    /// What `read` makes of the file where it is not the version that was read last.
+    /// The result of `read`, if the file has changed since it was read last and the result is another.
     fn read_if_new(&mut self, path: Option<PathBuf>, read: impl FnOnce() -> T) -> Option<T>
     where
         T: Clone + PartialEq,
     {
         let now = path.as_deref().and_then(stamp);
-        if self.told.is_some() && now == self.stamp && self.path == path {
+        if self.sent.is_some() && now == self.stamp && self.path == path {
             return None;
         }
         let content = read();
         (self.path, self.stamp) = (path, now);
-        if self.told.as_ref() == Some(&content) {
+        if self.sent.as_ref() == Some(&content) {
             return None;
         }
-        self.told = Some(content.clone());
+        self.sent = Some(content.clone());
         Some(content)
     }
 }
@@ -152,25 +152,28 @@ impl Follower {
 
     fn work(
         &mut self,
-        mut hints: Hints,
+        mut hints: Option<Hints>,
         inbox: &mut Inbox<()>,
         outbox: &Outbox,
-    ) -> Result<(), Over> {
+    ) -> Result<(), Shutdown> {
         let mut next_look = Instant::now();
         loop {
             if Instant::now() >= next_look {
                 let around = [Some(self.run.as_path()), self.run.parent()];
-                hints.follow(around.into_iter().flatten());
-                let news = self.look();
-                self.send(news, outbox)?;
+                if let Some(hints) = &mut hints {
+                    // What gives no notifications is read from time to time all the same.
+                    let _ = hints.follow(around.into_iter().flatten());
+                }
+                let update = self.look();
+                self.send(update, outbox)?;
                 next_look = Instant::now() + self.pace();
             }
             if self.events.has_earlier() || self.system.has_earlier() {
-                // While there is a past to be read, the present is looked at by the clock.
+                // While there is a past to read, the present is read by the clock.
                 let begun = Instant::now();
                 let pause = match self.look_back() {
-                    Some(news) => {
-                        self.send(Some(news), outbox)?;
+                    Some(update) => {
+                        self.send(Some(update), outbox)?;
                         begun.elapsed().mul_f64(PAUSE_SHARE).max(SHORTEST_PAUSE)
                     }
                     None => ACTIVE,
@@ -189,7 +192,7 @@ impl Follower {
     }
 
     fn pace(&self) -> Duration {
-        let is_over = match &self.state.told {
+        let is_over = match &self.state.sent {
             Some(state) => {
                 !Condition::of(state, self.liveness.unwrap_or(Liveness::Unknown)).is_active()
             }
@@ -201,77 +204,77 @@ impl Follower {
         }
     }
 
-    fn send(&self, news: Option<RunNews>, outbox: &Outbox) -> Result<(), Over> {
-        match news {
-            Some(news) => outbox.send(Data::Run(Box::new(news))),
+    fn send(&self, update: Option<RunUpdate>, outbox: &Outbox) -> Result<(), Shutdown> {
+        match update {
+            Some(update) => outbox.send(Data::Run(Box::new(update))),
             None => Ok(()),
         }
     }
 
-    /// What is new since the last look.
-    fn look(&mut self) -> Option<RunNews> {
-        let mut news = RunNews::of(&self.run);
-        let mut has_news = self.look_at_state(&mut news);
+    /// The changes since the last look.
+    fn look(&mut self) -> Option<RunUpdate> {
+        let mut update = RunUpdate::of(&self.run);
+        let mut has_update = self.look_at_state(&mut update);
         let progress = &self.files.progress;
-        news.progress = self.progress.read_if_new(Some(progress.clone()), || {
-            // One that cannot be read tells nothing; the next is on its way.
+        update.progress = self.progress.read_if_new(Some(progress.clone()), || {
+            // One that cannot be read is replaced soon.
             Progress::read(progress).ok().flatten()
         });
         let log = shown_log(&self.run);
-        news.log = self.log.read_if_new(log.clone(), || {
+        update.log = self.log.read_if_new(log.clone(), || {
             log.map_or_else(Vec::new, |path| last_lines(&path, LOG_LINES))
         });
-        has_news |= news.progress.is_some() || news.log.is_some();
-        has_news |= self.look_at_events(&mut news);
-        has_news |= self.look_at_system(&mut news);
-        has_news.then_some(news)
+        has_update |= update.progress.is_some() || update.log.is_some();
+        has_update |= self.look_at_events(&mut update);
+        has_update |= self.look_at_system(&mut update);
+        has_update.then_some(update)
     }
 
-    fn look_at_state(&mut self, news: &mut RunNews) -> bool {
+    fn look_at_state(&mut self, update: &mut RunUpdate) -> bool {
         let is_there = self.run.is_dir();
-        // A directory that was never there is awaited, and nothing is told of it.
+        // A directory that never existed is awaited, and nothing is sent.
         let has_come_or_gone = match self.is_there {
             None => is_there,
             Some(before) => before != is_there,
         };
         if has_come_or_gone {
             self.is_there = Some(is_there);
-            news.is_there = self.is_there;
+            update.is_there = self.is_there;
         }
         let is_gone = self.is_there == Some(false);
         let path = Some(self.files.state.clone()).filter(|_| !is_gone);
         let state = self.state.read_if_new(path, || match is_gone {
-            true => Err("its directory is not there any more".to_owned()),
+            true => Err("its directory no longer exists".to_owned()),
             false => RunEntry::read(&self.run).state,
         });
-        let told = self.state.told.as_ref();
-        let liveness = match told {
+        let sent = self.state.sent.as_ref();
+        let liveness = match sent {
             Some(Ok(state)) => state.liveness(),
             _ => RunEntry::read(&self.run).liveness,
         };
         let is_changed = state.is_some() || self.liveness != Some(liveness);
-        if is_changed && let Some(state) = state.or_else(|| told.cloned()) {
+        if is_changed && let Some(state) = state.or_else(|| sent.cloned()) {
             self.liveness = Some(liveness);
-            news.state = Some((state, Some(liveness)));
+            update.state = Some((state, Some(liveness)));
         }
         is_changed || has_come_or_gone
     }
 
-    fn look_at_events(&mut self, news: &mut RunNews) -> bool {
+    fn look_at_events(&mut self, update: &mut RunUpdate) -> bool {
         let before = self.reading.clone();
-        match self.read_newer_events(news) {
+        match self.read_newer_events(update) {
             Ok(()) => {}
             Err(error) => self.note_failure(&error),
         }
         (self.reading.bytes, self.reading.total) = self.events.extent();
         let is_changed = self.reading != before;
         if is_changed {
-            news.reading = Some(self.reading.clone());
+            update.reading = Some(self.reading.clone());
         }
-        is_changed || news.has_restarted
+        is_changed || update.has_restarted
     }
 
-    fn read_newer_events(&mut self, news: &mut RunNews) -> io::Result<()> {
+    fn read_newer_events(&mut self, update: &mut RunUpdate) -> io::Result<()> {
         if self.events.look()? {
             self.reading = Reading {
                 restarts: self.reading.restarts + 1,
@@ -279,7 +282,7 @@ impl Follower {
             };
             self.recent_steps = 0;
             self.has_start = false;
-            news.has_restarted = true;
+            update.has_restarted = true;
         }
         if !self.has_start
             && let Some(line) = self.events.first_line()?
@@ -288,7 +291,7 @@ impl Follower {
                 offset: 0,
                 bytes: &line,
             };
-            news.start = match steps::parse(lines).events.pop().map(|event| event.kind) {
+            update.start = match steps::parse(lines).events.pop().map(|event| event.kind) {
                 Some(EventKind::Start(start)) => Some(start),
                 _ => None,
             };
@@ -305,20 +308,20 @@ impl Follower {
         if parsed.latest_bad_line.is_some() {
             self.reading.latest_bad_line = parsed.latest_bad_line;
         }
-        news.steps = parsed.steps;
-        news.events = parsed.events;
+        update.steps = parsed.steps;
+        update.events = parsed.events;
         Ok(())
     }
 
-    fn look_at_system(&mut self, news: &mut RunNews) -> bool {
-        // What cannot be read now is read at a later look.
-        self.read_newer_samples(news)
+    fn look_at_system(&mut self, update: &mut RunUpdate) -> bool {
+        // What cannot be read now is read later.
+        self.read_newer_samples(update)
             .is_ok_and(|is_changed| is_changed)
     }
 
-    fn read_newer_samples(&mut self, news: &mut RunNews) -> io::Result<bool> {
-        news.has_system_restarted = self.system.look()?;
-        if news.has_system_restarted {
+    fn read_newer_samples(&mut self, update: &mut RunUpdate) -> io::Result<bool> {
+        update.has_system_restarted = self.system.look()?;
+        if update.has_system_restarted {
             self.system_start = None;
         }
         if self.system_start.is_none() {
@@ -326,34 +329,34 @@ impl Follower {
             let first: Option<SystemSample> =
                 first.and_then(|line| serde_json::from_slice(&line).ok());
             self.system_start = first.map(|sample| sample.time);
-            news.system_start = self.system_start;
+            update.system_start = self.system_start;
         }
         let Some(lines) = self.system.newer()? else {
-            return Ok(news.has_system_restarted);
+            return Ok(update.has_system_restarted);
         };
-        news.system = lines.values().flatten().collect();
+        update.system = lines.values().flatten().collect();
         Ok(true)
     }
 
-    /// One piece of the past; `None` where it cannot be read now.
-    fn look_back(&mut self) -> Option<RunNews> {
-        let mut news = RunNews::of(&self.run);
-        if let Err(error) = self.read_earlier(&mut news) {
+    /// One piece of the past; `None` if it cannot be read now.
+    fn look_back(&mut self) -> Option<RunUpdate> {
+        let mut update = RunUpdate::of(&self.run);
+        if let Err(error) = self.read_earlier(&mut update) {
             // It may have been cut at this moment, which the next look finds out.
             self.note_failure(&error);
             return None;
         }
         (self.reading.bytes, self.reading.total) = self.events.extent();
-        news.reading = Some(self.reading.clone());
-        Some(news)
+        update.reading = Some(self.reading.clone());
+        Some(update)
     }
 
-    fn read_earlier(&mut self, news: &mut RunNews) -> io::Result<()> {
+    fn read_earlier(&mut self, update: &mut RunUpdate) -> io::Result<()> {
         let start = self.system_start;
         if let Some(lines) = self.system.earlier()?
             && let Some(start) = start
         {
-            news.earlier_system = sample_columns(lines, start);
+            update.earlier_system = sample_columns(lines, start);
         }
         let total = self.events.extent().1;
         let Some(lines) = self.events.earlier()? else {
@@ -371,8 +374,8 @@ impl Follower {
         if self.reading.latest_bad_line.is_none() {
             self.reading.latest_bad_line = parsed.latest_bad_line;
         }
-        news.earlier_steps = parsed.steps;
-        news.earlier_events = parsed.events;
+        update.earlier_steps = parsed.steps;
+        update.earlier_events = parsed.events;
         Ok(())
     }
 

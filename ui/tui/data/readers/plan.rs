@@ -68,7 +68,7 @@ impl FactsReader {
         }
     }
 
-    /// The records of a file; `None` where it is not there, which is told as missing.
+    /// The records of a file; `None` if it does not exist, which is reported as missing.
     fn records(&mut self, path: &Path) -> Option<Result<usize, String>> {
         let now = stamp(path);
         if let Some((known, stamp, records)) = &self.records

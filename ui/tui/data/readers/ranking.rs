@@ -18,11 +18,11 @@ use self::board::{Board, rank};
 use self::scoring::{Process, Scoring};
 use super::scores::RunScores;
 use super::stamp::{Stamp, stamp};
-use super::worker::{Inbox, Outbox, Over, Worker};
-use crate::tui::data::ranking::RankingNews;
+use super::worker::{Inbox, Outbox, Shutdown, Worker};
+use crate::tui::data::ranking::RankingUpdate;
 use crate::tui::message::{Data, Message};
 
-/// How often is looked whether there is something to do, news of files aside.
+/// The time between two checks for something to do, apart from updates of files.
 const PACE: Duration = Duration::from_millis(250);
 
 /// How often is looked for a configuration or labels that are not there.
@@ -100,38 +100,38 @@ enum Watch {
 }
 
 impl RankedRun {
-    fn work(mut self, inbox: &mut Inbox<()>, outbox: &Outbox) -> Result<(), Over> {
+    fn work(mut self, inbox: &mut Inbox<()>, outbox: &Outbox) -> Result<(), Shutdown> {
         loop {
             match RunScores::load(&self.run) {
                 Ok(scores) => {
-                    self.tell_problem(None, outbox)?;
+                    self.send_problem(None, outbox)?;
                     if self.watch(&scores, inbox, outbox)? == Watch::LabelsChanged {
                         continue;
                     }
                 }
                 // A run that is about to begin has no configuration yet.
                 Err(_) if !self.run.join("experiment.toml").exists() => {}
-                Err(problem) => self.tell_problem(Some(problem), outbox)?,
+                Err(problem) => self.send_problem(Some(problem), outbox)?,
             }
             inbox.wait(PATIENCE)?;
         }
     }
 
-    fn news(&self) -> RankingNews {
-        RankingNews {
+    fn update(&self) -> RankingUpdate {
+        RankingUpdate {
             run: self.run.clone(),
-            ..RankingNews::default()
+            ..RankingUpdate::default()
         }
     }
 
-    fn tell_problem(&mut self, problem: Option<String>, outbox: &Outbox) -> Result<(), Over> {
+    fn send_problem(&mut self, problem: Option<String>, outbox: &Outbox) -> Result<(), Shutdown> {
         if problem == self.told_problem {
             return Ok(());
         }
         self.told_problem.clone_from(&problem);
-        outbox.send(Data::Ranking(RankingNews {
+        outbox.send(Data::Ranking(RankingUpdate {
             problem: Some(problem),
-            ..self.news()
+            ..self.update()
         }))
     }
 
@@ -140,7 +140,7 @@ impl RankedRun {
         scores: &RunScores,
         inbox: &mut Inbox<()>,
         outbox: &Outbox,
-    ) -> Result<Watch, Over> {
+    ) -> Result<Watch, Shutdown> {
         let directory = self.run.join("infer_results");
         let options = WatchOptions {
             poll: self.is_polling,
@@ -150,26 +150,26 @@ impl RankedRun {
             Ok(watcher) => watcher,
             Err(error) => {
                 let problem = format!("cannot watch {}: {error}", directory.display());
-                self.tell_problem(Some(problem), outbox)?;
+                self.send_problem(Some(problem), outbox)?;
                 return Ok(Watch::Failed);
             }
         };
         let labels = scores.experiment.data.labels_path();
         let labels_stamp = stamp(labels);
-        outbox.send(Data::Ranking(RankingNews {
+        outbox.send(Data::Ranking(RankingUpdate {
             directory: Some(directory.clone()),
-            ..self.news()
+            ..self.update()
         }))?;
         let mut watched = Watched::default();
         loop {
-            let mut news = self.news();
+            let mut update = self.update();
             match watcher.updates().recv_timeout(PACE) {
-                Ok(update) => watched.take_in(update, &mut news),
+                Ok(seen) => watched.apply(seen, &mut update),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(Watch::Failed),
             }
-            while let Ok(update) = watcher.updates().try_recv() {
-                watched.take_in(update, &mut news);
+            while let Ok(seen) = watcher.updates().try_recv() {
+                watched.apply(seen, &mut update);
             }
             if inbox.wait(Duration::ZERO)?.is_some() {
                 self.scoring.try_again();
@@ -179,18 +179,18 @@ impl RankedRun {
                 watcher.rescan();
                 watched.has_changed = true;
             }
-            self.rank(&mut watched, scores, &directory, &mut news);
-            self.score(&mut watched, scores, &mut news);
-            if let Some(problem) = &news.problem {
+            self.rank(&mut watched, scores, &directory, &mut update);
+            self.score(&mut watched, scores, &mut update);
+            if let Some(problem) = &update.problem {
                 self.told_problem.clone_from(problem);
             }
-            let has_news = news.board.is_some()
-                || news.condition.is_some()
-                || news.mode.is_some()
-                || news.scoring.is_some()
-                || news.problem.is_some();
-            if has_news {
-                outbox.send(Data::Ranking(news))?;
+            let has_update = update.board.is_some()
+                || update.condition.is_some()
+                || update.mode.is_some()
+                || update.scoring.is_some()
+                || update.problem.is_some();
+            if has_update {
+                outbox.send(Data::Ranking(update))?;
             }
         }
     }
@@ -200,7 +200,7 @@ impl RankedRun {
         watched: &mut Watched,
         scores: &RunScores,
         directory: &Path,
-        news: &mut RankingNews,
+        update: &mut RankingUpdate,
     ) {
         let folder = stamp(&self.run.join("scores"));
         let has_new_scores = !watched.board.unscored.is_empty() && folder != watched.scores;
@@ -213,11 +213,11 @@ impl RankedRun {
         if board.files != watched.board.files || watched.unscored_since.is_none() {
             let provenance = board.provenance.clone();
             let files = board.files.clone();
-            news.board = provenance.map(|provenance| {
+            update.board = provenance.map(|provenance| {
                 Arc::new(Leaderboard::new(files, provenance, Default::default()))
             });
             let revisions = watched.files.values().filter(|file| file.revision > 0);
-            news.revisions = Some(
+            update.revisions = Some(
                 revisions
                     .map(|file| (file.name.clone(), file.revision))
                     .collect(),
@@ -230,16 +230,16 @@ impl RankedRun {
     }
 
     /// Has scores made where nobody else does.
-    fn score(&mut self, watched: &mut Watched, scores: &RunScores, news: &mut RankingNews) {
+    fn score(&mut self, watched: &mut Watched, scores: &RunScores, update: &mut RankingUpdate) {
         if let Some(failure) = self.scoring.take_end() {
-            news.scoring = Some(None);
-            news.problem = Some(failure);
+            update.scoring = Some(None);
+            update.problem = Some(failure);
             watched.has_changed = true;
             return;
         }
         let unscored = &watched.board.unscored;
         if unscored.is_empty() && watched.is_settled && self.told_problem.is_some() {
-            news.problem = Some(None);
+            update.problem = Some(None);
         }
         let is_due = watched
             .unscored_since
@@ -251,7 +251,7 @@ impl RankedRun {
             if self.told_problem.is_none() {
                 let names: Vec<&str> = unscored.keys().map(String::as_str).collect();
                 let run = self.run.display();
-                news.problem = Some(Some(format!(
+                update.problem = Some(Some(format!(
                     "{} could not be scored; moim rank {run} says why",
                     names.join(", ")
                 )));
@@ -262,8 +262,8 @@ impl RankedRun {
             return;
         }
         match self.scoring.begin(unscored, &scores.experiment) {
-            Ok(words) => news.scoring = Some(Some(words)),
-            Err(problem) => news.problem = Some(Some(problem)),
+            Ok(words) => update.scoring = Some(Some(words)),
+            Err(problem) => update.problem = Some(Some(problem)),
         }
     }
 
@@ -279,14 +279,14 @@ impl RankedRun {
 }
 
 impl Watched {
-    fn take_in(&mut self, update: WatchUpdate, news: &mut RankingNews) {
-        match update {
+    fn apply(&mut self, seen: WatchUpdate, update: &mut RankingUpdate) {
+        match seen {
             WatchUpdate::File(file) => {
                 self.files.insert(file.name.clone(), file);
                 self.has_changed = true;
             }
-            WatchUpdate::Directory(condition) => news.condition = Some(condition),
-            WatchUpdate::Mode(mode) => news.mode = Some(mode),
+            WatchUpdate::Directory(condition) => update.condition = Some(condition),
+            WatchUpdate::Mode(mode) => update.mode = Some(mode),
             WatchUpdate::Settled { .. } => {
                 self.has_changed |= !self.is_settled;
                 self.is_settled = true;

@@ -1,11 +1,11 @@
-//! What tells versions of a file apart without reading it.
+//! Distinguishes versions of a file without reading it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub(super) use moim_core::watch::Stamp;
 
-/// The stamp of a file; `None` where it is not there or cannot be looked at.
+/// The stamp of a file; `None` if it does not exist or cannot be read.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some(Stamp {

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::tui::data::series::Columns;
 
-/// What lines hold.
+/// The content of lines.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     /// Metrics of the steps among them.
@@ -21,7 +21,7 @@ pub(super) struct Parsed {
     pub events: Vec<Event>,
     /// Lines that are no events.
     pub bad_lines: usize,
-    /// The last of those, in words.
+    /// The last of those, as text.
     pub latest_bad_line: Option<String>,
 }
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_hand_are_read_and_bad_ones_are_told() {
+    fn lines_of_another_program_are_read_and_bad_ones_are_reported() {
         let time = r#""time":"2026-11-22T03:33:24Z""#;
         let text = format!(
             "{{{time},\"step\":4,\"event\":\"step\",\"v\":1,\"a\\u0062\":2}}\n\

@@ -48,7 +48,7 @@ fn everything_that_is_asked_for_comes_and_the_threads_end() {
     };
     while !is_whole(&world) {
         match messages.recv_timeout(Duration::from_secs(30)).unwrap() {
-            Message::Data(data) => world.take_in(data),
+            Message::Data(data) => world.apply(data),
             other => panic!("{other:?}"),
         }
     }

@@ -1,24 +1,26 @@
-//! Threads that work for the terminal: how one is told something, how it ends, and what becomes
-//! of a panic in it.
+//! Threads that work for the terminal: how one is asked something, how it ends, and what happens to a panic
+//! in it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use moim_core::panics;
+use moim_core::watch::Hints;
 
 use crate::tui::message::{Data, Message, Outcome};
 
-/// A worker that has failed so often is not started again.
+/// A worker that has failed this often is not started again.
 const MOST_FAILURES: usize = 3;
 
 /// How long after a failure a worker is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// The worker is to end, or nobody listens to it any more.
+/// The worker must end, or no thread listens to it.
 #[derive(Debug)]
-pub(super) struct Over;
+pub(super) struct Shutdown;
 
 enum Wake<Q> {
     /// Something may have changed.
@@ -27,18 +29,18 @@ enum Wake<Q> {
     Stop,
 }
 
-/// A running thread; dropping it tells the thread to end and does not wait for it: a file system
+/// A running thread; dropping it asks the thread to end and does not wait for it: a file system
 /// that hangs must not hold the terminal up.
 pub(super) struct Worker<Q> {
     wakes: Sender<Wake<Q>>,
 }
 
 impl<Q: Send + 'static> Worker<Q> {
-    /// Starts a thread. A panic of `work` is told, and `work` begins anew.
+    /// Starts a thread. A panic of `work` is reported, and `work` starts again.
     pub fn start(
         name: &'static str,
         messages: &Sender<Message>,
-        work: impl Fn(&mut Inbox<Q>, &Outbox) -> Result<(), Over> + Send + 'static,
+        work: impl Fn(&mut Inbox<Q>, &Outbox) -> Result<(), Shutdown> + Send + 'static,
     ) -> Self {
         let (wakes, receiver) = channel();
         let mut inbox = Inbox {
@@ -55,7 +57,7 @@ impl<Q: Send + 'static> Worker<Q> {
             for _ in 0..MOST_FAILURES {
                 let end = catch_unwind(AssertUnwindSafe(|| work(&mut inbox, &outbox)));
                 let Err(panic) = end else { return };
-                outbox.tell_panic(name, panic.as_ref());
+                outbox.report_panic(name, panic.as_ref());
                 if inbox.sleep(RESTART_AFTER).is_err() {
                     return;
                 }
@@ -66,7 +68,7 @@ impl<Q: Send + 'static> Worker<Q> {
 
     /// Asks for something.
     pub fn ask(&self, question: Q) {
-        // A thread that has ended has told why.
+        // A thread that has ended has reported why.
         let _ = self.wakes.send(Wake::Ask(question));
     }
 }
@@ -77,7 +79,7 @@ impl<Q> Drop for Worker<Q> {
     }
 }
 
-/// Does something once, in a thread of its own.
+/// Does something once, in a separate thread.
 pub(super) fn once(
     name: &'static str,
     messages: &Sender<Message>,
@@ -88,9 +90,9 @@ pub(super) fn once(
     };
     spawn(name, messages, move || {
         match catch_unwind(AssertUnwindSafe(work)) {
-            // Nobody listens any more when the program ends.
+            // No thread listens when the program ends.
             Ok(data) => drop(outbox.send(data)),
-            Err(panic) => outbox.tell_panic(name, panic.as_ref()),
+            Err(panic) => outbox.report_panic(name, panic.as_ref()),
         }
     });
 }
@@ -103,26 +105,41 @@ fn spawn(name: &'static str, messages: &Sender<Message>, work: impl FnOnce() + S
     }
 }
 
-/// Where a worker sends what it has found.
+/// Notifications that wake a worker; `None` if `is_polling` or the system gives none.
+pub(super) fn hints<Q: Send + 'static>(
+    is_polling: bool,
+    is_of_interest: impl Fn(&Path) -> bool + Send + 'static,
+    inbox: &Inbox<Q>,
+) -> Option<Hints> {
+    if is_polling {
+        return None;
+    }
+    let wake = inbox.alarm_clock();
+    Hints::start(is_of_interest, move |_| wake()).ok()
+}
+
+/// The channel on which a worker sends what it has found.
 pub(super) struct Outbox {
     messages: Sender<Message>,
 }
 
 impl Outbox {
     /// Sends what was read.
-    pub fn send(&self, data: Data) -> Result<(), Over> {
-        self.messages.send(Message::Data(data)).map_err(|_| Over)
+    pub fn send(&self, data: Data) -> Result<(), Shutdown> {
+        self.messages
+            .send(Message::Data(data))
+            .map_err(|_| Shutdown)
     }
 
-    fn tell_panic(&self, name: &str, panic: &(dyn std::any::Any + Send)) {
+    fn report_panic(&self, name: &str, panic: &(dyn std::any::Any + Send)) {
         let reason = panics::text(panic).unwrap_or("no reason given");
-        let text = format!("reading the {name} failed by a fault of moim itself: {reason}");
-        // Nobody listens any more when the program ends.
+        let text = format!("reading the {name} failed because of a bug in moim: {reason}");
+        // No thread listens when the program ends.
         let _ = self.messages.send(Message::Done(Outcome::Failed(text)));
     }
 }
 
-/// What a worker is told.
+/// The questions and hints for a worker.
 pub(super) struct Inbox<Q> {
     receiver: Receiver<Wake<Q>>,
     own: Sender<Wake<Q>>,
@@ -132,7 +149,7 @@ pub(super) struct Inbox<Q> {
 }
 
 impl<Q: Send + 'static> Inbox<Q> {
-    /// What wakes this worker from elsewhere.
+    /// A function that wakes this worker from another thread.
     pub fn alarm_clock(&self) -> impl Fn() + Send + 'static {
         let own = self.own.clone();
         move || {
@@ -142,7 +159,7 @@ impl<Q: Send + 'static> Inbox<Q> {
     }
 
     /// Waits for a question, a hint or the time, whichever comes first.
-    pub fn wait(&mut self, most: Duration) -> Result<Option<Q>, Over> {
+    pub fn wait(&mut self, most: Duration) -> Result<Option<Q>, Shutdown> {
         self.take_all();
         if !self.has_hint && self.asked.is_empty() && !self.is_over {
             match self.receiver.recv_timeout(most) {
@@ -154,16 +171,16 @@ impl<Q: Send + 'static> Inbox<Q> {
         }
         self.has_hint = false;
         if self.is_over {
-            return Err(Over);
+            return Err(Shutdown);
         }
         Ok(self.asked.pop_front())
     }
 
-    /// The newest question, where there is one; older ones are of no interest any more.
-    pub fn newest(&mut self) -> Result<Option<Q>, Over> {
+    /// The newest question, if there is one; older ones are dropped.
+    pub fn newest(&mut self) -> Result<Option<Q>, Shutdown> {
         self.take_all();
         if self.is_over {
-            return Err(Over);
+            return Err(Shutdown);
         }
         let newest = self.asked.pop_back();
         self.asked.clear();
@@ -171,21 +188,21 @@ impl<Q: Send + 'static> Inbox<Q> {
     }
 
     /// Whether a question waits.
-    pub fn is_asked(&mut self) -> Result<bool, Over> {
+    pub fn is_asked(&mut self) -> Result<bool, Shutdown> {
         self.take_all();
         match self.is_over {
-            true => Err(Over),
+            true => Err(Shutdown),
             false => Ok(!self.asked.is_empty()),
         }
     }
 
-    /// Waits, whatever is asked or hinted meanwhile. Hints until then are forgotten: whoever waits
-    /// so looks afterwards anyway.
-    pub fn sleep(&mut self, time: Duration) -> Result<(), Over> {
+    /// Waits, whatever is asked or hinted meanwhile. Hints until then are dropped: the caller
+    /// looks afterwards anyway.
+    pub fn sleep(&mut self, time: Duration) -> Result<(), Shutdown> {
         let end = Instant::now() + time;
         loop {
             if self.is_over {
-                return Err(Over);
+                return Err(Shutdown);
             }
             match self
                 .receiver
@@ -193,7 +210,7 @@ impl<Q: Send + 'static> Inbox<Q> {
             {
                 Ok(wake) => self.take(wake),
                 Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return Err(Over),
+                Err(RecvTimeoutError::Disconnected) => return Err(Shutdown),
             }
         }
         self.has_hint = false;
@@ -220,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_answers_ends_and_survives_its_panics() {
+    fn a_worker_replies_ends_and_survives_its_panics() {
         let (messages, received) = channel();
         let worker = Worker::start("samples", &messages, |inbox, outbox| {
             loop {

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use super::launch::run_id;
 use super::table::batch;
 use super::{Experiments, Selected};
-use crate::tui::data::index::{Condition, ExperimentFile, RunSummary};
+use crate::tui::data::index::{Condition, ExperimentFile, RunEntry};
 use crate::tui::screens::condition::sign;
 use crate::tui::screens::control::Run;
 use crate::tui::screens::words::{count, point_of};
@@ -135,7 +135,7 @@ impl Details<'_> {
         self.name("runs", words);
     }
 
-    fn of_run(&mut self, run: &RunSummary) {
+    fn of_run(&mut self, run: &RunEntry) {
         let (sign, style) = sign(run.condition(), self.context.look());
         self.say(format!("{sign} {}", meaning(run)), style);
         match &run.state {
@@ -145,7 +145,7 @@ impl Details<'_> {
         self.name("folder", run.path.display().to_string());
     }
 
-    fn of_state(&mut self, run: &RunSummary, state: &RunState) {
+    fn of_state(&mut self, run: &RunEntry, state: &RunState) {
         let (theme, now) = (self.context.theme(), self.context.now);
         if let Some(message) = &state.message {
             self.say(message, theme.text);
@@ -183,7 +183,7 @@ impl Details<'_> {
 }
 
 /// What a condition means, and what can be done about it.
-fn meaning(run: &RunSummary) -> String {
+fn meaning(run: &RunEntry) -> String {
     let hint = Run::from(run).resume_hint();
     match run.condition() {
         Condition::Running => "running; enter shows it".to_owned(),

@@ -5,7 +5,7 @@ use moim_core::run::Request;
 use super::differences;
 use super::launch::{self, run_id};
 use super::{Experiments, Part, Selected};
-use crate::tui::data::index::{ExperimentFile, RunSummary};
+use crate::tui::data::index::{ExperimentFile, RunEntry};
 use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Choice, Command, Dialog, Effect, Input, InputPurpose, Notice};
@@ -188,7 +188,7 @@ impl Experiments {
     }
 }
 
-fn on_run(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
+fn on_run(action: Action, run: &RunEntry, context: &Context<'_>) -> Vec<Command> {
     let path = run.path.clone();
     let trainer = control::Run::from(run);
     vec![match action {
@@ -208,7 +208,7 @@ fn on_run(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec<Comman
     }]
 }
 
-fn delete(run: &RunSummary) -> Command {
+fn delete(run: &RunEntry) -> Command {
     let (id, condition, path) = (run_id(run), run.condition(), run.path.clone());
     if condition.is_active() {
         let condition = condition.name();
@@ -234,7 +234,7 @@ fn delete(run: &RunSummary) -> Command {
 }
 
 /// A run's configuration is edited and cloned as the experiment file that it was started from.
-fn edit_or_clone(action: Action, run: &RunSummary, context: &Context<'_>) -> Vec<Command> {
+fn edit_or_clone(action: Action, run: &RunEntry, context: &Context<'_>) -> Vec<Command> {
     let Some(index) = &context.world.index else {
         return Vec::new();
     };

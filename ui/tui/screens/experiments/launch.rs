@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::tui::data::index::{Condition, ExperimentFile, RunSummary};
+use crate::tui::data::index::{Condition, ExperimentFile, RunEntry};
 use crate::tui::message::{Choice, Command, Dialog, Effect, Input, InputPurpose, Notice};
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::{Context, Screen};
@@ -99,7 +99,7 @@ pub fn new_experiment(name: &str, text: &str) -> Command {
 }
 
 /// `<experiment>/<run>`.
-pub fn run_id(run: &RunSummary) -> String {
+pub fn run_id(run: &RunEntry) -> String {
     format!("{}/{}", run.experiment, run.name)
 }
 
@@ -110,7 +110,7 @@ pub fn file<'a>(context: &Context<'a>, path: &Path) -> Option<&'a Arc<Experiment
 }
 
 /// The runs that a trainer of this machine is at work on.
-pub fn active_here<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a Arc<RunSummary>> {
+pub fn active_here<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a Arc<RunEntry>> {
     let runs = context.world.index.iter().flat_map(|index| &index.runs);
     runs.filter(|run| run.condition().is_active_here())
 }

@@ -22,7 +22,7 @@ use ratatui::text::Line;
 
 use super::ScreenState;
 use super::words::name;
-use crate::tui::data::index::{ExperimentFile, RunSummary};
+use crate::tui::data::index::{ExperimentFile, RunEntry};
 use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::Command;
@@ -92,7 +92,7 @@ impl focus::Part for Part {
 /// The selected line.
 enum Selected<'a> {
     File(&'a ExperimentFile),
-    Run(&'a RunSummary),
+    Run(&'a RunEntry),
 }
 
 impl Selected<'_> {

@@ -11,7 +11,7 @@ use ratatui::backend::TestBackend;
 use ratatui::layout::Rect;
 
 use crate::tui::data::World;
-use crate::tui::data::index::{ExperimentFile, Index, RunSummary};
+use crate::tui::data::index::{ExperimentFile, Index, RunEntry};
 use crate::tui::screens::ScreenState;
 use crate::tui::state::{Context, Settings};
 use crate::tui::theme::{ColorDepth, ThemeName};
@@ -67,12 +67,7 @@ pub(crate) fn file(name: &str, text: &str) -> ExperimentFile {
 }
 
 /// A run of the sample.
-pub(crate) fn run(
-    experiment: &str,
-    name: &str,
-    status: RunStatus,
-    liveness: Liveness,
-) -> RunSummary {
+pub(crate) fn run(experiment: &str, name: &str, status: RunStatus, liveness: Liveness) -> RunEntry {
     let mut state = RunState::begin(format!("{experiment}/{name}"), "cuda:0");
     let at = |time: &str| time.parse::<Timestamp>().unwrap();
     state.state = status;
@@ -89,7 +84,7 @@ pub(crate) fn run(
         file: "inference_epoch1.json".to_owned(),
         final_mean: 0.4512,
     });
-    RunSummary {
+    RunEntry {
         path: PathBuf::from(format!("outputs/{experiment}/{name}")),
         experiment: experiment.to_owned(),
         name: name.to_owned(),

@@ -7,7 +7,7 @@ use moim_core::run::RunState;
 
 use super::Experiments;
 use super::launch::run_id;
-use crate::tui::data::index::{ExperimentFile, RunSummary};
+use crate::tui::data::index::{ExperimentFile, RunEntry};
 use crate::tui::screens::condition::sign;
 use crate::tui::screens::words::{count, point_of};
 use crate::tui::state::Context;
@@ -24,7 +24,7 @@ impl Item for ExperimentFile {
     }
 }
 
-impl Item for RunSummary {
+impl Item for RunEntry {
     type Id = PathBuf;
 
     fn id(&self) -> Option<&PathBuf> {
@@ -58,13 +58,13 @@ impl Experiments {
     }
 
     /// The runs that pass the filter, sorted.
-    pub(super) fn runs<'a>(&self, context: &Context<'a>) -> Vec<&'a RunSummary> {
+    pub(super) fn runs<'a>(&self, context: &Context<'a>) -> Vec<&'a RunEntry> {
         let runs = context.world.index.iter().flat_map(|index| &index.runs);
-        let passes = |run: &&RunSummary| {
+        let passes = |run: &&RunEntry| {
             let words = [run_id(run), run.condition().name().to_owned()];
             self.filter.passes(words.iter().map(String::as_str))
         };
-        let mut runs: Vec<&RunSummary> = runs.map(AsRef::as_ref).filter(passes).collect();
+        let mut runs: Vec<&RunEntry> = runs.map(AsRef::as_ref).filter(passes).collect();
         let columns = self.run_columns(context);
         // A stable sort: equal ones stay in the order of their starts, as the index has them.
         runs.sort_by(|left, right| self.sort.compare(&columns, left, right));
@@ -143,19 +143,19 @@ impl Experiments {
     pub(super) fn run_columns<'a>(
         &'a self,
         context: &'a Context<'_>,
-    ) -> Vec<Column<'a, &'a RunSummary>> {
+    ) -> Vec<Column<'a, &'a RunEntry>> {
         let now = context.now;
         let shown = |show: fn(&RunState) -> String| {
-            move |run: &&RunSummary, _: &Look| run.state.as_ref().map_or(String::new(), show)
+            move |run: &&RunEntry, _: &Look| run.state.as_ref().map_or(String::new(), show)
         };
         let written = |write: fn(&RunState) -> Vec<String>| {
-            move |run: &&RunSummary| run.state.as_ref().map_or(Vec::new(), write)
+            move |run: &&RunEntry| run.state.as_ref().map_or(Vec::new(), write)
         };
         let number = |value: fn(&RunState) -> Option<f64>| {
-            move |run: &&RunSummary| Key::number(run.state.as_ref().ok().and_then(value))
+            move |run: &&RunEntry| Key::number(run.state.as_ref().ok().and_then(value))
         };
         vec![
-            Column::text("run", 24, |run: &&RunSummary, _| {
+            Column::text("run", 24, |run: &&RunEntry, _| {
                 self.name_cell(run_id(run), &run.path, context)
             })
             .minimum(16)
@@ -164,7 +164,7 @@ impl Experiments {
             .exports(&["run", "path"], |run| {
                 vec![run_id(run), run.path.display().to_string()]
             }),
-            Column::text("state", 12, |run: &&RunSummary, look| {
+            Column::text("state", 12, |run: &&RunEntry, look| {
                 let (sign, style) = sign(run.condition(), look);
                 Cell::styled(format!("{sign} {}", run.condition().name()), style)
             })
@@ -174,7 +174,7 @@ impl Experiments {
                 Key::Number(f64::from(run.condition() as u8))
             })
             .exports(&["state"], |run| vec![run.condition().name().to_owned()]),
-            Column::text("step", 18, |run: &&RunSummary, look| {
+            Column::text("step", 18, |run: &&RunEntry, look| {
                 run.state
                     .as_ref()
                     .map_or(String::new(), |state| steps(state, look))
@@ -231,7 +231,7 @@ impl Experiments {
                 .minimum(6)
                 .priority(6)
                 .exports(&["device"], written(|state| vec![state.device.clone()])),
-            Column::number("since", 8, move |run: &&RunSummary, _| {
+            Column::number("since", 8, move |run: &&RunEntry, _| {
                 run.state
                     .as_ref()
                     .map_or(String::new(), |state| age(now, state.started))

@@ -10,7 +10,7 @@ use moim_core::run::{
 };
 
 use crate::tui::data::World;
-use crate::tui::data::run::{Reading, RunNews};
+use crate::tui::data::run::{Reading, RunUpdate};
 use crate::tui::message::Data;
 
 /// The run that the worlds have open.
@@ -143,7 +143,7 @@ pub(crate) fn samples(has_gpu: bool) -> Vec<SystemSample> {
 }
 
 /// News of a run with forty of its 106 steps taken.
-pub(crate) fn news(status: RunStatus, liveness: Liveness) -> RunNews {
+pub(crate) fn news(status: RunStatus, liveness: Liveness) -> RunUpdate {
     let phase = Progress {
         time: now(),
         phase: "rollout".to_owned(),
@@ -153,7 +153,7 @@ pub(crate) fn news(status: RunStatus, liveness: Liveness) -> RunNews {
         step: 40,
         since: time(150),
     };
-    let mut news = RunNews::of(Path::new(RUN));
+    let mut news = RunUpdate::of(Path::new(RUN));
     news.is_there = Some(true);
     news.state = Some((Ok(state(status)), Some(liveness)));
     news.progress = Some(Some(phase));
@@ -173,10 +173,10 @@ pub(crate) fn news(status: RunStatus, liveness: Liveness) -> RunNews {
 }
 
 /// A world that has taken in the news of its open run.
-pub(crate) fn world(news: RunNews) -> World {
+pub(crate) fn world(news: RunUpdate) -> World {
     let mut world = World::default();
     world.attach(&PathBuf::from(RUN));
-    world.take_in(Data::Run(Box::new(news)));
+    world.apply(Data::Run(Box::new(news)));
     world
 }
 

@@ -5,7 +5,7 @@ use ratatui::backend::TestBackend;
 use super::sample::{RUN, news, now, running, samples, world};
 use super::*;
 use crate::tui::data::World;
-use crate::tui::data::run::RunNews;
+use crate::tui::data::run::RunUpdate;
 use crate::tui::message::{Effect, InputPurpose};
 use crate::tui::state::Settings;
 use crate::tui::theme::{ColorDepth, ThemeName};
@@ -122,10 +122,10 @@ fn memory_is_that_of_the_card_or_of_the_host() {
     assert_line(&lines, &["GPU 93% busy, 61 C, 284 W"]);
     assert_line(&lines, &["card 11.0 GiB of 24.0 GiB"]);
     assert_line(&lines, &["host: trainer 840.0 MiB, 20.0 GiB of 32.0 GiB"]);
-    let mut news = RunNews::of(std::path::Path::new(RUN));
+    let mut news = RunUpdate::of(std::path::Path::new(RUN));
     news.system = samples(false);
     news.has_system_restarted = true;
-    world.open.as_mut().unwrap().take_in(news);
+    world.open.as_mut().unwrap().apply(news);
     let lines = drawn(&train, &world, (160, 47));
     assert_line(&lines, &["No GPU in use: what grows is host memory."]);
     assert_line(&lines, &["host 12.0 GiB of 32.0 GiB"]);
@@ -246,7 +246,7 @@ fn frozen_charts_stay_while_the_run_goes_on() {
 
 #[test]
 fn a_run_that_starts_died_or_failed_says_so_and_shows_its_log() {
-    let mut starting = RunNews::of(std::path::Path::new(RUN));
+    let mut starting = RunUpdate::of(std::path::Path::new(RUN));
     starting.log = Some(vec!["loading 모델".to_owned()]);
     let lines = drawn(&Train::default(), &world(starting), (80, 21));
     assert_line(&lines, &["… starting"]);

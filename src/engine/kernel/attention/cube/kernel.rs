@@ -6,14 +6,14 @@ use burn_cubecl::cubecl::{self, prelude::*};
 pub const THREADS: usize = 128;
 /// Columns of keys a cube takes.
 pub const COLUMNS: usize = 128;
-/// Threads that read one key together at most: 64 bytes side by side, two whole sectors.
+/// Threads that read one key together at most: 64 contiguous bytes, two whole sectors.
 pub const WARP_LANES: usize = 4;
 /// Threads that share the softmax of a head.
 const PARTS: usize = 16;
 /// Row length of the partial scores: 8 more than a multiple of 32, so that the threads of a
 /// warp, 8 columns of 4 lanes, write to 32 different banks.
 const STRIDE: usize = COLUMNS + 8;
-/// Stands for a score that is not there; below every score that is a number.
+/// The score of a missing key; below every score that is a number.
 const NO_SCORE: f32 = -3.0e38;
 
 /// Shared memory of [`part`], in bytes.
@@ -79,7 +79,7 @@ pub fn part<E: Float, Q: Float, N: Size>(
     }
     sync_cube();
 
-    // Where the tile begins, and how many of its columns count.
+    // The start of the tile, and how many of its columns count.
     let prompt_first = split * COLUMNS;
     let own_first = (split - select(in_prompt, split, prompt_splits)) * COLUMNS;
     let prompt_head = prompt * kv_heads + own_head % kv_heads;
@@ -347,7 +347,7 @@ pub fn join<Q: Float, N: Size>(
     for split in 0..splits {
         let part = (head * splits + split) * length;
         let statistics = parts[part + vectors];
-        // An empty part has `NO_SCORE`, sums of 0 and so no influence, even where all are empty.
+        // An empty part has `NO_SCORE`, sums of 0 and so no influence, even if all are empty.
         let weight = (statistics.extract(0usize) - largest).exp();
         sum += weight * statistics.extract(1usize);
         total += parts[part + place] * Vector::new(weight);

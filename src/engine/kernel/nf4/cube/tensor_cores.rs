@@ -9,7 +9,7 @@
 //! | without tensor cores | 19 | 30 | 61, in two passes |
 //! | with | 2.8 | 3.2 | 4.0 |
 //!
-//! While half a byte comes from its memory, a lane of an H100 has time for 4.6, one of a 4090 for 21.
+//! While half a byte arrives from its memory, a lane of an H100 has time for 4.6, one of a 4090 for 21.
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::cubecl::{self, prelude::*};
@@ -24,7 +24,7 @@ use crate::kernel::tensor_cores::{
     add_low_rank, add_scaled, multiply, no_sums, read_x, write_sums, x_starts_of,
 };
 
-/// Blocks of an output row that a plane decodes before it asks for others. Their words are 128 bytes side by side, and
+/// Blocks of an output row that a plane decodes before it loads others. Their words are 128 contiguous bytes, and
 /// there are as many as lanes that share an output row, each of which finds the scale of one of them.
 const SPAN: usize = 4;
 
@@ -77,7 +77,7 @@ pub fn product(x: CubeTensor, weight: &Weight, added: AddedBuffers, size: usize)
 /// `output = x·Wᵀ` and what is to be added; see [`crate::kernel::tensor_cores`].
 ///
 /// Weights stay without their scale until four `mma`s have summed a block, and so cost no multiplication. They are
-/// decoded two at a time from a table of all bytes, of which each lane has a copy of its own in its own bank of the
+/// decoded two at a time from a table of all bytes, of which each lane has its own copy in its own bank of the
 /// shared memory: lanes never wait for each other.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "buffers of a kernel")]
@@ -194,7 +194,7 @@ fn fused<E: Float, N: Size>(
 
         #[unroll]
         for j in 0..SPAN {
-            // `x` is asked for a block ahead.
+            // `x` is loaded a block ahead.
             let next = if comptime!(j + 1 < SPAN) {
                 first + comptime!(j + 1)
             } else {
@@ -264,7 +264,7 @@ fn pair_of<E: Float>(
     pairs: &Shared<[Vector<E, Two>]>,
     lane: u32,
 ) -> Vector<E, Two> {
-    // In bytes until the end: the compiler takes that for the address as it is, which is two instructions fewer.
+    // In bytes until the end: the compiler then uses it as the address, which is two instructions fewer.
     let row_bits = comptime!((LANES * 4).ilog2());
     let mask = comptime!(((BYTES - 1) * LANES * 4) as u32);
     let row = if comptime!(8 * byte < row_bits) {

@@ -1,4 +1,4 @@
-//! The AVX-512 and AVX2 forms. Every load lies in a slice whose length the caller in `simd.rs` has checked.
+//! The AVX-512 and AVX2 forms. Every load is within a slice whose length the caller in `simd.rs` has checked.
 
 #![allow(
     clippy::needless_range_loop,
@@ -129,14 +129,14 @@ pub fn decode_avx512(words: &[i32], codebook: &[f32; 16], scales: &[f32], output
         for ([first, second], output) in pairs.iter().zip(outputs) {
             let low = _mm512_castsi256_si512(_mm256_set1_epi32(*first));
             let both = _mm512_inserti64x4::<1>(low, _mm256_set1_epi32(*second));
-            // The permutation looks at the low four bits of each lane alone.
+            // The permutation reads only the low four bits of each lane.
             let values = _mm512_permutexvar_ps(_mm512_srlv_epi32(both, nibbles), table);
             // SAFETY: 16 numbers are written to an array of 16.
             unsafe { _mm512_storeu_ps(output.as_mut_ptr(), values) };
         }
         if let ([word], 8..) = (rest, output_rest.len()) {
             let codes = _mm512_srlv_epi32(_mm512_set1_epi32(*word), nibbles);
-            // SAFETY: 8 lanes are written, and the pattern saw room for them.
+            // SAFETY: 8 lanes are written, and the pattern matched as many.
             unsafe {
                 _mm512_mask_storeu_ps(
                     output_rest.as_mut_ptr(),

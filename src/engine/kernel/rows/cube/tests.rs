@@ -24,10 +24,10 @@ fn reduce(client: &Client, values: &[f32], plane: u32) -> [f32; 2] {
     [f32::from_bytes(&bytes)[0], f32::from_bytes(&bytes)[1]]
 }
 
-/// CUDA reduces through planes; where there are none, through shared memory alone.
+/// CUDA reduces through planes; without planes, only through shared memory.
 #[test]
 fn reductions_with_and_without_planes_on_wgpu() {
-    if crate::kernel::rows::testing::wgpu().is_none() {
+    if crate::kernel::testing::wgpu().is_none() {
         return;
     }
     let client = CubeDevice::Wgpu(WgpuDevice::default()).client();

@@ -41,7 +41,7 @@ pub fn draw_token<N: Size>(
     let mut keys = Shared::<[u32]>::new_slice(threads);
     let mut answer = Shared::<[u32]>::new_slice(1usize);
 
-    // The largest key also tells NaN and infinity.
+    // The largest key also shows NaN and infinity.
     let mut largest_key = 0u32.runtime();
     let mut index = unit;
     while index < vectors {

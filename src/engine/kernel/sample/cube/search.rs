@@ -1,13 +1,13 @@
-//! Searches of a cube through its row: for the value above which enough lies, and for the token
-//! under which a cumulative sum passes a target. Nothing is sorted, all sums have a fixed order, and threads
-//! talk through shared memory and cube barriers only.
+//! Searches of a cube through its row: for the value above which there is enough weight, and for the token
+//! at which a cumulative sum passes a target. Nothing is sorted, all sums have a fixed order, and threads
+//! exchange values through shared memory and cube barriers only.
 //!
 //! Logits are compared as *keys*: their bits, arranged so that unsigned integers have the order of
 //! the numbers.
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
-/// Threads that read a segment of the row together: 256 bytes side by side.
+/// Threads that read a segment of the row together: 256 contiguous bytes.
 pub const LANES: usize = 16;
 /// Values of a digit of a key.
 pub const DIGITS: usize = 16;
@@ -20,7 +20,7 @@ pub const KEY_OF_INFINITY: u32 = 0xff80_0000;
 /// A target that no sum reaches.
 const OUT_OF_REACH: f32 = 3.0e38;
 
-/// The weight of a token: `exp((logit − largest)·scale)`, or 0 where it is cut off.
+/// The weight of a token: `exp((logit − largest)·scale)`, or 0 if it is cut off.
 #[derive(CubeType, Clone, Copy)]
 pub struct Weighing {
     /// The largest logit.
@@ -37,12 +37,12 @@ pub struct Weighing {
     pub least: f32,
 }
 
-/// A place found by a search.
+/// A position found by a search.
 #[derive(CubeType, Clone, Copy)]
 pub struct Found {
     /// Index among the summands.
     pub index: usize,
-    /// What the summands before it leave of the target.
+    /// The target less the summands before it.
     pub rest: f32,
 }
 
@@ -89,7 +89,7 @@ pub fn weigh(logit: f32, token: u32, weighing: &Weighing, #[comptime] ties: bool
     }
 }
 
-/// The first of `count` summands under which the sum passes `target`; where none does, the last
+/// The first of `count` summands at which the sum passes `target`; if none does, the last
 /// that is not 0.
 #[cube]
 fn scan(values: &Shared<[f32]>, first: usize, #[comptime] count: usize, target: f32) -> Found {
@@ -126,7 +126,7 @@ fn join_lanes(lanes: &Shared<[f32]>, segments: &mut Shared<[f32]>, #[comptime] t
     sync_cube();
 }
 
-/// The weight of each segment, for every thread in `segments`; answers their sum.
+/// The weight of each segment, for every thread in `segments`; returns their sum.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub fn weigh_segments<N: Size>(
@@ -164,7 +164,7 @@ pub fn weigh_segments<N: Size>(
 }
 
 /// The token under which the cumulative weight passes `target`, by [`weigh_segments`]'s sums.
-/// The cube looks through the segment with that token, a run of tokens a thread.
+/// The cube looks through the segment with that token, a run of tokens per thread.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub fn locate<N: Size>(
@@ -194,7 +194,7 @@ pub fn locate<N: Size>(
             sum += weigh(loaded.extract(i), token, weighing, ties);
         }
     }
-    // Everyone has scanned the segments before they change.
+    // All threads have scanned the segments before they change.
     sync_cube();
     lanes[unit] = sum;
     if unit == 0 {
@@ -231,8 +231,8 @@ pub fn locate<N: Size>(
 }
 
 /// The largest key such that the tokens with it and with larger ones weigh `target` or more; with
-/// `count` tokens weigh 1 each. One digit of the key a pass over the row. Where everything together
-/// falls short of the target, the smallest key that weighs anything.
+/// `count` tokens weigh 1 each. One digit of the key per pass over the row. If everything together
+/// is below the target, the smallest key that weighs anything.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub fn threshold<N: Size>(

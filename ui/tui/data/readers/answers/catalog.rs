@@ -38,7 +38,7 @@ pub(super) struct Catalog {
 /// What has become of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// It was cut or replaced: earlier places mean nothing any more.
+    /// It was cut or replaced: earlier positions are no longer valid.
     pub has_restarted: bool,
     /// There are new lines.
     pub has_grown: bool,

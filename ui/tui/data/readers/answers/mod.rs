@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use self::catalog::Catalog;
 use self::page::page;
 use self::search::{Direction, Search};
-use super::worker::{Inbox, Outbox, Over, Worker};
+use super::worker::{Inbox, Outbox, Shutdown, Worker};
 use crate::tui::data::answers::{AnswersPage, AnswersQuery, GroupPlace, Place};
 use crate::tui::message::{Data, Message};
 
@@ -111,7 +111,7 @@ impl Reader {
         query: AnswersQuery,
         inbox: &mut Inbox<AnswersQuery>,
         outbox: &Outbox,
-    ) -> Result<(), Over> {
+    ) -> Result<(), Shutdown> {
         match self.find(&query, inbox, outbox)? {
             Ok(End::Done | End::Interrupted) => Ok(()),
             Err(error) => {
@@ -136,7 +136,7 @@ impl Reader {
         query: &AnswersQuery,
         inbox: &mut Inbox<AnswersQuery>,
         outbox: &Outbox,
-    ) -> Result<io::Result<End>, Over> {
+    ) -> Result<io::Result<End>, Shutdown> {
         self.standing = Some(query.clone());
         if let Err(error) = self.refresh() {
             return Ok(Err(error));
@@ -220,7 +220,7 @@ impl Reader {
         query: &AnswersQuery,
         shown: Option<u64>,
         outbox: &Outbox,
-    ) -> Result<io::Result<()>, Over> {
+    ) -> Result<io::Result<()>, Shutdown> {
         let mut page = match page(query, shown, &self.search, &self.catalog) {
             Ok(page) => page,
             Err(error) => return Ok(Err(error)),
@@ -238,7 +238,7 @@ impl Reader {
         self.send(page, outbox).map(Ok)
     }
 
-    fn send(&mut self, page: AnswersPage, outbox: &Outbox) -> Result<(), Over> {
+    fn send(&mut self, page: AnswersPage, outbox: &Outbox) -> Result<(), Shutdown> {
         self.is_at_end = !page.has_later;
         outbox.send(Data::Answers(page))
     }

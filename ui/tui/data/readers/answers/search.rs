@@ -12,7 +12,7 @@ use crate::tui::data::answers::{AnswersQuery, Place};
 use crate::tui::filter::Filter;
 use moim_core::run::LineChunk;
 
-/// Groups that are told on each side of the one that is shown.
+/// Groups that are listed on each side of the one that is shown.
 pub(super) const NEIGHBOURS: usize = 20;
 
 /// What a group has to be like.

@@ -56,11 +56,11 @@ impl Terminal {
         }
     }
 
-    /// Takes news in until the run is as it should be.
+    /// Takes update in until the run is as it should be.
     fn until(&mut self, is_so: impl Fn(&OpenRun) -> bool) -> &OpenRun {
         while !is_so(&self.run) {
             match self.messages.recv_timeout(WAIT).unwrap() {
-                Message::Data(Data::Run(news)) => self.run.take_in(*news),
+                Message::Data(Data::Run(update)) => self.run.apply(*update),
                 other => panic!("{other:?}"),
             }
         }
@@ -137,7 +137,7 @@ fn a_run_is_followed_from_its_birth_through_cuts_and_its_end() {
     assert!(
         run.state
             .as_ref()
-            .is_err_and(|why| why.contains("not there any more"))
+            .is_err_and(|why| why.contains("no longer exists"))
     );
     assert_eq!(last_step(run), Some(20.0), "what was read stays");
 

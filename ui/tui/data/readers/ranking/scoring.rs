@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use moim_core::experiment::Experiment;
 
-/// Lines of a failed process that are told.
+/// Lines of a failed process that are reported.
 const LAST_LINES: usize = 3;
 
 /// A process that ends with the one who holds it, wherever the thread that started it is.
@@ -95,7 +95,7 @@ impl Scoring {
         self.tried = None;
     }
 
-    /// Starts the process; answers what it does, in words.
+    /// Starts the process; returns what it does, as text.
     ///
     /// # Errors
     /// In words: there is no encoder to score with, or the process cannot be started.
@@ -149,7 +149,7 @@ impl Scoring {
 /// The last lines of what a process wrote.
 fn said(mut output: File) -> String {
     let mut bytes = Vec::new();
-    // What cannot be read is not told.
+    // What cannot be read is not reported.
     let _ = output
         .seek(SeekFrom::Start(0))
         .and_then(|_| output.read_to_end(&mut bytes));

@@ -88,7 +88,7 @@ impl Terminal {
     fn until(&mut self, is_so: impl Fn(&Ranking) -> bool) -> &Ranking {
         while !is_so(&self.ranking) {
             match self.messages.recv_timeout(Duration::from_secs(30)).unwrap() {
-                Message::Data(Data::Ranking(news)) => self.ranking.take_in(news),
+                Message::Data(Data::Ranking(update)) => self.ranking.apply(update),
                 other => panic!("{other:?}"),
             }
         }
