@@ -1,65 +1,75 @@
-//! Carrying out what `update` asks for. Reading and writing happen in threads; what only the
-//! loop can do, since the terminal is its own, comes back as a [`Wish`].
+//! Executing what `update` asks for: reading and writing in threads, and what only the owner of
+//! the terminal can do.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result, bail};
 use moim_core::run::{Control, publish};
-use ratatui::buffer::Buffer;
 
 use super::Options;
 use super::data::readers::Readers;
+use super::input::{self, Input};
 use super::message::{Effect, Message, Outcome};
-use super::terminal::text_of;
+use super::terminal::{Terminal, text_of};
 use super::{launch, picture, queue};
 
-/// What the loop has to do with the terminal.
-#[derive(Debug)]
-pub enum Wish {
-    Quit,
-    Redraw,
-    Suspend,
-    DumpScreen,
-    SetMouse(bool),
-    Copy(String),
-    Edit(PathBuf),
-}
-
-/// The workers.
+/// The workers and the terminal.
 pub struct Effects {
     readers: Readers,
     outputs: PathBuf,
     sender: Sender<Message>,
+    input: Input,
+    pub terminal: Terminal,
 }
 
 impl Effects {
     /// Starts the readers.
-    pub fn start(options: &Options, sender: Sender<Message>) -> Self {
+    ///
+    /// # Errors
+    /// The terminal cannot be read.
+    pub fn start(options: &Options, sender: Sender<Message>, terminal: Terminal) -> Result<Self> {
+        let input = Input::start(sender.clone()).context("cannot read from the terminal")?;
         let readers = Readers::start(
             &options.experiments,
             &options.outputs,
             sender.clone(),
             options.is_polling,
         );
-        Self {
+        Ok(Self {
             readers,
             outputs: options.outputs.clone(),
             sender,
-        }
+            input,
+            terminal,
+        })
     }
 
-    /// The queue of an earlier terminal; a broken file is told of and left.
+    /// The queue of an earlier terminal; a corrupt file is reported and left.
     pub fn kept_queue(&self) -> Vec<PathBuf> {
         queue::read(&self.outputs).unwrap_or_else(|problem| {
-            self.tell(Outcome::Failed(problem));
+            self.report(Outcome::Failed(problem));
             Vec::new()
         })
     }
 
-    /// Carries an effect out, or hands it to the loop.
-    pub fn carry_out(&mut self, effect: Effect) -> Option<Wish> {
+    /// Executes effects; returns whether the program must end.
+    ///
+    /// # Errors
+    /// The terminal cannot be used.
+    pub fn execute(&mut self, effects: Vec<Effect>) -> io::Result<bool> {
+        for effect in effects {
+            if effect == Effect::Quit {
+                return Ok(true);
+            }
+            self.execute_one(effect)?;
+        }
+        Ok(false)
+    }
+
+    fn execute_one(&mut self, effect: Effect) -> io::Result<()> {
         match effect {
             Effect::Rescan => self.readers.rescan(),
             Effect::OpenRun(run) => self.readers.open_run(&run),
@@ -84,7 +94,7 @@ impl Effects {
             }),
             Effect::Ask { run, request } => self.spawn(move |_| {
                 Control::request(&run, request)?;
-                Ok(Outcome::Told(format!(
+                Ok(Outcome::Done(format!(
                     "asked the trainer of {}: {}",
                     run.display(),
                     request.as_str()
@@ -92,7 +102,7 @@ impl Effects {
             }),
             Effect::Kill { run } => self.spawn(move |_| {
                 let pid = launch::kill(&run)?;
-                Ok(Outcome::Told(format!("process {pid} was killed")))
+                Ok(Outcome::Done(format!("process {pid} was killed")))
             }),
             Effect::Delete { path } => self.spawn(move |_| {
                 launch::delete(&path)?;
@@ -108,18 +118,39 @@ impl Effects {
             }),
             Effect::KeepQueue(queue) => {
                 if let Err(problem) = queue::keep(&self.outputs, &queue) {
-                    self.tell(Outcome::Failed(problem));
+                    self.report(Outcome::Failed(problem));
                 }
             }
-            Effect::Copy(text) => return Some(Wish::Copy(text)),
-            Effect::OpenInEditor(path) => return Some(Wish::Edit(path)),
-            Effect::DumpScreen => return Some(Wish::DumpScreen),
-            Effect::SetMouse(is_on) => return Some(Wish::SetMouse(is_on)),
-            Effect::Suspend => return Some(Wish::Suspend),
-            Effect::Redraw => return Some(Wish::Redraw),
-            Effect::Quit => return Some(Wish::Quit),
+            Effect::Copy(text) => {
+                self.terminal.copy(&text)?;
+                let words = format!("{} characters copied (OSC 52)", text.chars().count());
+                self.report(Outcome::Done(words));
+            }
+            Effect::OpenInEditor(path) => {
+                let outcome = self.lend_terminal(|| edit(&path))?;
+                self.report(outcome);
+            }
+            Effect::DumpScreen => self.report(dump(&self.terminal)),
+            Effect::SetMouse(is_on) => self.terminal.set_mouse(is_on)?,
+            Effect::Suspend => self.lend_terminal(input::stop_this_process)?,
+            Effect::Redraw => self.terminal.clear()?,
+            // Ends the loop in `execute`.
+            Effect::Quit => {}
         }
-        None
+        Ok(())
+    }
+
+    /// Gives the terminal to another program while `work` runs. It may have another size then.
+    fn lend_terminal<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let paused = self.input.pause();
+        let result = self.terminal.lend(work)?;
+        drop(paused);
+        let size = self.terminal.size()?;
+        self.send(Message::Resize {
+            width: size.width,
+            height: size.height,
+        });
+        Ok(result)
     }
 
     fn spawn(&self, work: impl FnOnce(Sender<Message>) -> Result<Outcome> + Send + 'static) {
@@ -127,18 +158,23 @@ impl Effects {
         std::thread::spawn(move || {
             let outcome = work(sender.clone())
                 .unwrap_or_else(|error| Outcome::Failed(crate::failure::describe(&error)));
-            // Nobody listens any more when the program has ended.
+            // The receiver is closed if the program has ended.
             let _ = sender.send(Message::Done(outcome));
         });
     }
 
-    fn tell(&self, outcome: Outcome) {
-        let _ = self.sender.send(Message::Done(outcome));
+    fn report(&self, outcome: Outcome) {
+        self.send(Message::Done(outcome));
+    }
+
+    fn send(&self, message: Message) {
+        // The receiver lives as long as the loop that executes effects.
+        let _ = self.sender.send(message);
     }
 }
 
-/// Writes a file as a whole. One that is there is replaced only where it still says what the
-/// person saw.
+/// Writes a file as a whole. An existing one is replaced only if its text is still what the user
+/// saw.
 fn write(path: &Path, text: &str, replaces: Option<&str>) -> Result<()> {
     if let Some(folder) = path
         .parent()
@@ -149,11 +185,11 @@ fn write(path: &Path, text: &str, replaces: Option<&str>) -> Result<()> {
     }
     match (moim_core::regular_file::read_to_string(path), replaces) {
         (Ok(present), Some(seen)) if present != seen => bail!(
-            "{} was changed by somebody else meanwhile; it is left as it is",
+            "{} was changed by another program meanwhile; it is left unchanged",
             path.display()
         ),
         (Ok(_), None) => bail!(
-            "{} is there already and is not written over; choose another name",
+            "{} already exists and is not overwritten; choose another name",
             path.display()
         ),
         _ => {}
@@ -161,25 +197,26 @@ fn write(path: &Path, text: &str, replaces: Option<&str>) -> Result<()> {
     Ok(publish(path, text.as_bytes())?)
 }
 
-/// Writes the screen to the current folder, as text and as a picture.
-pub fn dump(screen: &Buffer) -> Outcome {
+/// Writes the screen to the current folder, as text and as an image.
+fn dump(terminal: &Terminal) -> Outcome {
+    let screen = terminal.drawn();
     let stamp = jiff::Zoned::now().strftime("%Y-%m-%d_%H-%M-%S");
     let text = PathBuf::from(format!("moim-screen-{stamp}.txt"));
-    let picture = text.with_extension("svg");
+    let image = text.with_extension("svg");
     let written = write(&text, &text_of(screen), None)
-        .and_then(|()| write(&picture, &picture::svg(screen), None));
+        .and_then(|()| write(&image, &picture::svg(screen), None));
     match written {
-        Ok(()) => Outcome::Told(format!(
+        Ok(()) => Outcome::Done(format!(
             "written: {} and {}",
             text.display(),
-            picture.display()
+            image.display()
         )),
         Err(error) => Outcome::Failed(crate::failure::describe(&error)),
     }
 }
 
-/// Opens a file in the person's editor and waits for its end.
-pub fn edit(path: &Path) -> Outcome {
+/// Opens a file in the user's editor and waits for its end.
+fn edit(path: &Path) -> Outcome {
     let editor = ["VISUAL", "EDITOR"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))

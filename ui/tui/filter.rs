@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 /// A regular expression without regard to case; a leading `!` keeps what does not match. What is
-/// no regular expression is taken as the plain text it is.
+/// no regular expression is taken as plain text.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     text: String,
@@ -15,7 +15,7 @@ pub struct Filter {
 const LARGEST_EXPRESSION: usize = 1 << 20;
 
 impl Filter {
-    /// Reads what a person typed.
+    /// Parses what the user typed.
     pub fn new(text: &str) -> Self {
         let (is_inverted, pattern) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),

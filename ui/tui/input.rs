@@ -1,9 +1,9 @@
-//! What comes from the person and from the system: keys, mouse, pasted text, sizes, signals.
+//! Input from the user and the system: keys, mouse, pasted text, sizes, signals.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossterm::event::{self, Event};
@@ -12,26 +12,26 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use super::message::Message;
-use super::terminal::give_back;
+use super::terminal::restore;
 use crate::failure::exit;
 
-/// How long the reader holds the terminal before it looks whether somebody else wants it.
+/// How long the reader locks the terminal before it checks whether it is wanted elsewhere.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long the reader stays aside at a time.
+/// How long the reader waits at a time while the terminal is lent.
 const ASIDE: Duration = Duration::from_millis(5);
 
 /// The thread that reads the terminal.
 pub struct Input {
-    /// Held while the terminal is read: whoever lends the terminal out takes it first.
+    /// Locked while the terminal is read, and while it is lent.
     gate: Arc<Mutex<()>>,
-    /// Somebody waits at the gate. A mutex is not fair, so the reader steps aside by itself.
+    /// Another thread waits at the gate. A mutex is not fair, so the reader steps aside.
     is_wanted: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Input {
-    /// Begins to read.
+    /// Starts to read.
     ///
     /// # Errors
     /// No thread can be started.
@@ -58,7 +58,7 @@ impl Input {
                     let message = match read {
                         Ok(Some(message)) => message,
                         Ok(None) => continue,
-                        // The terminal is gone.
+                        // The terminal was closed.
                         Err(_) => Message::Terminate,
                     };
                     let is_end = matches!(message, Message::Terminate);
@@ -70,14 +70,25 @@ impl Input {
         Ok(input)
     }
 
-    /// Does `work` while nothing is read from the terminal.
-    pub fn while_paused<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Nothing is read from the terminal until the result is dropped.
+    pub fn pause(&self) -> Paused<'_> {
         self.is_wanted.store(true, Ordering::SeqCst);
-        let held = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = work();
-        drop(held);
+        Paused {
+            _gate: self.gate.lock().unwrap_or_else(PoisonError::into_inner),
+            is_wanted: &self.is_wanted,
+        }
+    }
+}
+
+/// While this lives nothing is read from the terminal.
+pub struct Paused<'a> {
+    _gate: MutexGuard<'a, ()>,
+    is_wanted: &'a AtomicBool,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
         self.is_wanted.store(false, Ordering::SeqCst);
-        result
     }
 }
 
@@ -117,7 +128,7 @@ impl Ended {
 }
 
 /// SIGTERM, SIGHUP and SIGINT end the program with the terminal restored; the second one does so
-/// even where the program hangs. Ctrl-C on the keyboard is a key, not a signal.
+/// even if the program hangs. Ctrl-C on the keyboard is a key, not a signal.
 ///
 /// # Errors
 /// The system refuses the handlers.
@@ -139,7 +150,7 @@ pub fn listen_for_signals(sender: Sender<Message>) -> io::Result<Ended> {
                     continue;
                 }
                 if first.swap(signal, Ordering::Relaxed) != 0 {
-                    give_back();
+                    restore();
                     let code = exit::SIGNAL + u8::try_from(signal).unwrap_or(0);
                     signal_hook::low_level::exit(i32::from(code));
                 }

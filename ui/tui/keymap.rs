@@ -5,7 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::state::Screen;
 
-/// What a person can ask for. Names are those of the palette.
+/// What the user can do. Names are those of the palette.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Another of the six screens.
@@ -49,7 +49,7 @@ pub enum Action {
     FindDuplicates,
     CompareConfigurations,
     Delete,
-    // A run that is under way
+    // A running run
     PauseOrContinue,
     SaveNow,
     StopAfterStep,
@@ -85,7 +85,7 @@ pub enum Action {
     Metric,
 }
 
-/// Where a binding holds.
+/// Where a binding is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// On every screen, unless the screen binds the key itself.
@@ -158,19 +158,19 @@ pub const BINDINGS: &[Binding] = &[
     bind(Everywhere, &["enter"], A::Open, "open", "Open what is selected", Some(10)),
     bind(Everywhere, &["y"], A::Copy, "copy", "Copy what is selected to the clipboard (OSC 52)", None),
     bind(Everywhere, &["x"], A::Export, "export", "Write what is shown to a file", Some(70)),
-    bind(Everywhere, &["X"], A::DumpScreen, "dump screen", "Write the screen to files, as text and as a picture (SVG)", None),
+    bind(Everywhere, &["X"], A::DumpScreen, "dump screen", "Write the screen to files, as text and as an image (SVG)", None),
     bind(Everywhere, &["r"], A::Rescan, "rescan", "Read everything again", None),
     bind(Everywhere, &["o"], A::OpenInEditor, "editor", "Open the file in $VISUAL or $EDITOR", None),
     bind(Everywhere, &["T"], A::NextTheme, "theme", "The next theme", None),
     bind(Everywhere, &["M"], A::ToggleMouse, "mouse", "Mouse on or off", None),
     bind(Everywhere, &["ctrl-z"], A::Suspend, "suspend", "Suspend moim; fg brings it back", None),
-    bind(Everywhere, &["ctrl-l"], A::Redraw, "redraw", "Draw the screen anew", None),
-    bind(Everywhere, &["q", "ctrl-c"], A::Quit, "quit", "Quit; a run goes on unless you stop it", Some(92)),
+    bind(Everywhere, &["ctrl-l"], A::Redraw, "redraw", "Draw the screen again", None),
+    bind(Everywhere, &["q", "ctrl-c"], A::Quit, "quit", "Quit; a run keeps running unless you stop it", Some(92)),
 
     bind(On(Screen::Experiments), &["h", "left"], A::Left, "experiments", "To the list of experiments", None),
     bind(On(Screen::Experiments), &["l", "right"], A::Right, "runs", "To the list of runs", None),
     bind(On(Screen::Experiments), &["s"], A::Start, "start", "Start the selected experiment", Some(20)),
-    bind(On(Screen::Experiments), &["R"], A::Resume, "resume", "Go on with the selected run from its latest save point", Some(21)),
+    bind(On(Screen::Experiments), &["R"], A::Resume, "resume", "Resume the selected run from its latest save point", Some(21)),
     bind(On(Screen::Experiments), &["e"], A::Edit, "edit", "Edit the selected experiment on the Plan screen", Some(22)),
     bind(On(Screen::Experiments), &["c"], A::Clone, "clone", "Copy the selected experiment or a run's configuration under a new name and edit it", Some(23)),
     bind(On(Screen::Experiments), &["a"], A::Queue, "queue", "Add the selected experiment to the queue, to run after the others", Some(24)),
@@ -179,41 +179,41 @@ pub const BINDINGS: &[Binding] = &[
     bind(On(Screen::Experiments), &["space"], A::Mark, "mark", "Mark or unmark the selected line", None),
     bind(On(Screen::Experiments), &["\\"], A::ClearMarks, "clear marks", "Unmark everything", None),
     bind(On(Screen::Experiments), &["v"], A::CompareConfigurations, "differences", "What differs between the marked experiments and runs", Some(25)),
-    bind(On(Screen::Experiments), &["p"], A::PauseOrContinue, "pause", "Pause the selected run, or go on", None),
+    bind(On(Screen::Experiments), &["p"], A::PauseOrContinue, "pause", "Pause the selected run, or continue", None),
     bind(On(Screen::Experiments), &["t"], A::StopAfterStep, "stop", "Save and stop the selected run after its step", None),
-    bind(On(Screen::Experiments), &["K"], A::Kill, "kill", "Kill the selected run at once, without saving", None),
+    bind(On(Screen::Experiments), &["K"], A::Kill, "kill", "Kill the selected run immediately, without saving", None),
     bind(On(Screen::Experiments), &["D"], A::Delete, "delete", "Delete the selected run or experiment file", None),
     bind(On(Screen::Experiments), &["S"], A::Sort, "sort", "Sort by the next column", None),
 
     bind(On(Screen::Plan), &["enter"], A::Open, "edit", "Edit the selected value", Some(10)),
     bind(On(Screen::Plan), &["tab"], A::NextPane, "section", "The next section", None),
     bind(On(Screen::Plan), &["backtab"], A::PreviousPane, "previous section", "The first line of this section, or of the previous one", None),
-    bind(On(Screen::Plan), &["h", "left"], A::Left, "previous word", "The previous of the words that the value may be", None),
-    bind(On(Screen::Plan), &["l", "right"], A::Right, "next word", "The next of the words that the value may be", None),
+    bind(On(Screen::Plan), &["h", "left"], A::Left, "previous word", "The previous of the words that the value can be", None),
+    bind(On(Screen::Plan), &["l", "right"], A::Right, "next word", "The next of the words that the value can be", None),
     bind(On(Screen::Plan), &["x"], A::Export, "export", "Write the whole configuration, every default resolved, to a file", Some(70)),
     bind(On(Screen::Plan), &["ctrl-s", "w"], A::Save, "save", "Write the file, its comments kept", Some(20)),
     bind(On(Screen::Plan), &["s"], A::Start, "start", "Start the experiment as it is saved", Some(21)),
     bind(On(Screen::Plan), &["a"], A::Queue, "queue", "Add the experiment to the queue", None),
-    bind(On(Screen::Plan), &["u", "ctrl-z"], A::Undo, "undo", "Take the last change back", Some(22)),
+    bind(On(Screen::Plan), &["u", "ctrl-z"], A::Undo, "undo", "Undo the last change", Some(22)),
     bind(On(Screen::Plan), &["]"], A::NextFault, "next fault", "The next value with a fault", Some(23)),
-    bind(On(Screen::Plan), &["d"], A::Delete, "unset", "Take the key out of the file, so that its default holds", None),
+    bind(On(Screen::Plan), &["d"], A::Delete, "unset", "Remove the key from the file, so that its default applies", None),
     bind(On(Screen::Plan), &["c"], A::Clone, "clone", "Save under a new name", None),
 
-    bind(On(Screen::Train), &["p"], A::PauseOrContinue, "pause", "Pause training, or go on", Some(20)),
+    bind(On(Screen::Train), &["p"], A::PauseOrContinue, "pause", "Pause training, or continue", Some(20)),
     bind(On(Screen::Train), &["S"], A::SaveNow, "save now", "Save a checkpoint now", Some(21)),
     bind(On(Screen::Train), &["t"], A::StopAfterStep, "stop", "Save and stop after this step", Some(22)),
-    bind(On(Screen::Train), &["R"], A::Resume, "resume", "Go on with this run from its latest save point", None),
-    bind(On(Screen::Train), &["K"], A::Kill, "kill", "Kill the trainer at once, without saving", None),
-    bind(On(Screen::Train), &["e", "enter"], A::Expand, "expand", "The selected chart alone, or all again", Some(30)),
+    bind(On(Screen::Train), &["R"], A::Resume, "resume", "Resume this run from its latest save point", None),
+    bind(On(Screen::Train), &["K"], A::Kill, "kill", "Kill the trainer immediately, without saving", None),
+    bind(On(Screen::Train), &["e", "enter"], A::Expand, "expand", "Only the selected chart, or all again", Some(30)),
     bind(On(Screen::Train), &["L"], A::LogScale, "log scale", "Logarithmic or linear scale of the selected chart", Some(31)),
     bind(On(Screen::Train), &["+", "="], A::MoreSmoothing, "smoother", "More smoothing", Some(32)),
     bind(On(Screen::Train), &["-"], A::LessSmoothing, "rougher", "Less smoothing", None),
     bind(On(Screen::Train), &["<"], A::ShorterWindow, "shorter", "A shorter window of steps", Some(33)),
     bind(On(Screen::Train), &[">"], A::LongerWindow, "longer", "A longer window of steps", None),
-    bind(On(Screen::Train), &["z"], A::Freeze, "freeze", "Hold the charts still, or let them run", None),
+    bind(On(Screen::Train), &["z"], A::Freeze, "freeze", "Freeze the charts, or let them run", None),
     bind(On(Screen::Train), &["g l"], A::ShowLog, "log", "The trainer's log", None),
 
-    bind(On(Screen::Answers), &["d"], A::Layout, "layout", "The group side by side, or one completion at a time", Some(20)),
+    bind(On(Screen::Answers), &["d"], A::Layout, "layout", "The group in columns, or one completion at a time", Some(20)),
     bind(On(Screen::Answers), &["s"], A::Sort, "sort", "Sort the group by the next reward", Some(21)),
     bind(On(Screen::Answers), &["S"], A::ReverseSort, "reverse", "Reverse the order", None),
     bind(On(Screen::Answers), &["H"], A::History, "history", "This prompt over all steps", Some(22)),
@@ -240,8 +240,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(On(Screen::Compare), &["f"], A::ItemFilter, "show", "All, changed, fixed, broken, both wrong or both right", Some(22)),
     bind(On(Screen::Compare), &["t"], A::QuestionType, "type", "The next question type", Some(23)),
     bind(On(Screen::Compare), &["d"], A::DiffMode, "diff", "Differences inline or side by side, against the baseline or the gold answer, or none", Some(24)),
-    bind(On(Screen::Compare), &["h", "left"], A::Left, "other file", "Of more than two files, the previous one to set against the baseline", None),
-    bind(On(Screen::Compare), &["l", "right"], A::Right, "other file", "Of more than two files, the next one to set against the baseline", None),
+    bind(On(Screen::Compare), &["h", "left"], A::Left, "other file", "Of more than two files, the previous one to compare with the baseline", None),
+    bind(On(Screen::Compare), &["l", "right"], A::Right, "other file", "Of more than two files, the next one to compare with the baseline", None),
     bind(On(Screen::Compare), &["b"], A::Baseline, "baseline", "The next file as the one compared with", None),
     bind(On(Screen::Compare), &["m"], A::Metric, "metric", "Sort by the change of the next metric", None),
     bind(On(Screen::Compare), &["S"], A::ReverseSort, "reverse", "Reverse the order", None),
@@ -253,7 +253,7 @@ pub const BINDINGS: &[Binding] = &[
 pub enum Lookup {
     /// They ask for this.
     Action(Action),
-    /// They begin a longer sequence.
+    /// They start a longer sequence.
     Prefix,
     /// Nothing.
     Nothing,
@@ -310,7 +310,7 @@ pub fn bindings_of(screen: Screen) -> impl Iterator<Item = &'static Binding> {
 /// The name of a key: `a`, `G`, `ctrl-u`, `enter`, `space`, `left`, `f1`.
 ///
 /// A Korean layout sends Hangul letters where a command was meant, so the letters of the
-/// two-set keyboard stand for the keys they lie on.
+/// two-set keyboard stand for the keys they are on.
 pub fn key_name(key: KeyEvent) -> Option<String> {
     let name = match key.code {
         KeyCode::Char(' ') => "space".to_owned(),

@@ -1,8 +1,7 @@
-//! Trainers: started as processes of their own, asked, and killed.
+//! Trainers: started as separate processes, asked, and killed.
 //!
-//! A trainer runs in a process group of its own with its output in a file, so that neither a key
-//! pressed here, nor the end of this terminal, nor a failure of a device over there reaches the
-//! other side.
+//! A trainer runs in its own process group with its output in a file, so that a key pressed here or
+//! the end of this terminal does not reach it, and a failed device there does not reach this side.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -21,15 +20,15 @@ use super::queue::OWN_FOLDER;
 /// The last lines of a trainer's output that are shown when it did not start.
 const LAST_LINES: usize = 40;
 
-/// Where the output of a trainer goes until (and after) its run directory is there.
+/// The file for the output of a trainer, before and after its run directory exists.
 pub fn launch_log(outputs: &Path, run_name: &str) -> PathBuf {
     outputs
         .join(OWN_FOLDER)
         .join(format!("launch-{run_name}.log"))
 }
 
-/// Starts a trainer for an experiment file; answers its run directory, which the trainer makes
-/// once it has loaded what it needs.
+/// Starts a trainer for an experiment file. Returns its run directory, which the trainer creates
+/// when it has loaded what it needs, and its log.
 ///
 /// # Errors
 /// The experiment is not valid, with every fault; the process cannot be started.
@@ -37,10 +36,10 @@ pub fn start(experiment: &Path, sender: Sender<Message>) -> Result<(PathBuf, Pat
     let loaded = Experiment::load(experiment, &[])?;
     let outputs = loaded.run.output_dir;
     let parent = outputs.join(experiment_name(experiment));
-    // The name is chosen here, so that it is known where to look.
+    // The name is chosen here, so that the path is known.
     let name = match loaded.run.name {
         Some(name) if parent.join(&name).exists() => bail!(
-            "the run {} exists and is not written over; go on with it (R on the Experiments screen), \
+            "the run {} exists and is not overwritten; resume it (R on the Experiments screen), \
              or choose another run.name",
             parent.join(&name).display()
         ),
@@ -63,17 +62,17 @@ pub fn start(experiment: &Path, sender: Sender<Message>) -> Result<(PathBuf, Pat
     Ok((run, log))
 }
 
-/// Starts a trainer that goes on with a run.
+/// Starts a trainer that resumes a run.
 ///
 /// # Errors
-/// It is no run, a trainer is at work on it, or the process cannot be started.
+/// It is no run, a trainer is running it, or the process cannot be started.
 pub fn resume(run: &Path, sender: Sender<Message>) -> Result<PathBuf> {
     let directory = RunDir::open(run)?;
     if let Ok(state) = RunState::read(&directory.run_json())
         && state.liveness() == Liveness::Alive
     {
         bail!(
-            "{} is under way already, by process {}",
+            "{} is already running, as process {}",
             run.display(),
             state.pid
         );
@@ -87,15 +86,15 @@ pub fn resume(run: &Path, sender: Sender<Message>) -> Result<PathBuf> {
     Ok(log)
 }
 
-/// Kills the trainer of a run, and the programs it started where it leads a group of its own.
+/// Kills the trainer of a run, and the programs it started if it leads its own process group.
 ///
 /// # Errors
-/// No trainer of this machine is at work on it, or the system refuses.
+/// No trainer of this machine is running it, or the system refuses.
 pub fn kill(run: &Path) -> Result<u32> {
     let state = RunState::read(&RunDir::open(run)?.run_json())?;
     if state.liveness() != Liveness::Alive {
         bail!(
-            "no trainer of this machine is at work on {} ({} on {})",
+            "no trainer of this machine is running {} ({} on {})",
             run.display(),
             state.state,
             state.host
@@ -104,18 +103,19 @@ pub fn kill(run: &Path) -> Result<u32> {
     let pid = i32::try_from(state.pid).ok().and_then(Pid::from_raw);
     let pid = pid.with_context(|| format!("{} is no process id", state.pid))?;
     let is_leader = getpgid(Some(pid)).is_ok_and(|group| group == pid);
-    match is_leader {
-        true => kill_process_group(pid, Signal::KILL),
-        false => kill_process(pid, Signal::KILL),
+    if is_leader {
+        kill_process_group(pid, Signal::KILL)
+    } else {
+        kill_process(pid, Signal::KILL)
     }
     .with_context(|| format!("cannot kill process {}", state.pid))?;
     Ok(state.pid)
 }
 
-/// Deletes a run directory or a file. A run that a trainer is at work on stays.
+/// Deletes a run directory or a file. A running run stays.
 ///
 /// # Errors
-/// A trainer is at work on it, or it cannot be deleted, by name.
+/// A trainer is running it, or it cannot be deleted, by name.
 pub fn delete(path: &Path) -> Result<()> {
     let cannot = || format!("cannot delete {}", path.display());
     if !path.is_dir() {
@@ -126,7 +126,7 @@ pub fn delete(path: &Path) -> Result<()> {
         && matches!(state.liveness(), Liveness::Alive | Liveness::Unknown)
     {
         bail!(
-            "{} is under way ({} on {}); stop it first",
+            "{} is running ({} on {}); stop it first",
             path.display(),
             state.state,
             state.host
@@ -135,7 +135,7 @@ pub fn delete(path: &Path) -> Result<()> {
     fs::remove_dir_all(path).with_context(cannot)
 }
 
-/// The local time, with a number behind it where a run of that name is there.
+/// The local time, with a number behind it if a run of that name exists.
 fn free_name(parent: &Path) -> String {
     let stamp = jiff::Zoned::now().strftime("%Y-%m-%d_%H-%M-%S").to_string();
     let mut name = stamp.clone();
@@ -173,7 +173,7 @@ fn spawn(mut command: Command, log: &Path) -> Result<Child> {
         .context("cannot start the trainer")
 }
 
-/// Waits for the end of a trainer, so that it does not stay behind as a zombie, and tells how
+/// Waits for the end of a trainer, so that it does not stay behind as a zombie, and reports how
 /// it ended.
 fn wait(mut child: Child, what: PathBuf, run: PathBuf, log: PathBuf, sender: Sender<Message>) {
     std::thread::spawn(move || {
@@ -181,7 +181,7 @@ fn wait(mut child: Child, what: PathBuf, run: PathBuf, log: PathBuf, sender: Sen
         let has_begun =
             RunState::read(&run.join("run.json")).is_ok_and(|state| state.pid == child.id());
         let outcome = match (status.success(), has_begun) {
-            (true, _) => Outcome::Told(format!("{} has ended", run.display())),
+            (true, _) => Outcome::Done(format!("{} has ended", run.display())),
             (false, true) => Outcome::Failed(format!(
                 "the trainer of {} has ended ({status}): {}",
                 run.display(),
@@ -192,7 +192,7 @@ fn wait(mut child: Child, what: PathBuf, run: PathBuf, log: PathBuf, sender: Sen
                 last_words: last_lines(&log, LAST_LINES),
             },
         };
-        // Nobody listens any more when the terminal was closed.
+        // The receiver is closed if the terminal was closed.
         let _ = sender.send(Message::Done(outcome));
     });
 }

@@ -30,7 +30,7 @@ pub enum Message {
     Tick(Timestamp),
     /// A worker has read something.
     Data(Data),
-    /// An effect was carried out, or failed.
+    /// An effect was executed, or failed.
     Done(Outcome),
     /// The system asks the program to end.
     Terminate,
@@ -41,11 +41,11 @@ pub enum Message {
 pub enum Data {
     /// The experiments and runs there are.
     Index(Index),
-    /// News of the open run.
+    /// Updates of the open run.
     Run(Box<RunUpdate>),
     /// A page of completions, as it was asked for.
     Answers(AnswersPage),
-    /// News of the answer files.
+    /// Updates of the answer files.
     Ranking(RankingUpdate),
     /// A comparison that was asked for.
     Comparison {
@@ -53,7 +53,7 @@ pub enum Data {
         files: Vec<String>,
         result: Result<Arc<ComparisonData>, String>,
     },
-    /// What the plan of an experiment follows from besides its text.
+    /// What the plan of an experiment depends on besides its text.
     Plan(PlanFacts),
     /// Runs with the configuration of an experiment.
     Duplicates { of: PathBuf, runs: Vec<PathBuf> },
@@ -64,13 +64,13 @@ pub enum Data {
 /// How an effect ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It was done; a sentence says what, and may be shown.
-    Told(String),
-    /// It failed; a sentence says why and what to do.
+    /// It was done; a sentence for the user.
+    Done(String),
+    /// It failed; a sentence with the reason and a hint.
     Failed(String),
-    /// A trainer was started in this run directory, which may not be there yet.
+    /// A trainer was started in this run directory, which may not exist yet.
     Started { run: PathBuf, log: PathBuf },
-    /// A trainer could not be started, or has ended before its run directory was there.
+    /// A trainer could not be started, or ended before its run directory existed.
     StartFailed {
         experiment: PathBuf,
         last_words: String,
@@ -86,7 +86,7 @@ pub enum Outcome {
 pub enum Effect {
     /// Read experiments and runs again now.
     Rescan,
-    /// Follow no run any more.
+    /// No longer follow a run.
     CloseRun,
     /// Follow this run: its events, progress, system, log and answer files.
     OpenRun(PathBuf),
@@ -102,7 +102,7 @@ pub enum Effect {
     ReadDifferences(Vec<PathBuf>),
     /// Start a trainer for an experiment file.
     Start { experiment: PathBuf },
-    /// Start a trainer that goes on with a run.
+    /// Start a trainer that resumes a run.
     Resume { run: PathBuf },
     /// Drop a request into a run's control folder.
     Ask { run: PathBuf, request: Request },
@@ -110,31 +110,31 @@ pub enum Effect {
     Kill { run: PathBuf },
     /// Delete a run directory or an experiment file.
     Delete { path: PathBuf },
-    /// Write a file as a whole; refused where it exists and `replaces` is not its present text.
+    /// Write a file as a whole; refused if it exists and `replaces` is not its present text.
     Write {
         path: PathBuf,
         text: String,
         replaces: Option<Arc<str>>,
     },
-    /// Keep the queue on the disk.
+    /// Write the queue to the disk.
     KeepQueue(Vec<PathBuf>),
     /// Put a text into the terminal's clipboard.
     Copy(String),
     /// Leave the screen for an editor on this file, then come back.
     OpenInEditor(PathBuf),
-    /// Write the screen as it is drawn as text.
+    /// Write the screen to files.
     DumpScreen,
     /// Switch the terminal's mouse reports.
     SetMouse(bool),
     /// Stop this process until the shell continues it.
     Suspend,
-    /// Draw everything anew.
+    /// Draw everything again.
     Redraw,
     /// End the program.
     Quit,
 }
 
-/// What a screen wants done.
+/// What a screen requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Effect(Effect),
@@ -151,17 +151,21 @@ pub enum Command {
     Ask(Dialog),
     /// Ask for a line of text.
     Input(Input),
-    /// Show a text in a window of its own.
+    /// Show a text in its own window.
     Read {
         title: String,
         lines: Vec<String>,
     },
-    /// Say something in the last line but one.
+    /// Show a notice above the footer.
     Tell(Notice),
     /// Add to the queue.
     Enqueue(PathBuf),
     /// Empty the queue.
     ClearQueue,
+    /// Quit, whatever is not saved.
+    Leave,
+    /// Quit as soon as every edit has been written.
+    LeaveWhenSaved,
 }
 
 impl From<Effect> for Command {
@@ -205,7 +209,7 @@ pub struct Input {
     pub purpose: InputPurpose,
 }
 
-/// What becomes of a line that was typed.
+/// The purpose of a line that was typed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InputPurpose {
     /// The text of a new experiment file under this name in the folder of experiments; its
@@ -215,7 +219,7 @@ pub enum InputPurpose {
     ExportTo { text: String },
 }
 
-/// A line for the person, and how it is shown.
+/// A line for the user, and how it is shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
     pub text: String,

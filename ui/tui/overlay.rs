@@ -1,49 +1,76 @@
-//! What lies over a screen and takes the keys: help, palette, questions, a line to type.
+//! What is shown over a screen and gets the keys: texts, palette, questions, a line to type.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::keymap::{Action, BINDINGS, Binding, Scope, bindings_of};
+use super::keymap::{Action, BINDINGS, Binding, Lookup, Scope, bindings_of, key_name, lookup};
 use super::message::{Choice, Dialog, Input};
 use super::state::Screen;
-use super::text::fuzzy_score;
+use super::text::{self, fuzzy_score};
 use super::widgets::field::TextField;
+use super::widgets::list::{Item, List};
+use super::widgets::pane::Pane;
 
 /// Something over the screen.
 #[derive(Clone, Debug)]
 pub enum Overlay {
-    /// The keys of the screen, scrolled by lines.
-    Help { scroll: usize },
     /// Any action by its name.
     Palette(Palette),
     /// A question.
     Dialog(Dialog),
     /// A line of text for a purpose.
     Line { input: Input, field: TextField },
-    /// The filter of the screen, in force while it is typed.
+    /// The filter of the screen, active while it is typed.
     Filter { field: TextField, before: String },
-    /// A text to read, scrolled by lines.
+    /// A text to read.
     Text {
         title: String,
         lines: Vec<String>,
-        scroll: usize,
+        pane: Pane,
     },
 }
 
-/// The palette's query and its place in the list.
+/// The keys of a screen: its own, then those of every screen.
+pub fn help_lines(screen: Screen) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (title, is_own) in [(screen.title(), true), ("Everywhere", false)] {
+        lines.push(title.to_owned());
+        let bindings =
+            bindings_of(screen).filter(|binding| (binding.scope != Scope::Everywhere) == is_own);
+        for binding in bindings {
+            let keys = text::fit(&binding.keys.join("  "), 18);
+            lines.push(format!("  {keys} {}", binding.help));
+        }
+        lines.push(String::new());
+    }
+    lines.push(
+        "Hangul letters work as the keys they are on. Shift and the mouse select text.".to_owned(),
+    );
+    lines
+}
+
+/// The palette's query and its list.
 #[derive(Clone, Debug, Default)]
 pub struct Palette {
     pub field: TextField,
-    pub cursor: usize,
+    pub list: List<&'static str>,
 }
 
-/// What a key came to in an overlay.
+impl Item for Binding {
+    type Id = &'static str;
+
+    fn id(&self) -> Option<&&'static str> {
+        Some(&self.help)
+    }
+}
+
+/// The result of a key in an overlay.
 #[derive(Debug)]
 pub enum Answer {
     /// The overlay stays.
     Stay,
     /// It closes and nothing follows.
     Close,
-    /// It closes, and this action is carried out, on the screen that it belongs to.
+    /// It closes, and this action is executed, on the screen that it belongs to.
     Act(&'static Binding),
     /// A question was answered.
     Chosen(Choice),
@@ -54,6 +81,15 @@ pub enum Answer {
 }
 
 impl Overlay {
+    /// Shows a text.
+    pub fn text(title: String, lines: Vec<String>) -> Self {
+        Self::Text {
+            title,
+            lines,
+            pane: Pane::default(),
+        }
+    }
+
     /// Asks for a line.
     pub fn line(input: Input) -> Self {
         let field = TextField::new(&input.initial);
@@ -74,7 +110,7 @@ impl Overlay {
             return self.cancelled();
         }
         match self {
-            Self::Help { scroll } | Self::Text { scroll, .. } => scrolled(scroll, key),
+            Self::Text { pane, .. } => scrolled(pane, key, screen),
             Self::Palette(palette) => palette.key(key, screen),
             Self::Dialog(dialog) => match key.code {
                 KeyCode::Esc => Answer::Close,
@@ -120,7 +156,7 @@ impl Overlay {
         match self {
             Self::Palette(palette) => {
                 palette.field.paste(text);
-                palette.cursor = 0;
+                palette.list = List::default();
             }
             Self::Line { field, .. } => field.paste(text),
             Self::Filter { field, .. } => {
@@ -130,7 +166,7 @@ impl Overlay {
                     is_done: false,
                 };
             }
-            Self::Help { .. } | Self::Dialog(_) | Self::Text { .. } => {}
+            Self::Dialog(_) | Self::Text { .. } => {}
         }
         Answer::Stay
     }
@@ -151,19 +187,18 @@ fn is_interrupt(key: KeyEvent) -> bool {
     key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
-/// Lines that a page key moves by; overlays are at least this high.
-const PAGE: usize = 10;
-
-fn scrolled(scroll: &mut usize, key: KeyEvent) -> Answer {
-    *scroll = match key.code {
-        KeyCode::Down | KeyCode::Char('j' | 'ㅓ') => *scroll + 1,
-        KeyCode::Up | KeyCode::Char('k' | 'ㅏ') => scroll.saturating_sub(1),
-        KeyCode::PageDown | KeyCode::Char(' ') => *scroll + PAGE,
-        KeyCode::PageUp => scroll.saturating_sub(PAGE),
-        KeyCode::Home => 0,
+/// The keys that move a cursor scroll the text; any other one closes it.
+fn scrolled(pane: &mut Pane, key: KeyEvent, screen: Screen) -> Answer {
+    let action = match key_name(key).map(|name| lookup(screen, &name)) {
+        _ if key.code == KeyCode::Char(' ') => Action::PageDown,
+        Some(Lookup::Action(action)) => action,
         _ => return Answer::Close,
     };
-    Answer::Stay
+    if pane.act(action) {
+        Answer::Stay
+    } else {
+        Answer::Close
+    }
 }
 
 impl Palette {
@@ -190,25 +225,25 @@ impl Palette {
 
     fn key(&mut self, key: KeyEvent, screen: Screen) -> Answer {
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
-        match key.code {
+        let movement = match key.code {
             KeyCode::Esc => return Answer::Close,
             KeyCode::Enter => {
-                return match self.matches(screen).get(self.cursor) {
-                    Some(binding) => Answer::Act(binding),
+                return match self.list.selected(&self.matches(screen)) {
+                    Some(&binding) => Answer::Act(binding),
                     None => Answer::Stay,
                 };
             }
-            KeyCode::Down | KeyCode::Tab => self.cursor += 1,
-            KeyCode::Char('n') if is_control => self.cursor += 1,
-            KeyCode::Up | KeyCode::BackTab => self.cursor = self.cursor.saturating_sub(1),
-            KeyCode::Char('p') if is_control => self.cursor = self.cursor.saturating_sub(1),
+            KeyCode::Down | KeyCode::Tab => Action::Down,
+            KeyCode::Char('n') if is_control => Action::Down,
+            KeyCode::Up | KeyCode::BackTab => Action::Up,
+            KeyCode::Char('p') if is_control => Action::Up,
             _ => {
                 self.field.handle(key);
-                self.cursor = 0;
+                self.list = List::default();
+                return Answer::Stay;
             }
-        }
-        let last = self.matches(screen).len().saturating_sub(1);
-        self.cursor = self.cursor.min(last);
+        };
+        self.list.act(movement, &self.matches(screen));
         Answer::Stay
     }
 }

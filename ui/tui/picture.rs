@@ -71,7 +71,7 @@ fn runs(buffer: &Buffer, y: u16) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut covered = 0;
     for (column, x) in (buffer.area.left()..buffer.area.right()).enumerate() {
-        // The second cell of a wide character holds nothing of its own.
+        // The second cell of a wide character is empty.
         if covered > 0 {
             covered -= 1;
             continue;

@@ -1,5 +1,4 @@
-//! Experiments that are to run one after another, kept on the disk so that they outlive the
-//! terminal.
+//! Experiments that wait to be started, kept on the disk so that they outlive the terminal.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +11,10 @@ fn file(outputs: &Path) -> PathBuf {
     outputs.join(OWN_FOLDER).join("queue.json")
 }
 
-/// The queue as it was kept; empty where there is none.
+/// The queue that was kept; empty if there is none.
 ///
 /// # Errors
-/// A file that is there and is no queue, by name and with the way out.
+/// A file that is no queue, by name and with a hint.
 pub fn read(outputs: &Path) -> Result<Vec<PathBuf>, String> {
     let path = file(outputs);
     let bytes = match moim_core::regular_file::read(&path) {

@@ -18,7 +18,7 @@ use super::message::{Command, Data, Effect, Message};
 use super::screens::{answers, compare, experiments, plan, ranking, train};
 use super::state::{Screen, Settings, State};
 use super::theme::{ColorDepth, ThemeName};
-use super::update::{carry_out, update};
+use super::update::{execute, update};
 use super::view;
 use super::widgets::testing::lines;
 
@@ -56,7 +56,7 @@ fn program(screen: Screen, settings: Settings, (width, height): (u16, u16)) -> S
         Screen::Plan => Command::Plan(plan::sample::OPEN.into()),
         _ => Command::Show(screen),
     };
-    for effect in carry_out(&mut state, vec![first]) {
+    for effect in execute(&mut state, vec![first]) {
         answer(&mut state, effect);
     }
     state
@@ -126,7 +126,7 @@ fn every_screen_before_anything_was_read() {
     for screen in Screen::ALL {
         let now: Timestamp = experiments::sample::NOW.parse().unwrap();
         let mut state = State::new(plain(), now, Rect::new(0, 0, 80, 24));
-        carry_out(&mut state, vec![Command::Show(screen)]);
+        execute(&mut state, vec![Command::Show(screen)]);
         let name = format!("{}_empty", screen.title().to_lowercase());
         assert_snapshot(&name, &drawn(&state));
     }

@@ -1,4 +1,4 @@
-//! Everything that the screen follows from.
+//! Everything that the screen depends on.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use ratatui::layout::Rect;
 
 use super::data::World;
-use super::message::{Dialog, Input, Notice};
+use super::message::{Dialog, Effect, Input, Notice};
 use super::overlay::Overlay;
 use super::screens::Screens;
 use super::theme::{ColorDepth, Glyphs, Look, Theme, ThemeName};
@@ -55,7 +55,7 @@ pub struct Settings {
     pub depth: ColorDepth,
     pub is_ascii: bool,
     pub has_mouse: bool,
-    /// Styles and marks that follow from the above.
+    /// Styles and marks for the above.
     pub look: Look,
 }
 
@@ -81,7 +81,7 @@ impl Settings {
     }
 }
 
-/// What a screen may look at beside its own state.
+/// What a screen can read besides its own state.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub world: &'a World,
@@ -114,30 +114,34 @@ pub struct State {
     pub settings: Settings,
     pub now: Timestamp,
     pub size: Rect,
-    /// What lies over the screen and takes the keys.
+    /// What is shown over the screen and gets the keys.
     pub overlay: Option<Overlay>,
-    /// Questions that wait for the one that is shown.
+    /// Questions that wait behind the one that is shown.
     pub waiting: VecDeque<Dialog>,
     /// The first key of a sequence.
     pub pending_keys: Option<String>,
-    /// The line above the footer, and when it was said.
+    /// The line above the footer, and since when.
     pub notice: Option<(Notice, Timestamp)>,
     /// A trainer is being started, and its run is not known yet.
     pub is_starting: bool,
-    /// A run to be shown as soon as it is found, with the log of its start.
+    /// A run that is shown as soon as it is found, with the log of its start.
     pub launching: Option<Launch>,
-    /// The screen has to be drawn again.
+    /// The program quits as soon as every edit has been written.
+    pub leaves_when_saved: bool,
+    /// The screen must be drawn again.
     pub is_dirty: bool,
+    /// What must be done after the message that is being applied.
+    pub effects: Vec<Effect>,
 }
 
-/// A trainer that was started and whose run directory is not there yet.
+/// A trainer that was started and whose run directory does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     pub run: PathBuf,
     pub log: PathBuf,
 }
 
-/// The smallest terminal that the screens fit into.
+/// The smallest terminal in which the screens fit.
 pub const SMALLEST: (u16, u16) = (80, 24);
 
 /// Lines above the body (title) and below it (notice, footer).
@@ -159,7 +163,9 @@ impl State {
             notice: None,
             is_starting: false,
             launching: None,
+            leaves_when_saved: false,
             is_dirty: true,
+            effects: Vec::new(),
         }
     }
 
@@ -178,7 +184,7 @@ impl State {
         }
     }
 
-    /// What screens look at.
+    /// What screens read.
     pub fn context(&self) -> Context<'_> {
         Context {
             world: &self.world,
@@ -201,7 +207,7 @@ impl State {
         self.overlay = Some(Overlay::line(input));
     }
 
-    /// Says something above the footer.
+    /// Shows a notice above the footer.
     pub fn tell(&mut self, text: impl Into<String>, is_error: bool) {
         let text = text.into();
         self.notice = Some((Notice { text, is_error }, self.now));

@@ -1,4 +1,4 @@
-//! The terminal: taken over, given back whatever happens, and nobody else's while it is ours.
+//! The terminal: taken over, and restored whatever happens.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Stdout, Write};
@@ -24,14 +24,14 @@ use ratatui::layout::Rect;
 use super::message::{Message, Outcome};
 use super::text::width;
 
-/// Whether the terminal is in our hands, for whoever has to give it back in an emergency.
+/// Whether the terminal is taken over, so that an emergency exit knows whether to restore it.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The terminal while it is ours; given back on drop.
+/// The terminal while it is taken over; restored on drop.
 pub struct Terminal {
     inner: ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     has_mouse: bool,
-    /// Where stderr went before: nothing may write over the screen.
+    /// Where stderr went before: nothing may overwrite the screen.
     stderr: Option<OwnedFd>,
     /// What is on the screen.
     drawn: Buffer,
@@ -53,7 +53,7 @@ impl Terminal {
                 drawn: Buffer::empty(Rect::ZERO),
             }),
             Err(error) => {
-                give_back();
+                restore();
                 restore_stderr(stderr);
                 Err(error)
             }
@@ -63,7 +63,7 @@ impl Terminal {
     /// The size in cells.
     ///
     /// # Errors
-    /// The terminal does not tell.
+    /// The terminal does not report it.
     pub fn size(&self) -> io::Result<Rect> {
         let size = self.inner.size()?;
         Ok(Rect::new(0, 0, size.width, size.height))
@@ -85,13 +85,13 @@ impl Terminal {
         &self.drawn
     }
 
-    /// Draws every cell anew at the next [`Terminal::draw`].
+    /// Draws every cell again at the next [`Terminal::draw`].
     ///
     /// # Errors
     /// The terminal cannot be written to.
     pub fn clear(&mut self) -> io::Result<()> {
-        // ratatui's own `clear` asks where the cursor is, and the answer would go to whoever reads
-        // the keys. One that knows nothing of what is on the screen draws every cell as well.
+        // ratatui's own `clear` asks for the position of the cursor, and the thread that reads the
+        // keys would get the reply. A new one draws every cell as well.
         execute!(io::stdout(), Clear(ClearType::All))?;
         self.inner = fresh()?;
         Ok(())
@@ -103,13 +103,14 @@ impl Terminal {
     /// The terminal cannot be written to.
     pub fn set_mouse(&mut self, is_on: bool) -> io::Result<()> {
         self.has_mouse = is_on;
-        match is_on {
-            true => execute!(self.inner.backend_mut(), EnableMouseCapture),
-            false => execute!(self.inner.backend_mut(), DisableMouseCapture),
+        if is_on {
+            execute!(self.inner.backend_mut(), EnableMouseCapture)
+        } else {
+            execute!(self.inner.backend_mut(), DisableMouseCapture)
         }
     }
 
-    /// Puts `text` into the clipboard of the terminal by OSC 52, through tmux as well where its
+    /// Puts `text` into the clipboard of the terminal by OSC 52, through tmux as well if its
     /// `allow-passthrough` or `set-clipboard` is on.
     ///
     /// # Errors
@@ -121,12 +122,12 @@ impl Terminal {
         io::Write::flush(backend)
     }
 
-    /// Gives the terminal back for as long as `work` takes, for an editor or a stopped process.
+    /// Restores the terminal while `work` runs, for an editor or a stopped process.
     ///
     /// # Errors
-    /// The terminal cannot be taken again.
+    /// The terminal cannot be taken over again.
     pub fn lend<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
-        give_back();
+        restore();
         restore_stderr(self.stderr.take());
         let result = work();
         self.stderr = silence_stderr();
@@ -138,7 +139,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        give_back();
+        restore();
         restore_stderr(self.stderr.take());
     }
 }
@@ -164,9 +165,9 @@ fn enter(has_mouse: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the terminal back; whatever fails, the rest is still tried. Does nothing where the
-/// terminal is not ours.
-pub fn give_back() {
+/// Restores the terminal; if a step fails, the rest is still tried. Does nothing if the
+/// terminal is not taken over.
+pub fn restore() {
     if !IS_TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
@@ -177,8 +178,8 @@ pub fn give_back() {
     let _ = disable_raw_mode();
 }
 
-/// Sends stderr to nowhere: a library that prints would break the screen. Answers where it went
-/// before; `None` where that is no terminal, so that nothing has to be done.
+/// Discards stderr: a library that prints would break the screen. Returns where it went before;
+/// `None` if that is no terminal and nothing has to be done.
 fn silence_stderr() -> Option<OwnedFd> {
     if !io::IsTerminal::is_terminal(&io::stderr()) {
         return None;
@@ -195,15 +196,15 @@ fn restore_stderr(before: Option<OwnedFd>) {
     }
 }
 
-/// A panic of the main thread gives the terminal back before it tells what happened; one of a
-/// worker becomes a message, and the terminal stays.
+/// A panic of the main thread restores the terminal before it is reported; one of a worker becomes
+/// a message, and the terminal stays.
 pub fn hook_panics(sender: Sender<Message>) {
     let main = std::thread::current().id();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().id() == main {
-            give_back();
-            // stderr may lead nowhere now; the terminal is where stdout is.
+            restore();
+            // stderr may be discarded; the terminal is where stdout is.
             let _ = writeln!(io::stdout(), "moim: this is a bug: {panic}");
             before(panic);
         } else {
@@ -221,7 +222,7 @@ pub fn text_of(buffer: &Buffer) -> String {
         let mut covered = 0;
         for x in buffer.area.left()..buffer.area.right() {
             let symbol = buffer[(x, y)].symbol();
-            // The second cell of a wide character holds nothing of its own.
+            // The second cell of a wide character is empty.
             if covered > 0 {
                 covered -= 1;
                 continue;

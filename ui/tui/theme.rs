@@ -35,7 +35,7 @@ impl Look {
     }
 }
 
-/// The themes a person can choose.
+/// The themes the user can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThemeName {
     /// For a dark background.
@@ -127,7 +127,7 @@ pub struct Theme {
     pub bad: Style,
     /// Needs a look.
     pub warn: Style,
-    /// Neutral news.
+    /// Neutral information.
     pub info: Style,
     /// What should be found first: matches, the running step.
     pub accent: Style,

@@ -1,7 +1,7 @@
-//! What happens when something happens. No input or output is done here: what has to be done
-//! comes back as [`Effect`]s.
+//! How the state changes with each message. No input or output is done here: what must be done is
+//! collected in [`State::effects`] and returned.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use jiff::SignedDuration;
@@ -13,15 +13,16 @@ use super::keymap::{Action, Lookup, Scope, key_name, lookup};
 use super::message::{
     Choice, Command, Data, Dialog, Effect, InputPurpose, Message, Notice, Outcome,
 };
-use super::overlay::{Answer, Overlay, Palette};
-use super::state::{Launch, Screen, State};
+use super::overlay::{Answer, Overlay, Palette, help_lines};
+use super::screens::ScreenState;
+use super::state::{Context, Launch, Screen, State};
 
 /// How long a notice stays.
 const NOTICE_SECONDS: i64 = 8;
 
-/// Takes a message in. The screen has to be drawn again where `state.is_dirty` is set.
+/// Applies a message. The screen must be drawn again if `state.is_dirty` is set.
 pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
-    if is_of_no_concern(&message) {
+    if is_ignored(&message) {
         return Vec::new();
     }
     state.is_dirty = true;
@@ -31,25 +32,35 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
         Message::Mouse(event) => on_mouse(state, event),
         Message::Resize { width, height } => {
             state.size = Rect::new(0, 0, width, height);
-            refresh(state)
+            refresh(state);
         }
         Message::Tick(now) => {
             state.now = now;
             let is_old =
-                |said| now.duration_since(said) > SignedDuration::from_secs(NOTICE_SECONDS);
-            if state.notice.as_ref().is_some_and(|(_, said)| is_old(*said)) {
+                |since| now.duration_since(since) > SignedDuration::from_secs(NOTICE_SECONDS);
+            if state
+                .notice
+                .as_ref()
+                .is_some_and(|(_, since)| is_old(*since))
+            {
                 state.notice = None;
             }
-            Vec::new()
         }
         Message::Data(data) => on_data(state, data),
         Message::Done(outcome) => on_outcome(state, outcome),
-        Message::Terminate => vec![Effect::Quit],
+        Message::Terminate => state.effects.push(Effect::Quit),
     }
+    std::mem::take(&mut state.effects)
 }
 
-/// Keys and buttons that are let go, and the mouse's way from place to place.
-fn is_of_no_concern(message: &Message) -> bool {
+/// Executes what a screen requests.
+pub fn execute(state: &mut State, commands: Vec<Command>) -> Vec<Effect> {
+    run(state, commands);
+    std::mem::take(&mut state.effects)
+}
+
+/// Keys and buttons that are released, and movements of the mouse.
+fn is_ignored(message: &Message) -> bool {
     match message {
         Message::Key(key) => key.kind == KeyEventKind::Release,
         Message::Mouse(event) => matches!(
@@ -60,47 +71,44 @@ fn is_of_no_concern(message: &Message) -> bool {
     }
 }
 
-fn on_key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+fn on_key(state: &mut State, key: KeyEvent) {
     if let Some(overlay) = &mut state.overlay {
         let answer = overlay.key(key, state.screen);
         return on_answer(state, answer);
     }
-    let is_interrupt = key_name(key).as_deref() == Some("ctrl-c");
-    if state.screens.get(state.screen).is_typing() && !is_interrupt {
+    let Some(name) = key_name(key) else {
+        if state.screens.get(state.screen).is_typing() {
+            with_screen(state, |screen, context| screen.type_key(key, context));
+        }
+        return;
+    };
+    if state.screens.get(state.screen).is_typing() && name != "ctrl-c" {
         return with_screen(state, |screen, context| screen.type_key(key, context));
     }
-    let Some(name) = key_name(key) else {
-        return Vec::new();
-    };
     let keys = match state.pending_keys.take() {
         Some(first) => format!("{first} {name}"),
         None => name,
     };
     match lookup(state.screen, &keys) {
         Lookup::Action(action) => act(state, action),
-        Lookup::Prefix => {
-            state.pending_keys = Some(keys);
-            Vec::new()
-        }
-        Lookup::Nothing => Vec::new(),
+        Lookup::Prefix => state.pending_keys = Some(keys),
+        Lookup::Nothing => {}
     }
 }
 
-fn on_paste(state: &mut State, text: &str) -> Vec<Effect> {
+fn on_paste(state: &mut State, text: &str) {
     if let Some(overlay) = &mut state.overlay {
         let answer = overlay.paste(text);
-        return on_answer(state, answer);
+        on_answer(state, answer);
+    } else if state.screens.get(state.screen).is_typing() {
+        with_screen(state, |screen, context| screen.paste(text, context));
     }
-    match state.screens.get(state.screen).is_typing() {
-        true => with_screen(state, |screen, context| screen.paste(text, context)),
-        // Pasted text is never taken for keys: a stray line would start and delete things.
-        false => Vec::new(),
-    }
+    // Else nothing: pasted text is never taken for keys, a stray line would delete things.
 }
 
-fn on_mouse(state: &mut State, event: MouseEvent) -> Vec<Effect> {
+fn on_mouse(state: &mut State, event: MouseEvent) {
     if state.overlay.is_some() {
-        return Vec::new();
+        return;
     }
     let at = Position::new(event.column, event.row);
     match event.kind {
@@ -108,271 +116,250 @@ fn on_mouse(state: &mut State, event: MouseEvent) -> Vec<Effect> {
         MouseEventKind::ScrollUp => act(state, Action::Up),
         MouseEventKind::Down(MouseButton::Left) => {
             if let Some(screen) = super::view::screen_at(state, at) {
-                return show(state, screen);
-            }
-            match state.body().contains(at) {
-                true => with_screen(state, |screen, context| screen.click(at, context)),
-                false => Vec::new(),
+                show(state, screen);
+            } else if state.body().contains(at) {
+                with_screen(state, |screen, context| screen.click(at, context));
             }
         }
-        _ => Vec::new(),
+        _ => {}
     }
 }
 
-/// Lets the screen at the front do something and carries out what it wants.
+/// Lets the screen at the front do something and executes what it requests.
 fn with_screen(
     state: &mut State,
-    work: impl FnOnce(&mut dyn super::screens::ScreenState, &super::state::Context<'_>) -> Vec<Command>,
-) -> Vec<Effect> {
-    // The screens are taken out so that one can be changed while it looks at the rest.
+    work: impl FnOnce(&mut dyn ScreenState, &Context<'_>) -> Vec<Command>,
+) {
+    // The screens are taken out so that one can be changed while it reads the rest.
     let mut screens = std::mem::take(&mut state.screens);
     let commands = work(screens.get_mut(state.screen), &state.context());
     state.screens = screens;
-    carry_out(state, commands)
+    run(state, commands);
 }
 
-fn refresh(state: &mut State) -> Vec<Effect> {
-    with_screen(state, |screen, context| screen.refresh(context))
+fn refresh(state: &mut State) {
+    with_screen(state, |screen, context| screen.refresh(context));
 }
 
-fn show(state: &mut State, screen: Screen) -> Vec<Effect> {
+fn show(state: &mut State, screen: Screen) {
     state.screen = screen;
-    refresh(state)
+    refresh(state);
 }
 
-/// Carries out an action of the key table.
-pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+/// Executes an action of the key table.
+fn act(state: &mut State, action: Action) {
     match action {
         Action::Show(screen) => show(state, screen),
         Action::Quit => quit(state),
         Action::Help => {
-            state.overlay = Some(Overlay::Help { scroll: 0 });
-            Vec::new()
+            let title = format!("Keys of {}", state.screen.title());
+            state.overlay = Some(Overlay::text(title, help_lines(state.screen)));
         }
-        Action::Palette => {
-            state.overlay = Some(Overlay::Palette(Palette::default()));
-            Vec::new()
-        }
+        Action::Palette => state.overlay = Some(Overlay::Palette(Palette::default())),
         Action::Filter => {
-            let present = state.screens.get(state.screen).filter().to_owned();
-            state.overlay = Some(Overlay::filter(&present));
-            Vec::new()
+            let present = state.screens.get(state.screen).filter();
+            state.overlay = Some(Overlay::filter(present));
         }
         Action::Rescan => {
-            let mut effects = vec![Effect::Rescan];
-            effects.extend(with_screen(state, |screen, context| {
-                screen.act(Action::Rescan, context)
-            }));
-            effects
+            state.effects.push(Effect::Rescan);
+            with_screen(state, |screen, context| screen.act(Action::Rescan, context));
         }
         Action::NextTheme => {
             state.settings = state.settings.with_next_theme();
-            state.tell(
-                format!("theme: {}", state.settings.theme_name.name()),
-                false,
-            );
-            Vec::new()
+            let theme = state.settings.theme_name.name();
+            state.tell(format!("theme: {theme}"), false);
         }
         Action::ToggleMouse => {
-            state.settings.has_mouse = !state.settings.has_mouse;
-            let word = if state.settings.has_mouse {
-                "on"
-            } else {
-                "off"
-            };
-            state.tell(format!("mouse {word}"), false);
-            vec![Effect::SetMouse(state.settings.has_mouse)]
+            let is_on = !state.settings.has_mouse;
+            state.settings.has_mouse = is_on;
+            state.tell(if is_on { "mouse on" } else { "mouse off" }, false);
+            state.effects.push(Effect::SetMouse(is_on));
         }
-        Action::DumpScreen => vec![Effect::DumpScreen],
-        Action::Suspend => vec![Effect::Suspend],
-        Action::Redraw => vec![Effect::Redraw],
+        Action::DumpScreen => state.effects.push(Effect::DumpScreen),
+        Action::Suspend => state.effects.push(Effect::Suspend),
+        Action::Redraw => state.effects.push(Effect::Redraw),
         other => with_screen(state, |screen, context| screen.act(other, context)),
     }
 }
 
-/// Leaving is only asked about while something of ours would go on or be left undone.
-fn quit(state: &mut State) -> Vec<Effect> {
-    let Some(open) = &state.world.open else {
-        return quit_with_queue(state);
-    };
-    if !open.condition().is_active_here() {
-        return quit_with_queue(state);
+/// Edits on the Plan screen exist only here, so they are asked about first.
+fn quit(state: &mut State) {
+    let plan = &mut state.screens.plan;
+    let unsaved = plan.unsaved();
+    if unsaved.is_empty() {
+        return leave(state);
     }
-    let run = open.path.clone();
-    let leave = Command::Effect(Effect::Quit);
-    let stop = Effect::Ask {
-        run: run.clone(),
-        request: Request::Stop,
-    };
+    let mut save: Vec<Command> = plan.save_all().into_iter().map(Command::Effect).collect();
+    save.push(Command::LeaveWhenSaved);
+    let files = unsaved.iter().map(|path| path.display().to_string());
+    let files = files.collect::<Vec<_>>().join(", ");
     state.ask(Dialog {
         title: "Quit".to_owned(),
-        lines: vec![
-            format!("{} is under way.", open.id()),
-            "It goes on without this terminal; open moim again to come back to it.".to_owned(),
-        ],
+        lines: vec![format!("Edits are not saved: {files}.")],
         choices: vec![
-            Choice::new('d', "detach: let it go on", vec![leave.clone()]),
-            Choice::new(
-                's',
-                "save and stop it, then quit",
-                vec![stop.into(), leave.clone()],
-            ),
-            Choice::new(
+            Choice::new('s', "save them, then quit", save),
+            Choice::new('d', "discard them and quit", vec![Command::Leave]),
+        ],
+    });
+}
+
+/// Asks only if a run would keep running or the queue would wait.
+fn leave(state: &mut State) {
+    let running = state.world.open.as_ref();
+    let running = running.filter(|open| open.condition().is_active_here());
+    let mut lines = Vec::new();
+    let mut choices = Vec::new();
+    if let Some(open) = running {
+        lines.extend([
+            format!("{} is running.", open.id()),
+            "It keeps running without this terminal; open moim again to return to it.".to_owned(),
+        ]);
+        let run = open.path.clone();
+        let stop = Effect::Ask {
+            run: run.clone(),
+            request: Request::Stop,
+        };
+        let choice = |key, label: &str, effect: Option<Effect>| {
+            let effects = effect.into_iter().chain([Effect::Quit]);
+            Choice::new(key, label, effects.map(Command::from).collect())
+        };
+        choices.extend([
+            choice('d', "detach: let it run", None),
+            choice('s', "save and stop it, then quit", Some(stop)),
+            choice(
                 'k',
                 "kill it without saving, then quit",
-                vec![Effect::Kill { run }.into(), leave],
+                Some(Effect::Kill { run }),
             ),
-        ],
-    });
-    Vec::new()
-}
-
-fn quit_with_queue(state: &mut State) -> Vec<Effect> {
-    if state.world.queue.is_empty() {
-        return vec![Effect::Quit];
+        ]);
+    }
+    let waiting = state.world.queue.len();
+    if waiting > 0 {
+        lines.push(format!(
+            "{waiting} experiment(s) wait in the queue. It is kept, but starts nothing until moim \
+             is opened again."
+        ));
+    }
+    if lines.is_empty() {
+        return state.effects.push(Effect::Quit);
+    }
+    if choices.is_empty() {
+        choices.push(Choice::new('q', "quit", vec![Effect::Quit.into()]));
     }
     state.ask(Dialog {
         title: "Quit".to_owned(),
-        lines: vec![
-            format!(
-                "{} experiment(s) wait in the queue.",
-                state.world.queue.len()
-            ),
-            "The queue is kept, and goes on when moim is opened again.".to_owned(),
-        ],
-        choices: vec![Choice::new('q', "quit", vec![Effect::Quit.into()])],
+        lines,
+        choices,
     });
-    Vec::new()
 }
 
-fn on_answer(state: &mut State, answer: Answer) -> Vec<Effect> {
+fn on_answer(state: &mut State, answer: Answer) {
+    let stays = matches!(
+        answer,
+        Answer::Stay | Answer::Filtered { is_done: false, .. }
+    );
+    if !stays {
+        state.overlay = state.waiting.pop_front().map(Overlay::Dialog);
+    }
     match answer {
-        Answer::Stay => Vec::new(),
-        Answer::Close => {
-            close_overlay(state);
-            Vec::new()
-        }
+        Answer::Stay | Answer::Close => {}
         Answer::Act(binding) => {
-            close_overlay(state);
-            let mut effects = match binding.scope {
-                Scope::On(screen) if screen != state.screen => show(state, screen),
-                _ => Vec::new(),
-            };
-            effects.extend(act(state, binding.action));
-            effects
-        }
-        Answer::Chosen(choice) => {
-            close_overlay(state);
-            carry_out(state, choice.commands)
-        }
-        Answer::Typed(input, text) => {
-            close_overlay(state);
-            typed(state, input.purpose, text.trim())
-        }
-        Answer::Filtered { text, is_done } => {
-            if is_done {
-                close_overlay(state);
+            if let Scope::On(screen) = binding.scope
+                && screen != state.screen
+            {
+                show(state, screen);
             }
-            with_screen(state, |screen, context| screen.set_filter(&text, context))
+            act(state, binding.action);
+        }
+        Answer::Chosen(choice) => run(state, choice.commands),
+        Answer::Typed(input, text) => typed(state, input.purpose, text.trim()),
+        Answer::Filtered { text, .. } => {
+            with_screen(state, |screen, context| screen.set_filter(&text, context));
         }
     }
 }
 
-fn close_overlay(state: &mut State) {
-    state.overlay = state.waiting.pop_front().map(Overlay::Dialog);
-}
-
-fn typed(state: &mut State, purpose: InputPurpose, text: &str) -> Vec<Effect> {
+fn typed(state: &mut State, purpose: InputPurpose, text: &str) {
     if text.is_empty() {
-        return Vec::new();
+        return;
     }
+    let mut write = |path: &Path, text| {
+        state.effects.push(Effect::Write {
+            path: path.to_owned(),
+            text,
+            replaces: None,
+        });
+    };
     match purpose {
+        InputPurpose::ExportTo { text: content } => write(Path::new(text), content),
         InputPurpose::NewExperiment { text: content } => {
-            let folder = match &state.world.index {
-                Some(index) => index.experiments_dir.clone(),
-                None => PathBuf::from("experiments"),
-            };
             let name = text.strip_suffix(".toml").unwrap_or(text);
             if name.contains('/') || name.starts_with('.') {
                 let advice = format!(
                     "{name:?} cannot be the name of an experiment: use no slash and no leading dot"
                 );
-                state.tell(advice, true);
-                return Vec::new();
+                return state.tell(advice, true);
             }
+            let index = state.world.index.as_ref();
+            let folder = index.map_or(Path::new("experiments"), |index| {
+                index.experiments_dir.as_path()
+            });
             let path = folder.join(format!("{name}.toml"));
-            let mut effects = vec![Effect::Write {
-                path: path.clone(),
-                text: content,
-                replaces: None,
-            }];
-            effects.extend(carry_out(state, vec![Command::Plan(path)]));
-            effects
+            write(&path, content);
+            run(state, vec![Command::Plan(path)]);
         }
-        InputPurpose::ExportTo { text: content } => vec![Effect::Write {
-            path: PathBuf::from(text),
-            text: content,
-            replaces: None,
-        }],
     }
 }
 
-/// Carries out what a screen wants.
-pub fn carry_out(state: &mut State, commands: Vec<Command>) -> Vec<Effect> {
-    let mut effects = Vec::new();
+fn run(state: &mut State, commands: Vec<Command>) {
     for command in commands {
         match command {
             Command::Effect(effect) => {
                 state.world.asked(&effect);
-                effects.push(effect);
+                state.effects.push(effect);
             }
-            Command::Show(screen) => effects.extend(show(state, screen)),
+            Command::Show(screen) => show(state, screen),
             Command::Plan(path) => {
                 state.screens.plan.load(&path);
-                effects.extend(show(state, Screen::Plan));
+                show(state, Screen::Plan);
             }
             Command::Attach { run, then } => {
-                let is_open = state
-                    .world
-                    .open
-                    .as_ref()
-                    .is_some_and(|open| open.path == run);
-                if !is_open {
+                let open = state.world.open.as_ref();
+                if open.is_none_or(|open| open.path != run) {
                     state.world.attach(&run);
-                    effects.push(Effect::OpenRun(run));
+                    state.effects.push(Effect::OpenRun(run));
                 }
-                effects.extend(show(state, then));
+                show(state, then);
             }
             Command::Ask(dialog) => state.ask(dialog),
             Command::Input(input) => state.ask_for_line(input),
-            Command::Read { title, lines } => {
-                state.overlay = Some(Overlay::Text {
-                    title,
-                    lines,
-                    scroll: 0,
-                });
-            }
+            Command::Read { title, lines } => state.overlay = Some(Overlay::text(title, lines)),
             Command::Tell(Notice { text, is_error }) => state.tell(text, is_error),
             Command::Enqueue(path) => {
                 state.tell(format!("{} is queued", path.display()), false);
                 state.world.queue.push(path);
-                effects.push(Effect::KeepQueue(state.world.queue.clone()));
-                effects.extend(start_next(state));
+                keep_queue(state);
+                start_next(state);
             }
             Command::ClearQueue => {
                 state.world.queue.clear();
-                effects.push(Effect::KeepQueue(Vec::new()));
+                keep_queue(state);
                 state.tell("the queue is empty", false);
             }
+            Command::Leave => leave(state),
+            Command::LeaveWhenSaved => state.leaves_when_saved = true,
         }
     }
-    effects
 }
 
-fn on_data(state: &mut State, data: Data) -> Vec<Effect> {
+fn keep_queue(state: &mut State) {
+    let queue = state.world.queue.clone();
+    state.effects.push(Effect::KeepQueue(queue));
+}
+
+fn on_data(state: &mut State, data: Data) {
     let is_index = matches!(data, Data::Index(_));
     state.world.apply(data);
-    let mut effects = Vec::new();
     if is_index {
         let is_found = |launch: &Launch| {
             let index = state.world.index.as_ref();
@@ -381,66 +368,66 @@ fn on_data(state: &mut State, data: Data) -> Vec<Effect> {
         if state.launching.as_ref().is_some_and(is_found) {
             state.launching = None;
         }
-        effects.extend(start_next(state));
+        start_next(state);
     }
-    effects.extend(refresh(state));
-    effects
+    refresh(state);
 }
 
-/// Starts the next experiment of the queue where nothing runs on this machine.
-fn start_next(state: &mut State) -> Vec<Effect> {
+/// Starts the next experiment of the queue if nothing runs on this machine.
+fn start_next(state: &mut State) {
     let Some(index) = &state.world.index else {
-        return Vec::new();
+        return;
     };
-    let is_busy = index
-        .runs
-        .iter()
-        .any(|run| run.condition().is_active_here());
+    let mut runs = index.runs.iter();
+    let is_busy = runs.any(|run| run.condition().is_active_here());
     let is_launching = state.is_starting || state.launching.is_some();
     if is_busy || is_launching || state.world.queue.is_empty() {
-        return Vec::new();
+        return;
     }
     state.is_starting = true;
     let experiment = state.world.queue.remove(0);
     state.tell(format!("the queue starts {}", experiment.display()), false);
-    vec![
-        Effect::KeepQueue(state.world.queue.clone()),
-        Effect::Start { experiment },
-    ]
+    keep_queue(state);
+    state.effects.push(Effect::Start { experiment });
 }
 
-fn on_outcome(state: &mut State, outcome: Outcome) -> Vec<Effect> {
+fn on_outcome(state: &mut State, outcome: Outcome) {
     match outcome {
-        Outcome::Told(text) => state.tell(text, false),
-        Outcome::Failed(text) => state.tell(text, true),
+        Outcome::Done(text) => state.tell(text, false),
+        Outcome::Failed(text) => {
+            state.leaves_when_saved = false;
+            state.tell(text, true);
+        }
         Outcome::Written { path } => {
             state.tell(format!("written: {}", path.display()), false);
             state.screens.plan.written(&path);
-            return vec![Effect::Rescan];
+            let is_saved = state.screens.plan.unsaved().is_empty();
+            if is_saved && std::mem::take(&mut state.leaves_when_saved) {
+                return leave(state);
+            }
+            state.effects.push(Effect::Rescan);
         }
         Outcome::Deleted { path } => {
             state.tell(format!("deleted: {}", path.display()), false);
-            let mut effects = vec![Effect::Rescan];
-            let mut open = state.world.open.iter();
-            if open.any(|open| open.path == path) {
+            state.effects.push(Effect::Rescan);
+            let open = state.world.open.as_ref();
+            if open.is_some_and(|open| open.path == path) {
                 state.world.detach();
-                effects.push(Effect::CloseRun);
+                state.effects.push(Effect::CloseRun);
             }
-            return effects;
         }
-        Outcome::Started { run, log } => {
+        Outcome::Started { run: path, log } => {
             state.is_starting = false;
             state.launching = Some(Launch {
-                run: run.clone(),
+                run: path.clone(),
                 log,
             });
             let attach = Command::Attach {
-                run,
+                run: path,
                 then: Screen::Train,
             };
-            let mut effects = carry_out(state, vec![attach]);
-            effects.push(Effect::Rescan);
-            return effects;
+            run(state, vec![attach]);
+            state.effects.push(Effect::Rescan);
         }
         Outcome::StartFailed {
             experiment,
@@ -448,19 +435,16 @@ fn on_outcome(state: &mut State, outcome: Outcome) -> Vec<Effect> {
         } => {
             state.is_starting = false;
             state.launching = None;
-            let was_never_there = |open: &OpenRun| open.is_there != Some(true);
-            if state.world.open.as_ref().is_some_and(was_never_there) {
+            let never_existed = |open: &OpenRun| open.is_there != Some(true);
+            if state.world.open.as_ref().is_some_and(never_existed) {
                 state.world.detach();
                 state.screen = Screen::Experiments;
             }
-            state.overlay = Some(Overlay::Text {
-                title: format!("{} did not start", experiment.display()),
-                lines: last_words.lines().map(str::to_owned).collect(),
-                scroll: 0,
-            });
+            let title = format!("{} did not start", experiment.display());
+            let lines = last_words.lines().map(str::to_owned).collect();
+            state.overlay = Some(Overlay::text(title, lines));
         }
     }
-    Vec::new()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Drawing the frame: title, the screen at the front, notice, footer, and what lies over it.
+//! Drawing the frame: title, the screen at the front, notice, footer, and overlays.
 
 use ratatui::Frame;
+use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget};
 
@@ -12,7 +14,9 @@ use super::state::{SMALLEST, Screen, State};
 use super::text;
 use super::widgets::field::TextField;
 use super::widgets::hints::{Hint, Hints};
+use super::widgets::pane::Pane;
 use super::widgets::popup::Popup;
+use super::widgets::scroll::{text_width, wrapped};
 
 /// Draws everything.
 pub fn draw(state: &State, frame: &mut Frame<'_>) {
@@ -47,7 +51,7 @@ fn tab(number: usize, screen: Screen) -> String {
     format!("{number} {} ", screen.title())
 }
 
-/// The screen whose tab lies at a cell.
+/// The screen whose tab is at a cell.
 pub fn screen_at(state: &State, at: Position) -> Option<Screen> {
     if at.y != state.size.y {
         return None;
@@ -75,9 +79,10 @@ fn draw_title(state: &State, frame: &mut Frame<'_>) {
     for (index, screen) in Screen::ALL.into_iter().enumerate() {
         let tab = tab(index + 1, screen);
         used += text::width(&tab);
-        let style = match screen == state.screen {
-            true => theme.selection,
-            false => theme.dim,
+        let style = if screen == state.screen {
+            theme.selection
+        } else {
+            theme.dim
         };
         spans.push(Span::styled(tab, style));
     }
@@ -142,7 +147,7 @@ fn draw_footer(state: &State, frame: &mut Frame<'_>) {
             key: binding.keys.first().copied().unwrap_or_default(),
             label: binding.label,
             priority: match binding.action {
-                // The way to everything that has no room stays itself.
+                // The way to everything that does not fit always stays.
                 Action::Help | Action::Quit => 0,
                 _ => binding.footer.unwrap_or(u8::MAX),
             },
@@ -153,15 +158,7 @@ fn draw_footer(state: &State, frame: &mut Frame<'_>) {
 
 fn draw_overlay(state: &State, overlay: &Overlay, frame: &mut Frame<'_>) {
     match overlay {
-        Overlay::Help { scroll } => {
-            let title = format!("Keys of {}", state.screen.title());
-            draw_text(state, &title, &help_lines(state.screen), *scroll, frame);
-        }
-        Overlay::Text {
-            title,
-            lines,
-            scroll,
-        } => draw_text(state, title, lines, *scroll, frame),
+        Overlay::Text { title, lines, pane } => draw_text(state, title, lines, pane, frame),
         Overlay::Palette(palette) => draw_palette(state, palette, frame),
         Overlay::Dialog(dialog) => draw_dialog(state, dialog, frame),
         Overlay::Line { input, field } => draw_line(state, &input.title, field, frame),
@@ -169,46 +166,18 @@ fn draw_overlay(state: &State, overlay: &Overlay, frame: &mut Frame<'_>) {
     }
 }
 
-/// The keys of a screen: its own, then those of every screen.
-fn help_lines(screen: Screen) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (title, is_own) in [(screen.title(), true), ("Everywhere", false)] {
-        lines.push(title.to_owned());
-        let bindings =
-            bindings_of(screen).filter(|binding| (binding.scope != Scope::Everywhere) == is_own);
-        for binding in bindings {
-            let keys = text::fit(&binding.keys.join("  "), 18);
-            lines.push(format!("  {keys} {}", binding.help));
-        }
-        lines.push(String::new());
-    }
-    lines.push(
-        "Hangul letters work as the keys they lie on. Shift and the mouse select text.".to_owned(),
-    );
-    lines
-}
-
-fn draw_text(state: &State, title: &str, lines: &[String], scroll: usize, frame: &mut Frame<'_>) {
+fn draw_text(state: &State, title: &str, lines: &[String], pane: &Pane, frame: &mut Frame<'_>) {
     let context = state.context();
     let inside = Popup::new(title, state.size.width - 4, state.size.height - 2).render(
         state.size,
         frame.buffer_mut(),
         context.look(),
     );
-    let width = usize::from(inside.width);
-    let wrapped: Vec<String> = lines
+    let lines: Vec<Line<'_>> = lines
         .iter()
-        .flat_map(|line| text::wrap(&text::sanitize(line), width))
+        .flat_map(|line| wrapped(&text::sanitize(line), text_width(inside), Style::new()))
         .collect();
-    let height = usize::from(inside.height);
-    let first = scroll.min(wrapped.len().saturating_sub(height));
-    let shown: Vec<Line<'_>> = wrapped
-        .iter()
-        .skip(first)
-        .take(height)
-        .map(|line| Line::from(line.as_str()))
-        .collect();
-    Paragraph::new(shown).render(inside, frame.buffer_mut());
+    pane.draw(&lines, inside, frame.buffer_mut(), context.look());
 }
 
 fn draw_palette(state: &State, palette: &Palette, frame: &mut Frame<'_>) {
@@ -227,35 +196,30 @@ fn draw_palette(state: &State, palette: &Palette, frame: &mut Frame<'_>) {
         .field
         .render(field_line, frame.buffer_mut(), theme.text);
     frame.set_cursor_position(caret);
-    let matches = palette.matches(state.screen);
-    let height = usize::from(inside.height.saturating_sub(1));
-    let first = (palette.cursor + 1).saturating_sub(height);
-    let lines: Vec<Line<'_>> = matches
-        .iter()
-        .enumerate()
-        .skip(first)
-        .take(height)
-        .map(|(index, binding)| {
-            let (cursor, style) = match index == palette.cursor {
-                true => (context.glyphs().cursor, theme.selection),
-                false => (" ", theme.text),
-            };
-            let label = text::fit(binding.label, 20);
-            let keys = text::fit(&binding.keys.join(" "), 12);
-            let place = match binding.scope {
-                Scope::On(screen) if screen != state.screen => format!("({}) ", screen.title()),
-                _ => String::new(),
-            };
-            let line = format!("{cursor} {label} {keys} {place}{}", binding.help);
-            Line::styled(line, style)
-        })
-        .collect();
-    let list = Rect {
+    let below = Rect {
         y: inside.y + 1,
         height: inside.height.saturating_sub(1),
         ..inside
     };
-    Paragraph::new(lines).render(list, frame.buffer_mut());
+    let row = |binding: &&Binding, is_selected: bool, place: Rect, buf: &mut Buffer| {
+        let (cursor, style) = if is_selected {
+            (context.glyphs().cursor, theme.selection)
+        } else {
+            (" ", theme.text)
+        };
+        let label = text::fit(binding.label, 20);
+        let keys = text::fit(&binding.keys.join(" "), 12);
+        let screen = match binding.scope {
+            Scope::On(screen) if screen != state.screen => format!("({}) ", screen.title()),
+            _ => String::new(),
+        };
+        let line = format!("{cursor} {label} {keys} {screen}{}", binding.help);
+        Line::styled(line, style).render(place, buf);
+    };
+    let matches = palette.matches(state.screen);
+    palette
+        .list
+        .draw(&matches, below, frame.buffer_mut(), context.look(), row);
 }
 
 fn draw_dialog(state: &State, dialog: &Dialog, frame: &mut Frame<'_>) {
@@ -301,7 +265,7 @@ fn draw_line(state: &State, title: &str, field: &TextField, frame: &mut Frame<'_
     frame.set_cursor_position(caret);
 }
 
-/// The filter in the line of the notices, so that what it leaves stays in sight.
+/// The filter in the line of the notices, so that its result stays visible.
 fn draw_filter(state: &State, field: &TextField, frame: &mut Frame<'_>) {
     let context = state.context();
     let theme = context.theme();
@@ -310,7 +274,7 @@ fn draw_filter(state: &State, field: &TextField, frame: &mut Frame<'_>) {
         height: 1,
         ..state.size
     };
-    let help = "regular expression, ! inverts; enter keeps it, esc takes it back";
+    let help = "regular expression, ! inverts; enter keeps it, esc cancels";
     let [sign, text, help_area] = Layout::horizontal([
         Constraint::Length(1),
         Constraint::Fill(1),

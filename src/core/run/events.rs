@@ -50,7 +50,8 @@ impl Event {
     }
 
     /// An event of this moment from its name and its fields. A null among them is a number that is not finite.
-    pub fn from_fields(name: &str, values: Map<String, Value>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn from_fields(name: &str, values: Map<String, Value>) -> Self {
         let mut fields = Fields::default();
         for (key, value) in values {
             let is_finite = !value.is_null();

@@ -9,7 +9,7 @@ use moim_core::run::CompletionRecord;
 pub struct AnswersQuery {
     /// The run.
     pub run: PathBuf,
-    /// Sent back with the page, so that the page of an older question is recognised.
+    /// Told back with the page, so that an answer to an older question is known.
     pub number: u64,
     /// Which group to show.
     pub place: Place,
@@ -37,7 +37,7 @@ pub enum Place {
     Before(GroupPlace),
 }
 
-/// The position of a group: the byte offset of its first line in completions.jsonl.
+/// Where a group lies: the byte offset of its first line in completions.jsonl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupPlace(pub u64);
 
@@ -53,7 +53,7 @@ pub struct Group {
     pub completions: Vec<CompletionRecord>,
 }
 
-/// A group in the list next to the one that is shown.
+/// A group in the list beside the one that is shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupLine {
     pub place: GroupPlace,
@@ -68,8 +68,8 @@ pub struct GroupLine {
     pub question: String,
 }
 
-/// The result of an [`AnswersQuery`].
-#[derive(Clone, Debug)]
+/// The answer to an [`AnswersQuery`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct AnswersPage {
     pub run: PathBuf,
     pub number: u64,
@@ -81,6 +81,6 @@ pub struct AnswersPage {
     pub has_later: bool,
     /// Whether there is an earlier group that matches.
     pub has_earlier: bool,
-    /// What could not be read, or how much of a long file the search has covered, as text.
+    /// What could not be read, or how much of a long file the search has covered, in words.
     pub note: Option<String>,
 }

@@ -5,7 +5,7 @@ use ratatui::style::Style;
 use crate::tui::data::index::Condition;
 use crate::tui::theme::Look;
 
-/// The mark of a condition, to stand beside its word, and its style.
+/// The mark of a condition, for use next to its word, and its style.
 pub(super) fn sign(condition: Condition, look: &Look) -> (&'static str, Style) {
     let (glyphs, theme) = (&look.glyphs, &look.theme);
     match condition {

@@ -1,4 +1,4 @@
-//! Asking in which form, and to which file, something is to be written.
+//! The one exporter: asks in which form, and to which file, something is written.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,28 @@ use crate::tui::message::{Choice, Command, Dialog, Input, InputPurpose};
 pub(super) struct Form {
     /// The letter that chooses it.
     pub(super) key: char,
-    /// What it is, e.g. `Markdown`.
+    /// Its name, e.g. `Markdown`.
     pub(super) label: String,
-    /// The file that is proposed; the person may type another.
+    /// The proposed file; the user can type another.
     pub(super) file: PathBuf,
     pub(super) text: String,
+}
+
+impl Form {
+    pub(super) fn new(key: char, label: &str, file: impl Into<PathBuf>, text: String) -> Self {
+        Self {
+            key,
+            label: label.to_owned(),
+            file: file.into(),
+            text,
+        }
+    }
+
+    /// JSON with indentation. A value whose keys are strings always serialises.
+    pub(super) fn json(file: impl Into<PathBuf>, value: &serde_json::Value) -> Self {
+        let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
+        Self::new('j', "JSON", file, text)
+    }
 }
 
 /// Asks in which form to write `what`, then for the file.

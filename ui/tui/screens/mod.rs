@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod compare;
 mod condition;
+mod control;
 pub mod experiments;
 mod export;
 pub mod plan;
@@ -18,16 +19,16 @@ use super::keymap::Action;
 use super::message::Command;
 use super::state::{Context, Screen};
 
-/// What a screen of a run says while none is open, after what it would show.
+/// Said by a screen of a run while none is open, after what it would show.
 const NO_RUN: &str = "No run is open: press 1, select a run and press enter.";
 
-/// What every screen can do. Drawing changes nothing: whatever a key changes is changed by
-/// [`act`](ScreenState::act) before.
+/// What every screen can do. Drawing changes nothing that is shown: it only remembers what it
+/// found out, such as the height of a list.
 pub trait ScreenState {
-    /// Carries out an action of the key table.
+    /// Executes an action of the key table.
     fn act(&mut self, action: Action, context: &Context<'_>) -> Vec<Command>;
 
-    /// Whether keys are text for a field of the screen just now.
+    /// Whether keys are text for a field of the screen at the moment.
     fn is_typing(&self) -> bool {
         false
     }
@@ -48,7 +49,7 @@ pub trait ScreenState {
         Vec::new()
     }
 
-    /// The filter in force, to be edited further.
+    /// The active filter, to be edited further.
     fn filter(&self) -> &str {
         ""
     }
@@ -58,8 +59,8 @@ pub trait ScreenState {
         Vec::new()
     }
 
-    /// Called after anything was read, and when the screen comes to the front: cursors are kept
-    /// within what there is, and what is needed further is asked for.
+    /// Called after anything was read, and when the screen comes to the front: cursors follow
+    /// their items, and what else is needed is requested.
     fn refresh(&mut self, _context: &Context<'_>) -> Vec<Command> {
         Vec::new()
     }

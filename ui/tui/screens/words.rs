@@ -20,7 +20,7 @@ pub(super) fn without_ending(file: &str) -> &str {
     file.strip_suffix(".json").unwrap_or(file)
 }
 
-/// The part of an answer file's name that says which one it is: `epoch3`.
+/// The part of an answer file's name that distinguishes it: `epoch3`.
 pub(super) fn point_of(file: &str) -> &str {
     let stem = without_ending(file);
     stem.strip_prefix("inference_").unwrap_or(stem)

@@ -29,13 +29,13 @@ pub struct Glyphs {
     pub best: &'static str,
     /// The row under the cursor.
     pub cursor: &'static str,
-    /// A row that a person marked.
+    /// A row that the user marked.
     pub marked: &'static str,
     /// Sorted with the smallest first.
     pub ascending: &'static str,
     /// Sorted with the largest first.
     pub descending: &'static str,
-    /// From one value to another; more lies above or to the right.
+    /// From one value to another; more is above or to the right.
     pub arrow_right: &'static str,
     /// A value above the edge.
     pub arrow_up: &'static str,
@@ -67,7 +67,7 @@ pub struct Glyphs {
     pub capacity: &'static str,
     /// What does not fit into the capacity.
     pub overflow: &'static str,
-    /// Parts of a stacked bar, told apart without colour.
+    /// Parts of a stacked bar, distinguishable without colour.
     pub parts: [&'static str; 11],
     /// A sparkline's levels, lowest first.
     pub spark: [&'static str; 8],

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyModifiers};
@@ -64,7 +65,10 @@ fn numbers_lead_to_the_screens() {
 fn help_opens_scrolls_and_closes() {
     let mut state = state();
     press(&mut state, "?jj");
-    assert!(matches!(state.overlay, Some(Overlay::Help { scroll: 2 })));
+    let Some(Overlay::Text { pane, .. }) = &state.overlay else {
+        panic!("{:?}", state.overlay);
+    };
+    assert_eq!(pane.shown(99, 9).start, 2);
     update(&mut state, key(KeyCode::Esc));
     assert!(state.overlay.is_none());
 }
@@ -216,4 +220,81 @@ fn the_palette_leads_to_the_screen_that_an_action_belongs_to() {
     press(&mut state, ":smoother");
     update(&mut state, key(KeyCode::Enter));
     assert_eq!(state.screen, Screen::Train);
+}
+
+/// A screen with an edit that is not saved, and the file.
+fn edited() -> (State, PathBuf) {
+    let mut state = state();
+    state.world = super::super::screens::plan::sample::world();
+    if let Some(index) = &mut state.world.index {
+        index.runs.clear();
+    }
+    let path = PathBuf::from(super::super::screens::plan::sample::OPEN);
+    execute(&mut state, vec![Command::Plan(path.clone())]);
+    press(&mut state, "/run.seed");
+    update(&mut state, key(KeyCode::Enter));
+    update(&mut state, key(KeyCode::Enter));
+    press(&mut state, "7");
+    update(&mut state, key(KeyCode::Enter));
+    (state, path)
+}
+
+#[test]
+fn quitting_asks_once_about_edits_that_are_not_saved() {
+    let (mut state, path) = edited();
+    assert_eq!(press(&mut state, "q"), []);
+    let Some(Overlay::Dialog(dialog)) = &state.overlay else {
+        panic!("no question");
+    };
+    assert!(dialog.lines.concat().contains(&path.display().to_string()));
+    update(&mut state, key(KeyCode::Esc));
+    assert_eq!(press(&mut state, "qd"), [Effect::Quit]);
+
+    let (mut state, path) = edited();
+    let saved = press(&mut state, "qs");
+    let [Effect::Write { path: written, .. }] = &saved[..] else {
+        panic!("{saved:?}");
+    };
+    assert_eq!(*written, path);
+    let written = Outcome::Written { path: path.clone() };
+    assert_eq!(update(&mut state, Message::Done(written)), [Effect::Quit]);
+}
+
+#[test]
+fn edits_that_cannot_be_saved_keep_the_program_open() {
+    let (mut state, path) = edited();
+    press(&mut state, "qs");
+    let failed = Outcome::Failed("the disk is full".to_owned());
+    assert_eq!(update(&mut state, Message::Done(failed)), []);
+    let written = Outcome::Written { path };
+    assert_eq!(update(&mut state, Message::Done(written)), [Effect::Rescan]);
+}
+
+#[test]
+fn quitting_says_that_queued_experiments_wait() {
+    let said = |state: &State| match &state.overlay {
+        Some(Overlay::Dialog(dialog)) => dialog.lines.join("\n"),
+        _ => panic!("no question"),
+    };
+    let mut state = state();
+    state.world.queue.push(PathBuf::from("experiments/b.toml"));
+    assert_eq!(press(&mut state, "q"), []);
+    assert!(
+        said(&state).contains("until moim is opened again"),
+        "{}",
+        said(&state)
+    );
+    update(&mut state, key(KeyCode::Esc));
+    // The same next to a run that keeps running.
+    state.world.attach(&PathBuf::from("outputs/demo/a"));
+    if let Some(open) = &mut state.world.open {
+        open.state = run("outputs/demo/a", RunStatus::Running).state;
+        open.liveness = Liveness::Alive;
+    }
+    assert_eq!(press(&mut state, "q"), []);
+    assert!(
+        said(&state).contains("until moim is opened again"),
+        "{}",
+        said(&state)
+    );
 }

@@ -20,7 +20,7 @@ pub enum Mode {
 }
 
 /// Both texts as lines of at most `cells`, for [`super::scroll::ScrollText`]. What is
-/// removed stands in `[-` and `-]`, what is added in `{+` and `+}`, in every mode, so
+/// removed is in `[-` and `-]`, what is added in `{+` and `+}`, in every mode, so
 /// that nothing is lost without colour.
 pub fn lines(segments: &[Segment], mode: Mode, cells: usize, look: &Look) -> Vec<Line<'static>> {
     match mode {
@@ -62,7 +62,7 @@ fn stacked(segments: &[Segment], cells: usize, look: &Look) -> Vec<Line<'static>
             .into_iter()
             .enumerate()
             .map(move |(row, mut line)| {
-                // The sign stands before the first line, the others are indented.
+                // The sign is before the first line, the others are indented.
                 let sign = if row == 0 {
                     format!("{sign} ")
                 } else {

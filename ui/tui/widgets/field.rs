@@ -1,4 +1,4 @@
-//! One line of text that a person edits.
+//! One line of text that the user edits.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::buffer::Buffer;
@@ -166,7 +166,7 @@ impl TextField {
     }
 
     /// Draws the text into the first row of an area, scrolled so that the caret is on the
-    /// screen, and answers the caret's cell. The view gives it to
+    /// screen, and returns the caret's cell. The view passes it to
     /// `Frame::set_cursor_position`: input methods draw what is being composed at the
     /// terminal's own cursor, so none is painted here.
     pub fn render(&self, area: Rect, buf: &mut Buffer, style: Style) -> Position {
@@ -236,7 +236,7 @@ impl TextField {
     }
 }
 
-/// Graphemes up to the far end of the next word, with what lies before it.
+/// Graphemes up to the far end of the next word, with what is before it.
 fn word_length<'a>(graphemes: impl Iterator<Item = &'a str>) -> usize {
     let mut length = 0;
     let mut has_begun = false;

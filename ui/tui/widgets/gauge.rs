@@ -1,4 +1,4 @@
-//! How far something is.
+//! Progress.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -15,13 +15,13 @@ pub struct Gauge<'a> {
     pub label: &'a str,
     /// The done part, 0 to 1; not finite where it is not known.
     pub ratio: f64,
-    /// The time that is left, or other news; may be empty.
+    /// The time that is left, or another remark; can be empty.
     pub note: &'a str,
     /// Colours of the done part.
     pub style: Style,
 }
 
-/// A bar that is shorter says nothing, so label and note make room for it.
+/// A shorter bar shows nothing, so label and note give way to it.
 const SHORTEST_BAR: usize = 4;
 
 impl Gauge<'_> {

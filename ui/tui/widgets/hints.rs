@@ -14,7 +14,7 @@ pub struct Hint<'a> {
     pub key: &'a str,
     /// One or two words.
     pub label: &'a str,
-    /// Where there is no room for all, the smallest numbers stay.
+    /// If not all fit, the smallest numbers stay.
     pub priority: u8,
 }
 

@@ -1,16 +1,21 @@
 //! What the screens are put together from: plain values that draw themselves into a
 //! buffer.
 //!
-//! A widget is told everything it needs (content, cursor, [`Look`](super::theme::Look))
-//! and keeps nothing between two frames; only [`field::TextField`] is state, because
-//! editing is its subject. Every widget draws into any area, down to none at all, and
+//! A widget gets everything it needs (content, [`Look`](super::theme::Look)). What stays between
+//! two frames (a cursor, a scroll offset, the keyboard's focus, a text being typed) is in
+//! [`list::List`], [`table::Table`], [`pane::Pane`], [`focus::Focus`] and [`field::TextField`],
+//! which also remember what drawing found out. Every widget draws into any area, down to none at all, and
 //! never outside the buffer. Meaning is carried by signs and words first, colour second.
 
 pub mod chart;
 pub mod diff;
 pub mod field;
+pub mod focus;
 pub mod gauge;
 pub mod hints;
+pub mod list;
+pub mod page;
+pub mod pane;
 pub mod panel;
 pub mod popup;
 pub mod scroll;
@@ -25,7 +30,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 /// Draws text into one row of an area, `left` cells from its edge and `row` rows down, cut
-/// at the area's right edge. Answers the cells that were drawn.
+/// at the area's right edge. Returns the cells that were drawn.
 fn put(buf: &mut Buffer, area: Rect, left: u16, row: u16, text: &str, style: Style) -> u16 {
     let area = area.intersection(buf.area);
     if left >= area.width || row >= area.height {
@@ -42,7 +47,7 @@ fn cells(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 
-/// One row of an area; empty where the area has none such.
+/// One row of an area; empty if the area has no such row.
 fn row_of(area: Rect, row: u16) -> Rect {
     Rect {
         y: area.y.saturating_add(row),

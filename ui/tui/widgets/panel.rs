@@ -9,7 +9,7 @@ use super::scroll::{ScrollText, wrapped};
 use crate::tui::text::{single_line, truncate, width};
 use crate::tui::theme::Look;
 
-/// A box with a title, and a note at the right of the same edge where there is room.
+/// A box with a title, and a note at the right of the same edge if it fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Panel<'a> {
     /// Names the content.
@@ -37,7 +37,7 @@ impl<'a> Panel<'a> {
         self
     }
 
-    /// Draws the box and answers the area inside it.
+    /// Draws the box and returns the area inside it.
     pub fn render(&self, area: Rect, buf: &mut Buffer, look: &Look) -> Rect {
         let area = area.intersection(buf.area);
         let (set, style) = if self.is_focused {

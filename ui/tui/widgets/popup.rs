@@ -7,7 +7,7 @@ use ratatui::widgets::{Clear, Widget};
 use super::panel::Panel;
 use crate::tui::theme::Look;
 
-/// A centred box with a title that hides what lies beneath.
+/// A centred box with a title that hides what is below it.
 #[derive(Clone, Copy, Debug)]
 pub struct Popup<'a> {
     /// Names the content.
@@ -28,10 +28,17 @@ impl<'a> Popup<'a> {
         }
     }
 
-    /// Draws the empty box in the middle of `area` and answers the area for its content,
+    /// Draws the empty box in the middle of `area` and returns the area for its content,
     /// which leaves a cell free at either side.
     pub fn render(&self, area: Rect, buf: &mut Buffer, look: &Look) -> Rect {
-        let area = centered(area, self.width, self.height).intersection(buf.area);
+        let (width, height) = (self.width.min(area.width), self.height.min(area.height));
+        let middle = Rect {
+            x: area.x + (area.width - width) / 2,
+            y: area.y + (area.height - height) / 2,
+            width,
+            height,
+        };
+        let area = middle.intersection(buf.area);
         clear(area, buf);
         let inside = Panel::new(self.title, true).render(area, buf, look);
         let margin = u16::from(inside.width > 2);
@@ -43,19 +50,7 @@ impl<'a> Popup<'a> {
     }
 }
 
-/// The middle of an area, of at most this size.
-pub fn centered(area: Rect, width: u16, height: u16) -> Rect {
-    let width = width.min(area.width);
-    let height = height.min(area.height);
-    Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    }
-}
-
-/// Empties an area. A wide sign whose second half lies in it goes as a whole: a terminal
+/// Empties an area. A wide sign whose second half is in it is removed as a whole: a terminal
 /// would draw it over the edge.
 fn clear(area: Rect, buf: &mut Buffer) {
     if let Some(left) = area.x.checked_sub(1) {

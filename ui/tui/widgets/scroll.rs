@@ -1,4 +1,4 @@
-//! Long text in a window, and the bar that tells where the window is.
+//! Long text in a window, and the bar that shows where the window is.
 
 use std::ops::Range;
 
@@ -22,8 +22,8 @@ pub struct ScrollText<'a> {
 }
 
 impl ScrollText<'_> {
-    /// Draws the lines, and at the right a scrollbar where not all fit. Answers the lines
-    /// that are on the screen.
+    /// Draws the lines, and at the right a scrollbar if not all fit. Returns the lines that
+    /// are on the screen.
     pub fn render(&self, area: Rect, buf: &mut Buffer, look: &Look) -> Range<usize> {
         let shown = visible(self.offset, self.lines.len(), usize::from(area.height));
         let mut content = area.intersection(buf.area);
@@ -61,7 +61,7 @@ pub fn visible(offset: usize, total: usize, height: usize) -> Range<usize> {
     first..(first + height).min(total)
 }
 
-/// Where the window is: `12-30 of 88`; empty where all is on the screen.
+/// Where the window is: `12-30 of 88`; empty if all is on the screen.
 pub fn position(shown: &Range<usize>, total: usize) -> String {
     if shown.len() >= total {
         return String::new();

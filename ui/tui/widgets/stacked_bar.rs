@@ -1,9 +1,7 @@
 //! What fills a capacity.
 
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
 
-use super::{cells, put};
 use crate::tui::text::{bytes, percent};
 use crate::tui::theme::Look;
 
@@ -18,15 +16,15 @@ pub struct Part<'a> {
     pub style: usize,
 }
 
-/// Parts side by side against a capacity. Each has a pattern, so that they are told apart
-/// without colour; what lies beyond the capacity is drawn as overflow.
+/// Parts next to each other, compared with a capacity. Each has a pattern that distinguishes it
+/// without colour; what exceeds the capacity is drawn as overflow.
 #[derive(Clone, Copy, Debug)]
 pub struct StackedBar<'a> {
     /// The parts, from the left.
     pub parts: &'a [Part<'a>],
-    /// What there is room for; `None` where it is not known.
+    /// The capacity; `None` if it is not known.
     pub capacity: Option<u64>,
-    /// What the full width stands for, at least the total and the capacity. Two bars with
+    /// What the full width means, at least the total and the capacity. Two bars with
     /// the same number here can be compared.
     pub scale: u64,
 }
@@ -70,7 +68,7 @@ impl<'a> StackedBar<'a> {
             .is_some_and(|capacity| self.total() > capacity)
     }
 
-    /// The bar and its numbers in words: `18.2 GiB of 24.0 GiB (75.8%)`,
+    /// The bar and its numbers as text: `18.2 GiB of 24.0 GiB (75.8%)`,
     /// `26.0 GiB, 2.0 GiB more than 24.0 GiB`.
     pub fn summary(&self) -> String {
         let total = self.total();
@@ -91,17 +89,16 @@ impl<'a> StackedBar<'a> {
         }
     }
 
-    /// Draws the bar alone into the first row of an area.
-    pub fn render_line(&self, area: Rect, buf: &mut Buffer, look: &Look) {
-        for (left, mark) in self.marks(usize::from(area.width)).into_iter().enumerate() {
-            let (glyph, style) = match mark {
-                Mark::Part(index) => (look.glyphs.part(index), look.theme.part(index)),
-                Mark::Free => (look.glyphs.bar_empty, look.theme.dim),
-                Mark::Capacity => (look.glyphs.capacity, look.theme.text),
-                Mark::Overflow => (look.glyphs.overflow, look.theme.bad),
-            };
-            put(buf, area, cells(left), 0, glyph, style);
-        }
+    /// The bar alone as a line of this many cells.
+    pub fn line(&self, cells: usize, look: &Look) -> Line<'static> {
+        let marks = self.marks(cells).into_iter();
+        let spans = marks.map(|mark| match mark {
+            Mark::Part(index) => Span::styled(look.glyphs.part(index), look.theme.part(index)),
+            Mark::Free => Span::styled(look.glyphs.bar_empty, look.theme.dim),
+            Mark::Capacity => Span::styled(look.glyphs.capacity, look.theme.text),
+            Mark::Overflow => Span::styled(look.glyphs.overflow, look.theme.bad),
+        });
+        spans.collect()
     }
 }
 
@@ -126,7 +123,7 @@ impl StackedBar<'_> {
             start = end;
         }
         if let Some(capacity) = self.capacity {
-            // The mark stands on the last cell that still fits.
+            // The mark is on the last cell that still fits.
             let at = place(capacity).clamp(1, width.max(1)) - 1;
             if self.is_over() {
                 // However little is too much, it is seen.
@@ -152,6 +149,8 @@ impl StackedBar<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use ratatui::layout::Rect;
+    use ratatui::widgets::Widget;
 
     use super::*;
     use crate::tui::widgets::testing::{ascii, draw_anywhere, drawn, plain};
@@ -178,7 +177,9 @@ mod tests {
 
     fn bar(capacity: Option<u64>, width: u16) -> String {
         drawn(width, 1, |area, buf| {
-            StackedBar::new(&PARTS, capacity).render_line(area, buf, &ascii());
+            StackedBar::new(&PARTS, capacity)
+                .line(area.width.into(), &ascii())
+                .render(area, buf);
         })
         .concat()
     }
@@ -190,7 +191,8 @@ mod tests {
         let compared = drawn(32, 1, |area, buf| {
             StackedBar::new(&PARTS, Some(24 * GIB))
                 .scale(32 * GIB)
-                .render_line(area, buf, &ascii());
+                .line(area.width.into(), &ascii())
+                .render(area, buf);
         });
         assert_eq!(compared[0], "########======%%.......|........");
     }
@@ -221,7 +223,7 @@ mod tests {
                 .map(|(style, bytes)| Part { label: "한글", bytes: *bytes, style })
                 .collect();
             draw_anywhere(Rect::new(x, y, width, height), |area, buf| {
-                StackedBar::new(&parts, capacity).render_line(area, buf, &plain());
+                StackedBar::new(&parts, capacity).line(area.width.into(), &plain()).render(area, buf);
             });
         }
 

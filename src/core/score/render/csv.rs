@@ -132,7 +132,7 @@ pub(in crate::score) fn shown<Value: ToString>(value: Option<Value>) -> String {
 }
 
 /// One record, quoted where necessary, with its line end.
-pub(in crate::score) fn line(cells: &[String]) -> String {
+pub fn line(cells: &[String]) -> String {
     let quoted: Vec<Cow<'_, str>> = cells.iter().map(|cell| quote(cell)).collect();
     quoted.join(",") + "\n"
 }

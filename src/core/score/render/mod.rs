@@ -6,8 +6,8 @@ mod json;
 mod markdown;
 mod text;
 
-pub use csv::csv;
-pub(in crate::score) use csv::{line as csv_line, shown};
+pub(in crate::score) use csv::shown;
+pub use csv::{csv, line as csv_line};
 pub use json::json;
 pub(in crate::score) use markdown::escape;
 pub use markdown::markdown;

@@ -16,35 +16,19 @@ pub(super) fn dialog(run: &Path, group: &Group, sorted: &[&CompletionRecord]) ->
             return Notice::error(format!("the group cannot be written as JSON: {error}"));
         }
     };
-    let form = |key, label: &str, ending, text| Form {
-        key,
-        label: label.to_owned(),
-        file: run.join("exports").join(file_name(group, ending)),
-        text,
-    };
+    // A name that every file system takes, whatever the id of the question.
+    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_');
+    let id = group.id.replace(|letter| !is_plain(letter), "_");
+    let stem = format!("step_{}_question_{id}", group.step);
+    let file = |ending| run.join("exports").join(format!("{stem}.{ending}"));
+    let (count, id, step) = (sorted.len(), &group.id, group.step);
     ask(
-        &format!(
-            "{} completions of question {} at step {}",
-            sorted.len(),
-            group.id,
-            group.step
-        ),
+        &format!("{count} completions of question {id} at step {step}"),
         vec![
-            form('j', "JSON lines", "jsonl", json),
-            form('m', "Markdown", "md", to_markdown(group, sorted)),
+            Form::new('j', "JSON lines", file("jsonl"), json),
+            Form::new('m', "Markdown", file("md"), to_markdown(group, sorted)),
         ],
     )
-}
-
-/// A name that every file system takes, whatever the id of the question.
-fn file_name(group: &Group, extension: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_');
-    let id: String = group
-        .id
-        .chars()
-        .map(|letter| if is_plain(letter) { letter } else { '_' })
-        .collect();
-    format!("step_{}_question_{id}.{extension}", group.step)
 }
 
 fn to_json_lines(sorted: &[&CompletionRecord]) -> serde_json::Result<String> {
@@ -64,39 +48,30 @@ fn to_markdown(group: &Group, sorted: &[&CompletionRecord]) -> String {
     let Some(first) = sorted.first() else {
         return text;
     };
-    text.push_str(&format!("\n## Prompt\n\n{}", fenced(&first.prompt)));
-    text.push_str(&format!(
-        "\n## Label\n\n{}\n## Completions\n\n",
-        fenced(&first.label)
-    ));
-    text.push_str("| sample | reward | advantage | tokens | finish reason |");
-    let names: Vec<&String> = first.rewards.keys().collect();
-    text.extend(names.iter().map(|name| format!(" {name} |")));
-    text.push_str(&format!("\n|{}\n", "---:|".repeat(5 + names.len())));
+    let (prompt, label) = (fenced(&first.prompt), fenced(&first.label));
+    text += &format!("\n## Prompt\n\n{prompt}\n## Label\n\n{label}\n## Completions\n\n");
+    text += "| sample | reward | advantage | tokens | finish reason |";
+    text.extend(first.rewards.keys().map(|name| format!(" {name} |")));
+    text += &format!("\n|{}\n", "---:|".repeat(5 + first.rewards.len()));
     let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.4}"));
     for record in sorted {
-        text.push_str(&format!(
+        text += &format!(
             "| {} | {} | {} | {} | {} |",
             record.sample,
             number(record.reward),
             number(record.advantage),
             record.length,
             record.finish_reason
-        ));
-        let value = |name: &String| record.rewards.get(name).copied().flatten();
-        text.extend(
-            names
-                .iter()
-                .map(|name| format!(" {} |", number(value(name)))),
         );
+        for name in first.rewards.keys() {
+            let value = record.rewards.get(name).copied().flatten();
+            text += &format!(" {} |", number(value));
+        }
         text.push('\n');
     }
     for record in sorted {
-        text.push_str(&format!(
-            "\n### Sample {}\n\n{}",
-            record.sample,
-            fenced(&record.completion)
-        ));
+        let completion = fenced(&record.completion);
+        text += &format!("\n### Sample {}\n\n{completion}", record.sample);
     }
     text
 }

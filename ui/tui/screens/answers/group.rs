@@ -1,4 +1,4 @@
-//! The text of a group: its prompt, and its completions side by side or one alone.
+//! The text of a group: its prompt, and its completions next to each other or one alone.
 
 use moim_core::run::CompletionRecord;
 use moim_core::score::SegmentKind;
@@ -24,97 +24,56 @@ const ROOMY: u16 = 14;
 /// Lines that a text may take beyond its cells: one that is not full, one lost to long words, the
 /// rule above and the empty line below.
 const SPARE_LINES: usize = 4;
-/// Cells of no line.
+/// Cells of a line that is not wrapped.
 const UNLIMITED: usize = 1 << 24;
 /// The finish reason of a completion that ended by itself.
 const STOPPED: &str = "stop";
 
-/// The completions that fit into an area.
-pub(super) struct Shown {
-    pub(super) columns: Vec<Column>,
-    /// The place of the first column in the order of the group.
+/// Where the completions that fit into an area are drawn.
+pub(super) struct Columns {
+    /// The area of each, by row.
+    pub(super) areas: Vec<Rect>,
+    /// Index of the first one in the order of the group.
     pub(super) first: usize,
-    /// Completions of the group.
-    pub(super) total: usize,
-    /// Lines above the texts, the same for every column.
-    pub(super) head_lines: usize,
+    /// Whether a line separates numbers and text.
+    pub(super) has_rule: bool,
     /// Lines of a column.
-    text_room: usize,
+    pub(super) height: u16,
 }
 
-/// A completion in a column of its own.
-pub(super) struct Column {
-    pub(super) area: Rect,
-    /// Numbers.
-    pub(super) head: Vec<Line<'static>>,
-    /// What was written.
-    pub(super) text: Vec<Line<'static>>,
-}
-
-impl Shown {
-    /// Lines that the texts have.
-    pub(super) fn text_height(&self) -> usize {
-        self.text_room.saturating_sub(self.head_lines)
+/// Lays the completions out: as many next to each other as fit, in several rows if they are short.
+pub(super) fn columns(
+    answers: &Answers,
+    sorted: &[&CompletionRecord],
+    look: &Look,
+    area: Rect,
+) -> Columns {
+    let total = sorted.len();
+    let (mut across, mut down) = (1, 1);
+    if !answers.shows_one {
+        across = usize::from((area.width + 1) / (NARROWEST + 1)).clamp(1, total.max(1));
     }
-
-    /// Lines of the longest text that do not fit.
-    pub(super) fn overhang(&self) -> usize {
-        let longest = self.columns.iter().map(|column| column.text.len()).max();
-        longest.unwrap_or(0).saturating_sub(self.text_height())
+    let cells = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+    let width = area.width.saturating_sub(cells(across) - 1) / cells(across);
+    if !answers.shows_one {
+        down = rows(sorted, look, area.height.into(), width.into(), across);
     }
-}
-
-/// Lays the completions out in `area`: as many side by side as fit, in several rows where they are
-/// short.
-pub(super) fn shown(answers: &Answers, look: &Look, area: Rect) -> Shown {
-    let sorted = answers.sorted();
-    let across = match answers.shows_one {
-        true => 1,
-        false => usize::from((area.width + 1) / (NARROWEST + 1)).clamp(1, sorted.len().max(1)),
-    };
-    let count = u16::try_from(across).unwrap_or(1);
-    let width = area.width.saturating_sub(count - 1) / count;
-    let cells = usize::from(width);
-    let down = match answers.shows_one {
-        true => 1,
-        false => rows(&sorted, look, area, cells, across),
-    };
-    let cell_height = area.height / u16::try_from(down).unwrap_or(1);
+    let height = area.height / cells(down);
     let fitting = across * down;
-    let last_first = sorted.len().saturating_sub(fitting);
-    let first = (answers.cursor / fitting * fitting).min(last_first);
-    let mut columns: Vec<Column> = Vec::new();
-    for (index, record) in sorted.iter().skip(first).take(fitting).enumerate() {
-        let is_selected = first + index == answers.cursor;
-        let place = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
-        columns.push(Column {
-            area: Rect {
-                x: area.x + place(index % across) * (width + 1),
-                y: area.y + place(index / across) * cell_height,
-                width,
-                height: cell_height,
-            },
-            head: head(record, is_selected, &answers.sort, look, cells),
-            text: match answers.shows_one {
-                true => compared_text(answers, record, look, cells),
-                false => lines(
-                    &[(look.theme.text, &record.completion)],
-                    cells,
-                    answers.wraps,
-                    look,
-                ),
-            },
-        });
-    }
-    let numbers = columns.iter().map(|column| column.head.len()).max();
-    let separator = usize::from(cell_height >= ROOMY || down > 1);
-    Shown {
-        columns,
+    let first = answers.cursor / fitting * fitting;
+    let first = first.min(total.saturating_sub(fitting));
+    let areas = (0..fitting.min(total - first)).map(|index| Rect {
+        x: area.x + cells(index % across) * (width + 1),
+        y: area.y + cells(index / across) * height,
+        width,
+        height,
+    });
+    Columns {
+        areas: areas.collect(),
         first,
-        total: sorted.len(),
-        head_lines: numbers.map_or(0, |lines| lines + separator),
-        // A row ends with an empty line where another follows.
-        text_room: usize::from(cell_height.saturating_sub(u16::from(down > 1))),
+        has_rule: height >= ROOMY || down > 1,
+        // A row ends with an empty line if another follows.
+        height: height.saturating_sub(u16::from(down > 1)),
     }
 }
 
@@ -122,7 +81,7 @@ pub(super) fn shown(answers: &Answers, look: &Look, area: Rect) -> Shown {
 fn rows(
     sorted: &[&CompletionRecord],
     look: &Look,
-    area: Rect,
+    height: usize,
     cells: usize,
     across: usize,
 ) -> usize {
@@ -136,12 +95,11 @@ fn rows(
     };
     let longest = sorted.iter().map(lines_of).max().unwrap_or(0);
     let numbers = head(first, false, &SortKey::Sample, look, cells).len();
-    let wanted = sorted.len().div_ceil(across);
-    (usize::from(area.height) / (longest + numbers).max(1)).clamp(1, wanted)
+    (height / (longest + numbers).max(1)).clamp(1, sorted.len().div_ceil(across))
 }
 
-/// The numbers of a completion; what the group is sorted by stands out.
-fn head(
+/// The numbers of a completion; what the group is sorted by is emphasised.
+pub(super) fn head(
     record: &CompletionRecord,
     is_selected: bool,
     sort: &SortKey,
@@ -149,7 +107,7 @@ fn head(
     cells: usize,
 ) -> Vec<Line<'static>> {
     let theme = &look.theme;
-    let apart = if cells >= ONE_LINE { "  " } else { "\n" };
+    let gap = if cells >= ONE_LINE { "  " } else { "\n" };
     let emphasis = |key: SortKey| {
         if *sort == key {
             theme.accent
@@ -157,74 +115,66 @@ fn head(
             theme.text
         }
     };
-    let cursor = if is_selected { look.glyphs.cursor } else { " " };
-    let name_style = if is_selected {
-        theme.accent
+    let (cursor, name_style) = if is_selected {
+        (look.glyphs.cursor, theme.accent)
     } else {
-        theme.title
+        (" ", theme.title)
     };
     let advantage_style = match record.advantage {
         Some(value) if value > 0.0 => theme.good,
         Some(value) if value < 0.0 => theme.bad,
         _ => theme.dim,
     };
-    let reward = record
-        .reward
-        .map_or("none".to_owned(), |value| format!("{value:.3}"));
+    let number =
+        |value: Option<f64>| value.map_or("none".to_owned(), |value| format!("{value:.3}"));
     let advantage = text::delta(record.advantage.unwrap_or(f64::NAN), 3);
     let sample = format!("#{}", record.sample);
     let mut runs: Vec<(Style, String)> = vec![
         (name_style, format!("{cursor}{sample:<3}")),
         (theme.dim, "reward ".to_owned()),
-        (emphasis(SortKey::Total), reward),
+        (emphasis(SortKey::Total), number(record.reward)),
         (theme.dim, "  adv ".to_owned()),
         (advantage_style, advantage),
-        (theme.text, apart.to_owned()),
+        (theme.text, gap.to_owned()),
         (emphasis(SortKey::Length), record.length.to_string()),
         (theme.dim, format!(" tokens {} ", look.glyphs.separator)),
         match record.finish_reason.as_str() {
             STOPPED => (theme.dim, STOPPED.to_owned()),
             other => (theme.warn, format!("{} {other}", look.glyphs.warn)),
         },
-        (theme.text, apart.to_owned()),
+        (theme.text, gap.to_owned()),
     ];
     for (index, (name, value)) in record.rewards.iter().enumerate() {
         let gap = if index > 0 { " " } else { "" };
-        let value = value.map_or("none".to_owned(), |value| format!("{value:.3}"));
         // No space between them, so that a line does not break there.
         runs.push((theme.dim, format!("{gap}{name}=")));
-        runs.push((emphasis(SortKey::Reward(name.clone())), value));
+        runs.push((emphasis(SortKey::Reward(name.clone())), number(*value)));
     }
-    let runs: Vec<(Style, &str)> = runs
-        .iter()
-        .map(|(style, run)| (*style, run.as_str()))
-        .collect();
-    lines(&runs, cells, true, look)
+    let runs = runs.iter().map(|(style, run)| (*style, run.as_str()));
+    lines(&runs.collect::<Vec<_>>(), cells, true, look)
 }
 
-/// The label above the completion, with what each has alone.
-fn compared_text(
+/// The text of a completion: alone, it is compared with the label.
+pub(super) fn completion(
     answers: &Answers,
     record: &CompletionRecord,
     look: &Look,
     cells: usize,
 ) -> Vec<Line<'static>> {
-    let Some(compared) = &answers.compared else {
-        return lines(
-            &[(look.theme.text, &record.completion)],
-            cells,
-            answers.wraps,
-            look,
-        );
+    let Some(compared) = answers.compared.as_ref().filter(|_| answers.shows_one) else {
+        let runs = [(look.theme.text, record.completion.as_str())];
+        return lines(&runs, cells, !answers.cuts, look);
     };
-    let of = |kind| {
-        let segments = compared.segments.iter();
-        let alone = segments.filter(|segment| segment.kind == kind);
-        alone
+    let letters = |kind| -> usize {
+        let segments = compared
+            .segments
+            .iter()
+            .filter(|segment| segment.kind == kind);
+        segments
             .map(|segment| segment.text.graphemes(true).count())
             .sum()
     };
-    let (missing, own) = (of(SegmentKind::Removed), of(SegmentKind::Added));
+    let (missing, own) = (letters(SegmentKind::Removed), letters(SegmentKind::Added));
     let (words, mode) = match (missing, own) {
         (0, 0) => ("the same as the label".to_owned(), Mode::Inline),
         _ => (
@@ -233,18 +183,16 @@ fn compared_text(
         ),
     };
     let mut text = vec![Line::styled(words, look.theme.dim)];
-    let room = if answers.wraps { cells } else { UNLIMITED };
+    let room = if answers.cuts { UNLIMITED } else { cells };
     let compared = diff::lines(&compared.segments, mode, room, look);
     text.extend(compared.iter().map(|line| cut(line, cells, look)));
     text
 }
 
-/// The prompt and the label of the group: whole, or the question alone where it is folded.
-pub(super) fn prompt_lines(answers: &Answers, look: &Look, cells: usize) -> Vec<Line<'static>> {
-    let Some((page, record)) = answers
-        .page
-        .as_ref()
-        .zip(answers.group().and_then(|group| group.completions.first()))
+/// The prompt and the label of the group: whole, or only the question if it is folded.
+pub(super) fn prompt(answers: &Answers, look: &Look, cells: usize) -> Vec<Line<'static>> {
+    let group = answers.group();
+    let Some((group, record)) = group.and_then(|group| Some((group, group.completions.first()?)))
     else {
         return Vec::new();
     };
@@ -258,16 +206,13 @@ pub(super) fn prompt_lines(answers: &Answers, look: &Look, cells: usize) -> Vec<
         whole.extend(part("label ", &record.label));
         return whole;
     }
-    let place = answers.group().map(|group| group.place);
-    let shown = page
-        .neighbours
-        .iter()
-        .find(|line| Some(line.place) == place);
-    let question = shown.map(|line| line.question.as_str()).unwrap_or_default();
-    let mut folded = Vec::new();
-    // Where one completion is shown alone it is compared with the label, which stands there.
+    let neighbours = answers.page.iter().flat_map(|page| &page.neighbours);
+    let mut shown = neighbours.filter(|line| line.place == group.place);
+    let question = shown.next().map(|line| line.question.as_str());
+    // A completion that is shown alone is compared with the label, which is shown there.
     let label = (!answers.shows_one).then_some(("label ", record.label.as_str()));
-    for (title, content) in [Some(("asked ", question)), label].into_iter().flatten() {
+    let parts = [Some(("asked ", question.unwrap_or_default())), label];
+    let folded = parts.into_iter().flatten().flat_map(|(title, content)| {
         let mut whole = part(title, content);
         if whole.len() > FOLDED_LINES {
             whole.truncate(FOLDED_LINES);
@@ -276,29 +221,22 @@ pub(super) fn prompt_lines(answers: &Answers, look: &Look, cells: usize) -> Vec<
                 line.push_span(Span::styled(look.glyphs.ellipsis, theme.dim));
             }
         }
-        folded.extend(whole);
-    }
-    folded
+        whole
+    });
+    folded.collect()
 }
 
 /// Text in lines of at most `cells`: wrapped, or with what is longer cut off.
-pub(super) fn lines(
-    runs: &[(Style, &str)],
-    cells: usize,
-    wraps: bool,
-    look: &Look,
-) -> Vec<Line<'static>> {
+fn lines(runs: &[(Style, &str)], cells: usize, wraps: bool, look: &Look) -> Vec<Line<'static>> {
     let wrapped = text::wrap_runs(runs, if wraps { cells } else { UNLIMITED });
-    let styled = wrapped.into_iter().map(|line| {
-        Line::from_iter(
-            line.into_iter()
-                .map(|(style, run)| Span::styled(run, style)),
-        )
+    let lines = wrapped.into_iter().map(|line| {
+        let spans = line
+            .into_iter()
+            .map(|(style, run)| Span::styled(run, style));
+        let line: Line<'_> = spans.collect();
+        if wraps { line } else { cut(&line, cells, look) }
     });
-    match wraps {
-        true => styled.collect(),
-        false => styled.map(|line| cut(&line, cells, look)).collect(),
-    }
+    lines.collect()
 }
 
 /// The line in at most `cells`.

@@ -1,271 +1,227 @@
-//! What the keys of the Answers screen do.
+//! The keys of the Answers screen.
 
 use moim_core::run::CompletionRecord;
 use ratatui::layout::Position;
 
-use super::layout::{self, Pane};
-use super::{Answers, export, group};
-use crate::tui::data::answers::{GroupPlace, Place};
+use super::{Answers, Part, draw, export, group};
+use crate::tui::data::answers::Place;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect, Notice};
 use crate::tui::state::Context;
+use crate::tui::widgets::list::window;
 
 impl Answers {
-    pub(super) fn carry_out(&mut self, action: Action, context: &Context<'_>) -> Vec<Command> {
-        if context.world.open.is_none() {
-            return Vec::new();
-        }
-        match action {
-            Action::Up => return self.scroll_by(-1, context),
-            Action::Down => return self.scroll_by(1, context),
-            Action::PageUp => return self.scroll_by(-self.page_lines(context), context),
-            Action::PageDown => return self.scroll_by(self.page_lines(context), context),
-            Action::NextChange | Action::NextMatch => return self.move_by(1, context),
-            Action::PreviousChange | Action::PreviousMatch => return self.move_by(-1, context),
+    /// Executes an action of the key table.
+    pub(super) fn execute(&mut self, action: Action, context: &Context<'_>) -> Vec<Command> {
+        let command = match action {
+            Action::Up | Action::Down | Action::PageUp | Action::PageDown => {
+                self.scroll(action, context)
+            }
+            Action::NextChange | Action::NextMatch => self.move_by(1, context),
+            Action::PreviousChange | Action::PreviousMatch => self.move_by(-1, context),
             Action::Top => {
-                self.follows = false;
-                return vec![self.ask(Place::First, context)];
+                self.stays = true;
+                Some(self.ask(Place::First, context))
             }
-            Action::Bottom => return vec![self.ask(Place::Latest, context)],
-            Action::Rescan => return vec![self.ask(self.resting_place(), context)],
-            Action::ItemFilter => return self.follow_or_stay(context),
-            Action::History => return self.toggle_history(context),
-            Action::QuestionType => return self.next_type(context),
-            Action::Back => return self.back(context),
-            Action::Left => self.select(self.cursor.saturating_sub(1)),
-            Action::Right => self.select(self.cursor + 1),
-            Action::NextPane => self.pane = self.pane.moved(1),
-            Action::PreviousPane => self.pane = self.pane.moved(Pane::ALL.len() - 1),
-            Action::Sort => self.next_sort(),
-            Action::ReverseSort => self.is_reversed = !self.is_reversed,
-            Action::Layout => {
-                self.shows_one = !self.shows_one;
-                self.scroll = 0;
+            Action::Bottom => Some(self.ask(Place::Latest, context)),
+            Action::Rescan => Some(self.ask(self.resting_place(), context)),
+            Action::ItemFilter => {
+                self.stays = !self.stays;
+                if !self.stays {
+                    return vec![
+                        self.ask(Place::Latest, context),
+                        Notice::info("the newest step is shown as it comes"),
+                    ];
+                }
+                Some(Notice::info("this step stays; f follows the newest again"))
             }
-            Action::Wrap => {
-                self.wraps = !self.wraps;
-                self.scroll = 0;
+            Action::History => self.toggle_history(context),
+            Action::QuestionType => Some(self.next_type(context)),
+            Action::Back => self.back(context),
+            Action::Open if !self.focus.is(Part::Prompt) => self.read(context),
+            Action::Copy => {
+                let record = self.selected();
+                record.map(|record| Effect::Copy(record.completion.clone()).into())
             }
-            Action::Open if self.pane == Pane::Prompt => {
-                self.unfolds_prompt = !self.unfolds_prompt;
-                self.prompt_scroll = 0;
+            Action::Export => {
+                let group = self.group();
+                group.map(|group| export::dialog(&self.run, group, &self.sorted()))
             }
-            Action::Open => return self.read(context).into_iter().collect(),
-            Action::Copy => return self.copy().into_iter().collect(),
-            Action::Export => return self.export().into_iter().collect(),
             Action::OpenInEditor => {
                 let file = self.run.join("completions.jsonl");
-                return vec![Effect::OpenInEditor(file).into()];
+                Some(Effect::OpenInEditor(file).into())
             }
-            _ => {}
+            _ => {
+                self.change_look(action);
+                None
+            }
+        };
+        command.into_iter().collect()
+    }
+
+    /// Changes what is shown of the group.
+    fn change_look(&mut self, action: Action) {
+        match action {
+            Action::NextPane => return self.focus.step(1),
+            Action::PreviousPane => return self.focus.step(-1),
+            Action::ReverseSort => {
+                self.is_reversed = !self.is_reversed;
+                return;
+            }
+            Action::Open => {
+                self.unfolds_prompt = !self.unfolds_prompt;
+                return self.prompt.reset();
+            }
+            Action::Left => self.cursor = self.cursor.saturating_sub(1),
+            Action::Right => self.cursor += 1,
+            Action::Sort => {
+                let record = self.group().and_then(|group| group.completions.first());
+                let rewards = record.map(|record| record.rewards.keys().map(String::as_str));
+                self.sort = self
+                    .sort
+                    .next(&rewards.into_iter().flatten().collect::<Vec<_>>());
+            }
+            Action::Layout => self.shows_one = !self.shows_one,
+            Action::Wrap => self.cuts = !self.cuts,
+            _ => return,
         }
-        Vec::new()
+        self.texts.reset();
     }
 
     /// A click selects a group or a completion, and folds or unfolds the prompt.
-    pub(super) fn point_at(&mut self, at: Position, context: &Context<'_>) -> Vec<Command> {
-        let areas = layout::areas(self, context.look(), context.body);
-        let Some(pane) = Pane::ALL
-            .into_iter()
-            .find(|pane| areas.pane(*pane).contains(at))
-        else {
-            return Vec::new();
-        };
-        self.pane = pane;
-        match pane {
-            Pane::Prompt => self.unfolds_prompt = !self.unfolds_prompt,
-            Pane::Completions => {
-                let shown = group::shown(self, context.look(), layout::inner(areas.completions));
-                let column = shown
-                    .columns
-                    .iter()
-                    .position(|column| column.area.contains(at));
-                if let Some(column) = column {
-                    self.select(shown.first + column);
-                }
+    pub(super) fn point_at(&mut self, at: Position, context: &Context<'_>) -> Option<Command> {
+        let areas = draw::areas(self, context.look(), context.body);
+        let part = areas.at(at)?;
+        self.focus.set(part);
+        match part {
+            Part::Prompt => self.unfolds_prompt = !self.unfolds_prompt,
+            Part::Completions => {
+                let area = areas.inside(part);
+                let shown = group::columns(self, &self.sorted(), context.look(), area);
+                let column = shown.areas.iter().position(|area| area.contains(at))?;
+                self.cursor = shown.first + column;
+                self.texts.reset();
             }
-            Pane::Groups => {
-                let list = layout::inner(areas.groups);
-                let row = usize::from(at.y.saturating_sub(list.y));
-                let place = list
+            Part::Groups => {
+                let list = areas.inside(part);
+                let row = usize::from(at.y.checked_sub(list.y)?);
+                let index = self.first_row(list.height.into()) + row;
+                let place = self.page.as_ref()?.neighbours.get(index)?.place;
+                self.stays = true;
+                return list
                     .contains(at)
-                    .then(|| self.first_row(list.height.into()) + row)
-                    .and_then(|index| self.page.as_ref()?.neighbours.get(index))
-                    .map(|line| line.place);
-                return place
-                    .map(|place| self.go_to(place, context))
-                    .into_iter()
-                    .collect();
+                    .then(|| self.ask(Place::At(place), context));
             }
         }
-        Vec::new()
+        None
     }
 
-    /// The first group of the list that is drawn in so many rows: the shown one is kept in their
-    /// middle.
-    pub(super) fn first_row(&self, rows: usize) -> usize {
-        let Some(page) = &self.page else {
-            return 0;
-        };
-        let target = self.target();
-        let shown = page
-            .neighbours
+    /// Index of the group that is drawn first in a list of this height.
+    pub(super) fn first_row(&self, height: usize) -> usize {
+        let neighbours = self.page.as_ref().map(|page| page.neighbours.as_slice());
+        let (neighbours, target) = (neighbours.unwrap_or_default(), self.target());
+        let shown = neighbours
             .iter()
             .position(|line| Some(line.place) == target);
-        let last_first = page.neighbours.len().saturating_sub(rows);
-        shown.unwrap_or(0).saturating_sub(rows / 2).min(last_first)
+        window(shown.unwrap_or(0), neighbours.len(), height).start
     }
 
-    fn select(&mut self, place: usize) {
-        self.cursor = place;
-        self.scroll = 0;
-    }
-
-    fn scroll_by(&mut self, lines: isize, context: &Context<'_>) -> Vec<Command> {
-        match self.pane {
-            Pane::Groups => return self.move_by(lines, context),
-            Pane::Prompt => self.prompt_scroll = self.prompt_scroll.saturating_add_signed(lines),
-            Pane::Completions => self.scroll = self.scroll.saturating_add_signed(lines),
-        }
-        Vec::new()
-    }
-
-    /// Lines of the pane with the keyboard.
-    fn page_lines(&self, context: &Context<'_>) -> isize {
-        let areas = layout::areas(self, context.look(), context.body);
-        let area = layout::inner(areas.pane(self.pane));
-        let lines = match self.pane {
-            Pane::Completions => group::shown(self, context.look(), area).text_height(),
-            Pane::Groups | Pane::Prompt => area.height.into(),
+    fn scroll(&mut self, action: Action, context: &Context<'_>) -> Option<Command> {
+        match self.focus.now() {
+            Part::Prompt => self.prompt.act(action),
+            Part::Completions => self.texts.act(action),
+            Part::Groups => {
+                let areas = draw::areas(self, context.look(), context.body);
+                let page = isize::try_from(areas.inside(Part::Groups).height)
+                    .unwrap_or(1)
+                    .max(1);
+                let groups = match action {
+                    Action::Up => -1,
+                    Action::Down => 1,
+                    Action::PageUp => -page,
+                    _ => page,
+                };
+                return self.move_by(groups, context);
+            }
         };
-        isize::try_from(lines).unwrap_or(1).max(1)
+        None
     }
 
-    /// Goes so many groups further, or back.
-    fn move_by(&mut self, groups: isize, context: &Context<'_>) -> Vec<Command> {
-        let (Some(page), Some(target)) = (&self.page, self.target()) else {
-            return Vec::new();
-        };
+    /// Moves on by this many groups, or back.
+    fn move_by(&mut self, groups: isize, context: &Context<'_>) -> Option<Command> {
+        let (page, target) = (self.page.as_ref()?, self.target()?);
         let last = page.neighbours.len().saturating_sub(1);
         let here = page.neighbours.iter().position(|line| line.place == target);
         let there = here.map(|here| here.saturating_add_signed(groups).min(last));
-        let is_at_the_edge = there == here;
-        let place = match there.and_then(|there| page.neighbours.get(there)) {
-            Some(line) if !is_at_the_edge => Place::At(line.place),
-            _ if groups > 0 && page.has_later => Place::After(target),
-            _ if groups < 0 && page.has_earlier => Place::Before(target),
-            _ => return Vec::new(),
+        let line = there
+            .filter(|_| there != here)
+            .and_then(|there| page.neighbours.get(there));
+        let place = match line {
+            Some(line) => Place::At(line.place),
+            None if groups > 0 && page.has_later => Place::After(target),
+            None if groups < 0 && page.has_earlier => Place::Before(target),
+            None => return None,
         };
-        self.follows = false;
-        vec![self.ask(place, context)]
+        self.stays = true;
+        Some(self.ask(place, context))
     }
 
-    fn go_to(&mut self, place: GroupPlace, context: &Context<'_>) -> Command {
-        self.follows = false;
-        self.ask(Place::At(place), context)
-    }
-
-    fn follow_or_stay(&mut self, context: &Context<'_>) -> Vec<Command> {
-        self.follows = !self.follows;
-        match self.follows {
-            true => vec![
-                self.ask(Place::Latest, context),
-                Notice::info("the newest step is shown as it comes"),
-            ],
-            false => vec![Notice::info("this step stays; f follows the newest again")],
-        }
-    }
-
-    fn toggle_history(&mut self, context: &Context<'_>) -> Vec<Command> {
-        let shown = self.group().map(|group| group.id.clone());
+    fn toggle_history(&mut self, context: &Context<'_>) -> Option<Command> {
         self.query.id = match self.query.id {
             Some(_) => None,
-            None if shown.is_some() => shown,
-            None => return Vec::new(),
+            None => Some(self.group()?.id.clone()),
         };
-        vec![self.ask(self.resting_place(), context)]
+        Some(self.ask(self.resting_place(), context))
     }
 
-    fn next_type(&mut self, context: &Context<'_>) -> Vec<Command> {
-        let mut following = self
-            .types
-            .iter()
-            .skip_while(|name| match &self.query.question_type {
-                Some(present) => *name <= present,
-                None => false,
-            });
-        self.query.question_type = following.next().cloned();
+    fn next_type(&mut self, context: &Context<'_>) -> Command {
+        let present = self.query.question_type.as_ref();
+        let mut types = self.types.iter();
+        self.query.question_type = types.find(|name| Some(*name) > present).cloned();
         // The question of a history has one type, so another would leave nothing.
         self.query.id = None;
-        vec![self.ask(self.resting_place(), context)]
+        self.ask(self.resting_place(), context)
     }
 
-    /// Takes back one restriction, the latest kind first; then goes back to the list.
-    fn back(&mut self, context: &Context<'_>) -> Vec<Command> {
+    /// Removes one restriction, the latest kind first; then goes back to the list.
+    fn back(&mut self, context: &Context<'_>) -> Option<Command> {
         let query = &mut self.query;
         let is_restricted = query.id.take().is_some()
             || query.question_type.take().is_some()
             || query.filter.take().is_some();
         if is_restricted {
-            return vec![self.ask(self.resting_place(), context)];
+            return Some(self.ask(self.resting_place(), context));
         }
-        self.pane = Pane::Groups;
-        Vec::new()
-    }
-
-    fn next_sort(&mut self) {
-        let rewards: Vec<&str> = self
-            .group()
-            .and_then(|group| group.completions.first())
-            .map(|record| record.rewards.keys().map(String::as_str).collect())
-            .unwrap_or_default();
-        self.sort = self.sort.next(&rewards);
-        self.scroll = 0;
-    }
-
-    fn copy(&self) -> Option<Command> {
-        let record = self.selected()?;
-        Some(Effect::Copy(record.completion.clone()).into())
-    }
-
-    fn export(&self) -> Option<Command> {
-        Some(export::dialog(&self.run, self.group()?, &self.sorted()))
+        self.focus.set(Part::Groups);
+        None
     }
 
     /// The selected completion, its label and its prompt in a window.
     fn read(&self, context: &Context<'_>) -> Option<Command> {
         let record = self.selected()?;
-        let parts = [
+        let mut lines = numbers(record);
+        for (title, content) in [
             ("completion", &record.completion),
             ("label", &record.label),
             ("prompt", &record.prompt),
-        ];
-        let mut lines = numbers(record);
-        for (title, content) in parts {
+        ] {
             let rule = context.glyphs().horizontal.repeat(2);
             lines.push(String::new());
             lines.push(format!("{rule} {title} {rule}"));
             lines.extend(content.lines().map(str::to_owned));
         }
-        Some(Command::Read {
-            title: format!(
-                "step {}, question {}, sample {}",
-                record.step, record.id, record.sample
-            ),
-            lines,
-        })
+        let (step, id, sample) = (record.step, &record.id, record.sample);
+        let title = format!("step {step}, question {id}, sample {sample}");
+        Some(Command::Read { title, lines })
     }
 }
 
-/// What was made of a completion, a line each.
+/// The numbers of a completion, one line each.
 fn numbers(record: &CompletionRecord) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+    let (reward, advantage) = (number(record.reward), number(record.advantage));
     let mut lines = vec![
-        format!(
-            "reward {}, advantage {}",
-            number(record.reward),
-            number(record.advantage)
-        ),
+        format!("reward {reward}, advantage {advantage}"),
         format!(
             "{} tokens, finish reason {}",
             record.length, record.finish_reason

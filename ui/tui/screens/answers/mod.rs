@@ -1,13 +1,12 @@
 //! The Answers screen: completions as they are sampled, a group at a time.
 //!
 //! Groups are read by the page from a file that may be large and grows. The screen keeps the page
-//! that answers its newest question, and goes on showing it until the next one is there.
+//! for its newest query, and shows the old one until the next one has been read.
 
 mod draw;
 mod export;
 mod group;
 mod keys;
-mod layout;
 mod order;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -28,40 +27,41 @@ use crate::tui::data::run::OpenRun;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect};
 use crate::tui::state::Context;
-use layout::Pane;
+use crate::tui::widgets::focus::{self, Focus};
+use crate::tui::widgets::pane::Pane;
 use order::SortKey;
 
 /// The state of the Answers screen.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Answers {
     /// The run that the rest is about.
     run: PathBuf,
-    /// The question asked last.
+    /// The newest query.
     query: AnswersQuery,
-    /// Whether anything was asked about this run.
+    /// Whether there was a query about this run.
     has_asked: bool,
-    /// The newest step that was known when it was asked.
+    /// The newest step that was known at the time of the query.
     asked_at: Option<usize>,
-    /// The newest page that answered its question.
+    /// The newest page for its query.
     page: Option<AnswersPage>,
     /// Question types seen so far.
     types: BTreeSet<String>,
-    /// Whether the newest group is shown as soon as it is there.
-    follows: bool,
-    pane: Pane,
+    /// Whether the group stays; else the newest one is shown as soon as it is read.
+    stays: bool,
+    focus: Focus<Part>,
     sort: SortKey,
     is_reversed: bool,
-    /// The selected completion, by its place in that order.
+    /// The selected completion, as an index in that order.
     cursor: usize,
     /// Whether one completion is shown alone, compared with the label.
     shows_one: bool,
-    wraps: bool,
-    /// Whether the prompt is shown whole.
+    /// Whether long lines are cut; else they are wrapped.
+    cuts: bool,
+    /// Whether the whole prompt is shown.
     unfolds_prompt: bool,
-    /// Lines of the completions that are scrolled away.
-    scroll: usize,
-    /// Lines of the prompt that are scrolled away.
-    prompt_scroll: usize,
+    /// The texts of the completions, which scroll together.
+    texts: Pane,
+    prompt: Pane,
     /// The completion that is shown alone, compared with the label.
     compared: Option<Compared>,
 }
@@ -75,43 +75,37 @@ struct Compared {
     segments: Vec<Segment>,
 }
 
-impl Default for Answers {
-    fn default() -> Self {
-        Self {
-            run: PathBuf::new(),
-            query: AnswersQuery::default(),
-            has_asked: false,
-            asked_at: None,
-            page: None,
-            types: BTreeSet::new(),
-            follows: true,
-            pane: Pane::Groups,
-            sort: SortKey::default(),
-            is_reversed: false,
-            cursor: 0,
-            shows_one: false,
-            wraps: true,
-            unfolds_prompt: false,
-            scroll: 0,
-            prompt_scroll: 0,
-            compared: None,
-        }
-    }
+/// The parts of the screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    /// The list of groups.
+    #[default]
+    Groups,
+    /// Prompt and label.
+    Prompt,
+    /// The completions of the group.
+    Completions,
+}
+
+impl focus::Part for Part {
+    const RING: &'static [Self] = &[Self::Groups, Self::Prompt, Self::Completions];
 }
 
 impl ScreenState for Answers {
     fn act(&mut self, action: Action, context: &Context<'_>) -> Vec<Command> {
-        let commands = self.carry_out(action, context);
-        self.settle(context);
+        let commands = match context.world.open {
+            Some(_) => self.execute(action, context),
+            None => Vec::new(),
+        };
+        self.settle();
         commands
     }
 
     fn set_filter(&mut self, filter: &str, context: &Context<'_>) -> Vec<Command> {
         self.query.filter = (!filter.is_empty()).then(|| filter.to_owned());
-        match context.world.open {
-            Some(_) => vec![self.ask(self.resting_place(), context)],
-            None => Vec::new(),
-        }
+        let is_open = context.world.open.is_some();
+        let query = is_open.then(|| self.ask(self.resting_place(), context));
+        query.into_iter().collect()
     }
 
     fn filter(&self) -> &str {
@@ -119,9 +113,9 @@ impl ScreenState for Answers {
     }
 
     fn click(&mut self, at: Position, context: &Context<'_>) -> Vec<Command> {
-        let commands = self.point_at(at, context);
-        self.settle(context);
-        commands
+        let query = self.point_at(at, context);
+        self.settle();
+        query.into_iter().collect()
     }
 
     fn refresh(&mut self, context: &Context<'_>) -> Vec<Command> {
@@ -133,21 +127,19 @@ impl ScreenState for Answers {
             self.begin(open.path.clone());
         }
         self.take_page(context);
-        self.settle(context);
+        self.settle();
         if !self.has_asked {
             return vec![self.ask(Place::Latest, context)];
         }
-        if self.is_waiting() {
-            // Asking again before the answer is there would leave it unread for ever where steps
-            // are faster than the search.
-            return Vec::new();
-        }
-        // Who stays somewhere needs to know of newer groups only where the list ends.
+        // A new query before the page of the last one is read would leave it unread for ever if
+        // steps are faster than the search. Newer groups matter to a list that stays only if it
+        // shows its end.
         let is_at_the_end = self.page.as_ref().is_none_or(|page| !page.has_later);
-        match newest_step(context) != self.asked_at && (self.follows || is_at_the_end) {
-            true => vec![self.ask(self.resting_place(), context)],
-            false => Vec::new(),
-        }
+        let is_due = !self.is_waiting()
+            && newest_step(context) != self.asked_at
+            && (!self.stays || is_at_the_end);
+        let query = is_due.then(|| self.ask(self.resting_place(), context));
+        query.into_iter().collect()
     }
 
     fn status(&self, context: &Context<'_>) -> String {
@@ -156,30 +148,30 @@ impl ScreenState for Answers {
     }
 
     fn draw(&self, context: &Context<'_>, frame: &mut Frame<'_>, area: Rect) {
-        draw::draw(self, context, frame, area);
+        draw::draw(self, context, frame.buffer_mut(), area);
     }
 }
 
 impl Answers {
-    /// Begins with another run; how things are shown stays.
+    /// Starts with another run; how things are shown stays.
     fn begin(&mut self, run: PathBuf) {
         *self = Self {
             run,
             query: AnswersQuery {
-                // Numbers go on, so that a page still under way is known to be old.
+                // Numbers continue, so that a page still being read is known to be old.
                 number: self.query.number,
                 ..AnswersQuery::default()
             },
             sort: std::mem::take(&mut self.sort),
             is_reversed: self.is_reversed,
             shows_one: self.shows_one,
-            wraps: self.wraps,
+            cuts: self.cuts,
             unfolds_prompt: self.unfolds_prompt,
             ..Self::default()
         };
     }
 
-    /// Asks for the group at a place, within the restrictions in force.
+    /// Queries the group at a place, within the active restrictions.
     fn ask(&mut self, place: Place, context: &Context<'_>) -> Command {
         self.has_asked = true;
         self.asked_at = newest_step(context);
@@ -189,15 +181,15 @@ impl Answers {
         Effect::ReadAnswers(self.query.clone()).into()
     }
 
-    /// Where to be when nothing else is wanted: at the newest group, or where one is.
+    /// The group to show if no other is wanted: the newest one, or the present one.
     fn resting_place(&self) -> Place {
         match self.target() {
-            Some(place) if !self.follows => Place::At(place),
+            Some(place) if self.stays => Place::At(place),
             _ => Place::Latest,
         }
     }
 
-    /// The group that is shown, or that was asked for by its place and is on its way.
+    /// The group that is shown, or that was asked for by its place and is being read.
     fn target(&self) -> Option<GroupPlace> {
         match self.query.place {
             Place::At(place) if self.is_waiting() => Some(place),
@@ -205,27 +197,25 @@ impl Answers {
         }
     }
 
-    /// Whether the last question has not been answered yet.
+    /// Whether the page for the last query has not been read yet.
     fn is_waiting(&self) -> bool {
-        let answered = self.page.as_ref().map(|page| page.number);
-        self.has_asked && answered != Some(self.query.number)
+        let read = self.page.as_ref().map(|page| page.number);
+        self.has_asked && read != Some(self.query.number)
     }
 
-    /// Takes the page that answers the last question, and what a search that goes on adds to it;
-    /// older ones are of no interest.
+    /// Takes the page for the last query, and what a search that continues adds to it; older ones
+    /// are ignored.
     fn take_page(&mut self, context: &Context<'_>) {
-        let Some(page) = &context.world.answers else {
+        let page = context.world.answers.as_ref();
+        let page = page.filter(|page| page.run == self.run && page.number == self.query.number);
+        let Some(page) = page.filter(|page| self.page.as_ref() != Some(page)) else {
             return;
         };
-        let is_known = self.page.as_ref().is_some_and(|kept| is_same(kept, page));
-        if page.run != self.run || page.number != self.query.number || is_known {
-            return;
-        }
         let before = self.group().map(|group| group.place);
         self.page = Some(page.clone());
         if self.group().map(|group| group.place) != before {
-            self.scroll = 0;
-            self.prompt_scroll = 0;
+            self.texts.reset();
+            self.prompt.reset();
         }
         let types = page.neighbours.iter().map(|line| &line.question_type);
         self.types.extend(types.cloned());
@@ -235,37 +225,27 @@ impl Answers {
         self.page.as_ref()?.group.as_ref()
     }
 
-    /// The completions of the group in the order in force.
+    /// The completions of the group, sorted.
     fn sorted(&self) -> Vec<&CompletionRecord> {
         let completions = self.group().map(|group| group.completions.as_slice());
-        let completions = completions.unwrap_or_default();
-        order::sorted(completions, &self.sort, self.is_reversed)
-            .into_iter()
-            .filter_map(|index| completions.get(index))
-            .collect()
+        order::sorted(
+            completions.unwrap_or_default(),
+            &self.sort,
+            self.is_reversed,
+        )
     }
 
     fn selected(&self) -> Option<&CompletionRecord> {
         self.sorted().get(self.cursor).copied()
     }
 
-    /// Keeps cursor and scrolling within what there is, and the comparison that of the selected
-    /// completion.
-    fn settle(&mut self, context: &Context<'_>) {
+    /// Keeps the cursor within the group, and the comparison that of the selected completion.
+    fn settle(&mut self) {
         let last = self.sorted().len().saturating_sub(1);
         self.cursor = self.cursor.min(last);
-        self.compare();
-        let areas = layout::areas(self, context.look(), context.body);
-        let shown = group::shown(self, context.look(), layout::inner(areas.completions));
-        self.scroll = self.scroll.min(shown.overhang());
-        let overhang = areas.prompt_overhang();
-        self.prompt_scroll = self.prompt_scroll.min(overhang);
-    }
-
-    fn compare(&mut self) {
-        let place = self.group().map(|group| group.place);
+        let group = self.group().map(|group| group.place);
         let record = self.selected().filter(|_| self.shows_one);
-        let (Some(group), Some(record)) = (place, record) else {
+        let (Some(group), Some(record)) = (group, record) else {
             self.compared = None;
             return;
         };
@@ -280,14 +260,6 @@ impl Answers {
             });
         }
     }
-}
-
-fn is_same(kept: &AnswersPage, page: &AnswersPage) -> bool {
-    let numbers = |page: &AnswersPage| (page.number, page.has_earlier, page.has_later);
-    numbers(kept) == numbers(page)
-        && kept.note == page.note
-        && kept.neighbours == page.neighbours
-        && kept.group == page.group
 }
 
 /// The newest step of the open run that was read.

@@ -1,7 +1,5 @@
 //! The order in which the completions of a group are shown.
 
-use std::cmp::Ordering;
-
 use moim_core::run::CompletionRecord;
 
 /// What the completions of a group are sorted by.
@@ -23,17 +21,14 @@ impl SortKey {
     /// The key after this one, where the group has these rewards: total, each reward, advantage,
     /// length, and back to the order of sampling.
     pub fn next(&self, rewards: &[&str]) -> Self {
-        let reward = |index: usize| match rewards.get(index) {
+        let reward = |name: Option<&&str>| match name {
             Some(name) => Self::Reward((*name).to_owned()),
             None => Self::Advantage,
         };
         match self {
             Self::Sample => Self::Total,
-            Self::Total => reward(0),
-            Self::Reward(name) => match rewards.iter().position(|other| other == name) {
-                Some(index) => reward(index + 1),
-                None => Self::Advantage,
-            },
+            Self::Total => reward(rewards.first()),
+            Self::Reward(name) => reward(rewards.iter().skip_while(|other| *other != name).nth(1)),
             Self::Advantage => Self::Length,
             Self::Length => Self::Sample,
         }
@@ -61,24 +56,23 @@ impl SortKey {
     }
 }
 
-/// Positions of `completions` in the order of `key`: the first sample, or the largest value, first;
-/// the other way round where `is_reversed`. Completions without a value come last either way, equal
-/// ones in the order of sampling.
-pub fn sorted(completions: &[CompletionRecord], key: &SortKey, is_reversed: bool) -> Vec<usize> {
+/// The completions in the order of `key`: the first sample, or the largest value, first; reversed
+/// if `is_reversed`. Completions without a value come last either way, equal ones in the order of
+/// sampling.
+pub fn sorted<'a>(
+    completions: &'a [CompletionRecord],
+    key: &SortKey,
+    is_reversed: bool,
+) -> Vec<&'a CompletionRecord> {
     let descends = (*key != SortKey::Sample) != is_reversed;
-    let mut keyed: Vec<(usize, Option<f64>)> = completions
-        .iter()
-        .enumerate()
-        .map(|(index, record)| (index, key.value(record).filter(|value| value.is_finite())))
-        .collect();
-    keyed.sort_by(|(_, left), (_, right)| match (left, right) {
-        (Some(left), Some(right)) if descends => right.total_cmp(left),
-        (Some(left), Some(right)) => left.total_cmp(right),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => Ordering::Equal,
+    let value = |record: &CompletionRecord| key.value(record).filter(|value| value.is_finite());
+    let mut sorted: Vec<&CompletionRecord> = completions.iter().collect();
+    sorted.sort_by(|left, right| match (value(left), value(right)) {
+        (Some(left), Some(right)) if descends => right.total_cmp(&left),
+        (Some(left), Some(right)) => left.total_cmp(&right),
+        (left, right) => right.is_some().cmp(&left.is_some()),
     });
-    keyed.into_iter().map(|(index, _)| index).collect()
+    sorted
 }
 
 #[cfg(test)]
@@ -93,10 +87,14 @@ mod tests {
         for (record, reward) in group.iter_mut().zip(rewards) {
             record.reward = reward;
         }
-        assert_eq!(sorted(&group, &SortKey::Sample, false), [0, 1, 2, 3]);
-        assert_eq!(sorted(&group, &SortKey::Sample, true), [3, 2, 1, 0]);
-        assert_eq!(sorted(&group, &SortKey::Total, false), [2, 0, 3, 1]);
-        assert_eq!(sorted(&group, &SortKey::Total, true), [0, 3, 2, 1]);
+        let samples = |key, is_reversed| -> Vec<usize> {
+            let sorted = sorted(&group, &key, is_reversed);
+            sorted.iter().map(|record| record.sample).collect()
+        };
+        assert_eq!(samples(SortKey::Sample, false), [0, 1, 2, 3]);
+        assert_eq!(samples(SortKey::Sample, true), [3, 2, 1, 0]);
+        assert_eq!(samples(SortKey::Total, false), [2, 0, 3, 1]);
+        assert_eq!(samples(SortKey::Total, true), [0, 3, 2, 1]);
     }
 
     #[test]

@@ -148,10 +148,10 @@ fn moving_away_from_the_newest_stops_following() {
         let (mut answers, world) = opened(size);
         let asked = answers.act(action, &context(&world, &settings, size));
         assert_eq!(asked_for(&asked), Some((2, place)), "{action:?}");
-        assert!(!answers.follows, "{action:?}");
+        assert!(answers.stays, "{action:?}");
         let asked = answers.act(Action::ItemFilter, &context(&world, &settings, size));
         assert_eq!(asked_for(&asked), Some((3, Place::Latest)));
-        assert!(answers.follows);
+        assert!(!answers.stays);
     }
 }
 
@@ -176,7 +176,7 @@ fn a_new_step_is_asked_for_once_while_it_is_followed() {
     world.answers = Some(page(3));
     assert_eq!(answers.refresh(&context(&world, &settings, size)), []);
     // Who stays is not taken along, and is told of more where the list ends.
-    answers.follows = false;
+    answers.stays = true;
     sampled(&mut world, 14.0);
     assert_eq!(answers.refresh(&context(&world, &settings, size)), []);
     answers.page.as_mut().unwrap().has_later = false;
@@ -298,7 +298,7 @@ fn long_completions_scroll_to_their_end_and_no_further() {
     let settings = settings();
     let (mut answers, world) = opened(size);
     let context = context(&world, &settings, size);
-    answers.pane = Pane::Completions;
+    answers.focus.set(Part::Completions);
     answers.act(Action::Layout, &context);
     for _ in 0..7 {
         answers.act(Action::Right, &context);
@@ -307,13 +307,20 @@ fn long_completions_scroll_to_their_end_and_no_further() {
         &drawn(&answers, &world, size, false),
         &["! length"]
     ));
+    let at_the_start = drawn(&answers, &world, size, false);
     for _ in 0..50 {
         answers.act(Action::Down, &context);
     }
-    let at_the_end = answers.scroll;
-    assert!(at_the_end > 0 && at_the_end < 50);
+    let at_the_end = drawn(&answers, &world, size, false);
+    assert_ne!(at_the_end, at_the_start);
+    answers.act(Action::Down, &context);
+    assert_eq!(drawn(&answers, &world, size, false), at_the_end);
     answers.act(Action::Up, &context);
-    assert_eq!(answers.scroll, at_the_end - 1);
+    let before_the_end = drawn(&answers, &world, size, false);
+    assert!(
+        has_line(&before_the_end, &["1 more"]),
+        "{before_the_end:#?}"
+    );
 }
 
 #[test]
@@ -382,7 +389,10 @@ fn the_prompt_unfolds_and_a_click_selects() {
         &["어문 규범에 따라"]
     ));
     answers.click(Position::new(100, 30), &context);
-    assert_eq!((answers.pane, answers.cursor), (Pane::Completions, 1));
+    assert_eq!(
+        (answers.focus.now(), answers.cursor),
+        (Part::Completions, 1)
+    );
     let asked = answers.click(Position::new(5, 1), &context);
     assert_eq!(asked_for(&asked), Some((2, Place::At(GroupPlace(0)))));
 }

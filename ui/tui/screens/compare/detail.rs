@@ -2,16 +2,17 @@
 
 use moim_core::score::compare::{ComparedItem, ItemAnswer};
 use moim_core::score::{Comparison, DiffUnit, SegmentKind, diff};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::list::{sign, verdict_style, verdict_words};
-use super::model::{self, Metric, letter, type_name};
-use crate::tui::screens::ranking::columns::number;
+use super::list::{sign, verdict, verdict_style};
+use super::model::{self, FINAL_MEAN, METRICS, Metric, letter, type_name};
+use crate::tui::screens::ranking::words::number;
 use crate::tui::screens::words::without_ending;
 use crate::tui::text;
 use crate::tui::theme::Look;
 use crate::tui::widgets::diff as shown_diff;
+use crate::tui::widgets::focus::after;
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::scroll::wrapped;
 
 /// What an answer is compared with.
@@ -27,7 +28,7 @@ pub(super) enum Against {
 pub(super) enum DiffMode {
     Inline(Against),
     SideBySide(Against),
-    /// Every answer as it is.
+    /// Every answer unchanged.
     Off,
 }
 
@@ -39,17 +40,18 @@ impl Default for DiffMode {
 
 impl DiffMode {
     pub(super) fn next(self) -> Self {
-        match self {
-            Self::Inline(Against::Baseline) => Self::SideBySide(Against::Baseline),
-            Self::SideBySide(Against::Baseline) => Self::Inline(Against::Gold),
-            Self::Inline(Against::Gold) => Self::SideBySide(Against::Gold),
-            Self::SideBySide(Against::Gold) => Self::Off,
-            Self::Off => Self::default(),
-        }
+        const ALL: [DiffMode; 5] = [
+            DiffMode::Inline(Against::Baseline),
+            DiffMode::SideBySide(Against::Baseline),
+            DiffMode::Inline(Against::Gold),
+            DiffMode::SideBySide(Against::Gold),
+            DiffMode::Off,
+        ];
+        after(&ALL, self, 1)
     }
 
-    /// In words, for the title.
-    pub(super) fn in_words(self) -> &'static str {
+    /// Its name in the title.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Inline(Against::Baseline) => "inline against A",
             Self::SideBySide(Against::Baseline) => "side by side with A",
@@ -70,13 +72,13 @@ impl DiffMode {
 /// How the detail is laid out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
-    /// The file whose change the first line tells.
+    /// The file whose change is in the first line.
     pub(super) other: usize,
     pub(super) mode: DiffMode,
     /// Long lines are cut instead of wrapped.
     pub(super) cuts: bool,
     pub(super) cells: usize,
-    /// There is little room: no blank lines.
+    /// There is little space: no blank lines.
     pub(super) is_tight: bool,
 }
 
@@ -90,8 +92,8 @@ pub(super) fn lines(
     form: Form,
     look: &Look,
 ) -> Vec<Line<'static>> {
-    let mut page = Page {
-        lines: Vec::new(),
+    let mut page = ItemPage {
+        page: Page::new(form.cells),
         form,
         look,
     };
@@ -107,16 +109,16 @@ pub(super) fn lines(
         page.answer(item, index, &file.file, answer);
     }
     page.metrics(item);
-    page.lines
+    page.page.lines
 }
 
-struct Page<'a> {
-    lines: Vec<Line<'static>>,
+struct ItemPage<'a> {
+    page: Page,
     form: Form,
     look: &'a Look,
 }
 
-impl Page<'_> {
+impl ItemPage<'_> {
     fn text_cells(&self) -> usize {
         if self.form.cuts {
             UNBOUNDED
@@ -127,32 +129,29 @@ impl Page<'_> {
 
     fn text(&mut self, words: &str) {
         let lines = wrapped(words, self.text_cells(), self.look.theme.text);
-        self.lines.extend(lines);
-    }
-
-    fn say(&mut self, words: &str, style: Style) {
-        self.lines.extend(wrapped(words, self.form.cells, style));
+        self.page.lines.extend(lines);
     }
 
     fn heading(&mut self, words: &str) {
         if !self.form.is_tight {
-            self.lines.push(Line::default());
+            self.page.gap();
         }
-        self.say(words, self.look.theme.header);
+        self.page.say(words, self.look.theme.header);
     }
 
     fn summary(&mut self, item: &ComparedItem, comparison: &Comparison) {
         let other = self.form.other;
-        let change = model::delta(item, other, Metric::FinalMean);
+        let change = model::delta(item, other, FINAL_MEAN);
         let change = change.map(|change| format!(", Final Mean {}", text::delta(change, 4)));
-        let verdict = format!(
+        let words = format!(
             "{} against {}: {}{}",
             letter(other),
             letter(0),
-            verdict_words(item, other),
+            verdict(item, other),
             change.unwrap_or_default()
         );
-        self.say(&verdict, verdict_style(item, other, &self.look.theme));
+        self.page
+            .say(&words, verdict_style(item, other, &self.look.theme));
         if comparison.files.len() > 2 {
             let course = model::course(item, &model::by_time(comparison));
             let marks: Vec<String> = course
@@ -172,7 +171,7 @@ impl Page<'_> {
                 marks.join(" "),
                 course.flips
             );
-            self.say(&words, self.look.theme.text);
+            self.page.say(&words, self.look.theme.text);
         }
     }
 
@@ -187,7 +186,8 @@ impl Page<'_> {
         let name = text::single_line(without_ending(file));
         let Some(answer) = answer else {
             self.heading(&format!("{} {name}{role}", letter(index)));
-            self.say("It has no answer to this item.", self.look.theme.warn);
+            self.page
+                .say("It has no answer to this item.", self.look.theme.warn);
             return;
         };
         let is_right = answer.metrics.is_right();
@@ -201,23 +201,23 @@ impl Page<'_> {
     fn metrics(&mut self, item: &ComparedItem) {
         let row = |name: &str, cells: &[String]| {
             let mut line = text::fit(name, 2);
-            for (cell, metric) in cells.iter().zip(Metric::ALL) {
+            for (cell, metric) in cells.iter().zip(&METRICS) {
                 line.push(' ');
-                line.push_str(&text::fit(cell, if metric.is_binary() { 4 } else { 12 }));
+                line.push_str(&text::fit(cell, if metric.is_binary { 4 } else { 12 }));
             }
             line.trim_end().to_owned()
         };
         self.heading(&row(
             "",
-            &Metric::ALL.map(|metric| metric.name().to_owned()),
+            &METRICS.each_ref().map(|metric| metric.name.to_owned()),
         ));
         for (index, answer) in item.answers.iter().enumerate() {
-            let cell = |metric: Metric| {
+            let cell = |metric: &Metric| {
                 let Some(answer) = answer else {
                     return String::new();
                 };
-                let decimals = if metric.is_binary() { 0 } else { 3 };
-                let value = metric.of(&answer.metrics);
+                let decimals = if metric.is_binary { 0 } else { 3 };
+                let value = (metric.of)(&answer.metrics);
                 if !value.is_finite() {
                     return "-".to_owned();
                 }
@@ -228,9 +228,11 @@ impl Page<'_> {
                 let change = change.map(|change| format!(" {}", text::delta(change, decimals)));
                 format!("{value:.decimals$}{}", change.unwrap_or_default())
             };
-            let cells = Metric::ALL.map(cell);
+            let cells = METRICS.each_ref().map(cell);
             let line = text::truncate(&row(&letter(index), &cells), self.form.cells, "");
-            self.lines.push(Line::styled(line, self.look.theme.text));
+            self.page
+                .lines
+                .push(Line::styled(line, self.look.theme.text));
         }
     }
 
@@ -253,7 +255,8 @@ impl Page<'_> {
             .iter()
             .all(|segment| segment.kind == SegmentKind::Equal)
         {
-            self.say(&format!("The same text as {name}:"), self.look.theme.dim);
+            self.page
+                .say(&format!("The same text as {name}:"), self.look.theme.dim);
             self.text(&answer.text);
             return;
         }
@@ -261,15 +264,16 @@ impl Page<'_> {
         if let DiffMode::SideBySide(_) = self.form.mode {
             let left = text::fit(&name, self.form.cells.saturating_sub(3) / 2);
             let heads = format!("{left} {} {}", look.glyphs.vertical, letter(index));
-            self.lines
+            self.page
+                .lines
                 .push(Line::from(Span::styled(heads, look.theme.dim)));
             let mode = shown_diff::Mode::SideBySide;
             let lines = shown_diff::lines(&segments, mode, self.form.cells, look);
-            self.lines.extend(lines);
+            self.page.lines.extend(lines);
         } else {
             let mode = shown_diff::Mode::Inline;
             let lines = shown_diff::lines(&segments, mode, self.text_cells(), look);
-            self.lines.extend(lines);
+            self.page.lines.extend(lines);
         }
     }
 }
@@ -280,7 +284,7 @@ pub(super) fn markdown(item: &ComparedItem, comparison: &Comparison, other: usiz
         "### {} ({}): {}\n\n",
         item.id,
         type_name(&item.question_type),
-        verdict_words(item, other)
+        verdict(item, other)
     );
     let mut section = |title: &str, body: &str| {
         out.push_str(&format!("**{title}**\n\n{}\n\n", quoted(body)));
@@ -293,10 +297,10 @@ pub(super) fn markdown(item: &ComparedItem, comparison: &Comparison, other: usiz
         let title = format!("{} {}", letter(index), file.file);
         match item.answers.get(index).and_then(Option::as_ref) {
             Some(answer) => {
-                let values: Vec<String> = Metric::ALL
+                let values: Vec<String> = METRICS
                     .iter()
                     .map(|metric| {
-                        format!("{} {}", metric.name(), number(metric.of(&answer.metrics)))
+                        format!("{} {}", metric.name, number((metric.of)(&answer.metrics)))
                     })
                     .collect();
                 section(

@@ -1,134 +1,95 @@
-//! Drawing the Compare screen.
+//! How the Compare screen is laid out and drawn.
 
 use moim_core::score::Comparison;
-use moim_core::score::compare::ComparedItem;
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Margin, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Widget};
 
-use super::list::{LEGEND, List};
-use super::model::{Order, letter, type_name};
-use super::{Compare, Focus, detail, header};
+use super::list::{LEGEND, columns};
+use super::model::{letter, type_name};
+use super::{Compare, Part, detail, header};
 use crate::tui::state::Context;
+use crate::tui::widgets::focus::{Areas, inside};
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::panel::{Panel, explain};
-use crate::tui::widgets::scroll::{ScrollText, position, text_width, visible};
-use crate::tui::widgets::table::{self, Table};
+use crate::tui::widgets::scroll::text_width;
+use crate::tui::widgets::table::Sheet;
 
-/// Where the parts of the screen lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Areas {
-    pub(super) header: Rect,
-    /// The table of metrics; empty where there is no room.
-    pub(super) metrics: Rect,
-    pub(super) list: Rect,
-    pub(super) detail: Rect,
-}
-
-/// Columns from which list and detail stand side by side.
+/// Columns from which list and detail are next to each other.
 const WIDE: u16 = 110;
-/// Columns from which the metrics stand beside the header.
+/// Columns from which the metrics are next to the header.
 const VERY_WIDE: u16 = 140;
-/// Rows below which the part with the keyboard gets most of the room.
+/// Rows below which the part with the keyboard gets most of the space.
 const SHORT: u16 = 30;
-
 /// Rows of a detail below which blank lines are left out.
 const TIGHT: u16 = 16;
 
-impl Areas {
-    /// Lays the screen out; `header` is the number of lines that the header needs at a width.
-    pub(super) fn of(area: Rect, focus: Focus, header: impl Fn(usize) -> usize) -> Self {
-        let metrics_width = match area.width >= VERY_WIDE {
-            true => header::METRICS_WIDTH,
-            false => 0,
-        };
-        let words_width = usize::from(area.width.saturating_sub(metrics_width));
-        let needed = u16::try_from(header(words_width)).unwrap_or(u16::MAX);
-        let needed = if metrics_width > 0 {
-            needed.max(5)
-        } else {
-            needed
-        };
-        let height = needed.min(area.height / 3);
-        let [top, rest] =
-            Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(area);
-        let [header, metrics] =
-            Layout::horizontal([Constraint::Fill(1), Constraint::Length(metrics_width)]).areas(top);
-        let [list, detail] = if area.width >= WIDE {
-            Layout::horizontal([Constraint::Percentage(48), Constraint::Fill(1)]).areas(rest)
-        } else {
-            let share = match focus {
-                _ if area.height >= SHORT => 45,
-                Focus::List => 55,
-                Focus::Detail => 35,
-            };
-            Layout::vertical([Constraint::Percentage(share), Constraint::Fill(1)]).areas(rest)
-        };
-        Self {
-            header,
-            metrics,
-            list,
-            detail,
-        }
+/// Cells of the table of metrics; 0 if it does not fit.
+fn metrics_width(area: Rect) -> u16 {
+    if area.width >= VERY_WIDE {
+        header::METRICS_WIDTH
+    } else {
+        0
     }
+}
 
-    /// What lies within the box of an area.
-    pub(super) fn inside(area: Rect) -> Rect {
-        area.inner(Margin::new(1, 1))
+/// Lays the screen out; `header` is the number of lines of the header.
+fn areas(area: Rect, focus: Part, header: usize) -> Areas<Part> {
+    let metrics_width = metrics_width(area);
+    let mut needed = u16::try_from(header).unwrap_or(u16::MAX);
+    if metrics_width > 0 {
+        needed = needed.max(5);
     }
+    let height = needed.min(area.height / 3);
+    let [top, rest] =
+        Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(area);
+    let [header, metrics] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(metrics_width)]).areas(top);
+    let [list, detail] = if area.width >= WIDE {
+        Layout::horizontal([Constraint::Percentage(48), Constraint::Fill(1)]).areas(rest)
+    } else {
+        let share = match focus {
+            _ if area.height >= SHORT => 45,
+            Part::Detail => 35,
+            _ => 55,
+        };
+        Layout::vertical([Constraint::Percentage(share), Constraint::Fill(1)]).areas(rest)
+    };
+    Areas::new([
+        (Part::Header, header),
+        (Part::Metrics, metrics),
+        (Part::List, list),
+        (Part::Detail, detail),
+    ])
 }
 
 /// Draws the screen.
 pub(super) fn draw(screen: &Compare, context: &Context<'_>, frame: &mut Frame<'_>, area: Rect) {
+    let look = context.look();
     let Some(data) = screen.data.as_deref() else {
-        explain(
-            "Compare",
-            &screen.nothing_yet(context),
-            area,
-            frame.buffer_mut(),
-            context.look(),
-        );
-        return;
+        let sentences = screen.nothing_yet(context);
+        return explain("Compare", &sentences, area, frame.buffer_mut(), look);
     };
     let comparison = &data.comparison;
-    let areas = screen.areas(comparison, context, area);
-    let look = context.look();
-    let mut lines = header_lines(screen, comparison, context, usize::from(areas.header.width));
-    lines.truncate(usize::from(areas.header.height));
-    show(&lines, 0, context, frame, areas.header);
-    if !areas.metrics.is_empty() {
+    let cells = usize::from(area.width.saturating_sub(metrics_width(area)));
+    let mut page = Page::new(cells);
+    screen.warnings(&mut page, context);
+    header::write(&mut page, comparison, screen.other, look);
+    let areas = areas(area, screen.focus.now(), page.lines.len());
+    screen.focus.drawn(&areas);
+    show(page.lines, frame, areas.of(Part::Header));
+    if areas.shows(Part::Metrics) {
         let lines = header::metrics(comparison, screen.other, look);
-        show(&lines, 0, context, frame, areas.metrics);
+        show(lines, frame, areas.of(Part::Metrics));
     }
-    draw_list(screen, comparison, context, frame, areas.list);
-    draw_detail(screen, comparison, context, frame, areas.detail);
+    draw_list(screen, comparison, context, frame, areas.of(Part::List));
+    draw_detail(screen, comparison, context, frame, areas.of(Part::Detail));
 }
 
-/// News of the files, then what the comparison comes to.
-pub(super) fn header_lines(
-    screen: &Compare,
-    comparison: &Comparison,
-    context: &Context<'_>,
-    cells: usize,
-) -> Vec<Line<'static>> {
-    let mut lines = screen.news(context, cells);
-    lines.extend(header::lines(
-        comparison,
-        screen.other,
-        cells,
-        context.look(),
-    ));
-    lines
-}
-
-fn show(
-    lines: &[Line<'_>],
-    offset: usize,
-    context: &Context<'_>,
-    frame: &mut Frame<'_>,
-    area: Rect,
-) {
-    let text = ScrollText { lines, offset };
-    text.render(area, frame.buffer_mut(), context.look());
+fn show(lines: Vec<Line<'_>>, frame: &mut Frame<'_>, area: Rect) {
+    let area = area.intersection(frame.area());
+    Paragraph::new(lines).render(area, frame.buffer_mut());
 }
 
 fn draw_list(
@@ -139,61 +100,32 @@ fn draw_list(
     area: Rect,
 ) {
     let look = context.look();
-    let words = screen.query.in_words(comparison.files.len());
+    let query = &screen.query;
+    let words = query.in_words(comparison.files.len());
     let title = format!(
         "{} of {}: {words}",
         screen.shown.len(),
         comparison.items.len()
     );
-    let note = match screen.query.order {
-        Order::Labels => LEGEND.to_owned(),
-        Order::Change(metric) => {
-            let first = if screen.query.is_reversed {
-                "gains"
-            } else {
-                "losses"
-            };
+    let note = match query.sorted {
+        None => LEGEND.to_owned(),
+        Some(_) => {
+            let first = if query.is_reversed { "gains" } else { "losses" };
             let (a, b) = (letter(0), letter(screen.other));
-            format!("by {}, {b} minus {a}, {first} first", metric.name())
+            format!("by {}, {b} minus {a}, {first} first", query.metric().name)
         }
     };
-    let panel = Panel::new(&title, screen.focus == Focus::List).note(&note);
+    let panel = Panel::new(&title, screen.focus.is(Part::List)).note(&note);
     let inside = panel.render(area, frame.buffer_mut(), look);
-    table(screen, comparison, context, |table| {
-        table.render(inside, frame.buffer_mut(), look);
-    });
-}
-
-/// Puts the list together and hands it to `work`: for drawing, and for finding what was clicked.
-pub(super) fn table<Done>(
-    screen: &Compare,
-    comparison: &Comparison,
-    context: &Context<'_>,
-    work: impl FnOnce(&Table<'_>) -> Done,
-) -> Done {
-    let list = List::new(comparison, screen.other, screen.query.order);
-    let columns = list.columns();
-    let item_of = |place: usize| comparison.items.get(*screen.shown.get(place)?);
-    let row = |place: usize| {
-        let item = item_of(place);
-        item.map(|item| list.row(item, context.look()))
-            .unwrap_or_default()
-    };
-    let sort = match screen.query.order {
-        Order::Labels => None,
-        Order::Change(_) => list.sorted().map(|column| match screen.query.is_reversed {
-            true => (column, table::Order::Descending),
-            false => (column, table::Order::Ascending),
-        }),
-    };
-    work(&Table {
-        columns: &columns,
-        len: screen.shown.len(),
-        cursor: screen.place(),
-        row: &row,
-        sort,
+    let sheet = Sheet {
+        columns: &columns(comparison, screen.other, query.metric()),
+        items: &screen.items(comparison),
+        marks: &[],
+        sort: query.sort(),
+        style: &|_, _| Default::default(),
         empty: "No such item; f and t choose others, / changes the filter, esc shows all.",
-    })
+    };
+    screen.table.draw(&sheet, inside, frame.buffer_mut(), look);
 }
 
 fn draw_detail(
@@ -204,39 +136,12 @@ fn draw_detail(
     area: Rect,
 ) {
     let look = context.look();
+    let is_focused = screen.focus.is(Part::Detail);
     let Some(item) = screen.selected() else {
-        Panel::new("Item", screen.focus == Focus::Detail).render(area, frame.buffer_mut(), look);
+        Panel::new("Item", is_focused).render(area, frame.buffer_mut(), look);
         return;
     };
-    let inside = Areas::inside(area);
-    let lines = detail_lines(screen, item, comparison, context, inside);
-    let shown = visible(
-        screen.detail_scroll,
-        lines.len(),
-        usize::from(inside.height),
-    );
-    let title = format!("{}, {}", item.id, type_name(&item.question_type));
-    let mut note = screen.diff.in_words().to_owned();
-    if screen.cuts {
-        note.push_str(", lines cut");
-    }
-    let place = position(&shown, lines.len());
-    if !place.is_empty() {
-        note = format!("{note}, {place}");
-    }
-    let panel = Panel::new(&title, screen.focus == Focus::Detail).note(&note);
-    panel.render(area, frame.buffer_mut(), look);
-    show(&lines, screen.detail_scroll, context, frame, inside);
-}
-
-/// The detail of an item as lines.
-pub(super) fn detail_lines(
-    screen: &Compare,
-    item: &ComparedItem,
-    comparison: &Comparison,
-    context: &Context<'_>,
-    inside: Rect,
-) -> Vec<Line<'static>> {
+    let inside = inside(area);
     let form = detail::Form {
         other: screen.other,
         mode: screen.diff,
@@ -244,5 +149,14 @@ pub(super) fn detail_lines(
         cells: text_width(inside),
         is_tight: inside.height < TIGHT,
     };
-    detail::lines(item, comparison, form, context.look())
+    let lines = detail::lines(item, comparison, form, look);
+    let title = format!("{}, {}", item.id, type_name(&item.question_type));
+    let mut note = screen.diff.name().to_owned();
+    if screen.cuts {
+        note.push_str(", lines cut");
+    }
+    let panel = Panel::new(&title, is_focused).note(&note);
+    screen
+        .reading
+        .draw_boxed(&panel, &lines, area, frame.buffer_mut(), look);
 }

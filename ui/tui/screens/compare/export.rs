@@ -18,17 +18,14 @@ pub(super) fn forms(
     run: &Path,
 ) -> Command {
     let selection = &query.selection;
-    let part = match query.filter.is_empty() {
-        true => None,
-        // The library knows selections by verdict and type alone.
-        false => Some(Comparison {
-            items: shown
-                .iter()
-                .filter_map(|&index| comparison.items.get(index).cloned())
-                .collect(),
-            ..comparison.clone()
-        }),
-    };
+    // The library knows selections only by verdict and type.
+    let part = (!query.filter.is_empty()).then(|| Comparison {
+        items: shown
+            .iter()
+            .filter_map(|&index| comparison.items.get(index).cloned())
+            .collect(),
+        ..comparison.clone()
+    });
     let part = part.as_ref().unwrap_or(comparison);
     let mut markdown = part.to_markdown(selection);
     if !query.filter.is_empty() {
@@ -40,20 +37,14 @@ pub(super) fn forms(
     }
     // Nothing of a comparison fails to serialise.
     let json = part.to_json(selection).unwrap_or_default();
-    let json = serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
     let stem = stem(comparison, run);
-    let form = |key, label: &str, ending: &str, text| Form {
-        key,
-        label: label.to_owned(),
-        file: format!("{stem}.{ending}").into(),
-        text,
-    };
+    let file = |ending: &str| format!("{stem}.{ending}");
     ask(
         &format!("{} items", shown.len()),
         vec![
-            form('m', "Markdown", "md", markdown),
-            form('c', "CSV", "csv", part.to_csv(selection)),
-            form('j', "JSON", "json", json),
+            Form::new('m', "Markdown", file("md"), markdown),
+            Form::new('c', "CSV", file("csv"), part.to_csv(selection)),
+            Form::json(file("json"), &json),
         ],
     )
 }

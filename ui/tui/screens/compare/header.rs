@@ -1,35 +1,30 @@
-//! What the comparison comes to, above the list.
+//! The result of the comparison, above the list.
 
 use moim_core::score::Comparison;
 use moim_core::score::compare::{MetricDeltas, Outcome};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::model::{letter, type_name};
-use crate::tui::screens::ranking::columns::{excludes_zero, number, probability};
-use crate::tui::screens::ranking::words::signed_interval;
+use crate::tui::screens::ranking::words::{
+    certainty, excludes_zero, number, probability, signed_interval,
+};
 use crate::tui::screens::words::without_ending;
-use crate::tui::text::{self, Align};
+use crate::tui::text;
 use crate::tui::theme::Look;
-use crate::tui::widgets::scroll::wrapped;
+use crate::tui::widgets::page::Page;
 
-/// The files and what `other` differs in from the baseline, as lines of at most `cells`.
-pub(super) fn lines(
-    comparison: &Comparison,
-    other: usize,
-    cells: usize,
-    look: &Look,
-) -> Vec<Line<'static>> {
+/// The files and how `other` differs from the baseline.
+pub(super) fn write(page: &mut Page, comparison: &Comparison, other: usize, look: &Look) {
     let theme = &look.theme;
-    let mut lines = files(comparison, other, cells, look);
+    page.lines
+        .extend(files(comparison, other, page.cells, look));
     let Some(against) = comparison
         .files
         .get(other)
         .and_then(|file| file.against_baseline.as_ref())
     else {
-        return lines;
+        return;
     };
-    let mut say = |words: &str, style: Style| lines.extend(wrapped(words, cells, style));
     let (a, b) = (letter(0), letter(other));
     let outcome = &against.outcome;
     let counts = &outcome.counts;
@@ -46,14 +41,15 @@ pub(super) fn lines(
         counts.ties,
         probability(outcome.sign_test_p_value)
     ));
-    say(&joined, theme.text);
+    page.say(&joined, theme.text);
     let Some(metrics) = &outcome.metrics else {
-        return lines;
+        return;
     };
     let adjusted = comparison.files.len() > 2;
-    say(
-        &final_mean(metrics, adjusted),
-        certainty_style(metrics, look),
+    let delta = &metrics.final_mean;
+    page.say(
+        final_mean(metrics, adjusted),
+        certainty(delta.difference, delta.interval, theme),
     );
     let em = format!(
         "EM {}: {} fixed, {} broken, {} both right, {} both wrong; McNemar p {}",
@@ -68,20 +64,19 @@ pub(super) fn lines(
             metrics.em.p_value
         })
     );
-    say(&em, theme.text);
+    page.say(&em, theme.text);
     let types: Vec<String> = against
         .types
         .iter()
         .map(|kind| of_type(&kind.question_type, &kind.outcome, adjusted))
         .collect();
     if types.len() > 1 {
-        say(&types.join("; "), theme.dim);
+        page.say(&types.join("; "), theme.dim);
     }
-    lines
 }
 
 /// Every file with its letter and the Final Mean over the items it answers; the one whose changes
-/// are shown stands out by its sign.
+/// are shown is marked.
 fn files(comparison: &Comparison, other: usize, cells: usize, look: &Look) -> Vec<Line<'static>> {
     let mut lines = vec![Line::default()];
     let mut used = 0;
@@ -112,9 +107,10 @@ fn files(comparison: &Comparison, other: usize, cells: usize, look: &Look) -> Ve
             used = 0;
         }
         used += width;
-        let style = match index == other || index == 0 {
-            true => look.theme.title,
-            false => look.theme.text,
+        let style = if index == other || index == 0 {
+            look.theme.title
+        } else {
+            look.theme.text
         };
         if let Some(line) = lines.last_mut() {
             line.spans.push(Span::styled(words, style));
@@ -125,13 +121,15 @@ fn files(comparison: &Comparison, other: usize, cells: usize, look: &Look) -> Ve
 
 fn final_mean(metrics: &MetricDeltas, adjusted: bool) -> String {
     let delta = &metrics.final_mean;
-    let (name, p) = match adjusted {
-        true => ("Holm p", delta.p_holm),
-        false => ("p", delta.p_value),
+    let (name, p) = if adjusted {
+        ("Holm p", delta.p_holm)
+    } else {
+        ("p", delta.p_value)
     };
-    let verdict = match excludes_zero(delta.interval) {
-        true => "more than chance",
-        false => "may be chance",
+    let verdict = if excludes_zero(delta.interval) {
+        "more than chance"
+    } else {
+        "may be chance"
     };
     format!(
         "Final Mean {} ({}), {name} {}: {verdict}",
@@ -139,15 +137,6 @@ fn final_mean(metrics: &MetricDeltas, adjusted: bool) -> String {
         signed_interval(delta.interval),
         probability(p)
     )
-}
-
-fn certainty_style(metrics: &MetricDeltas, look: &Look) -> Style {
-    let delta = &metrics.final_mean;
-    match excludes_zero(delta.interval) {
-        true if delta.difference > 0.0 => look.theme.good,
-        true => look.theme.bad,
-        false => look.theme.text,
-    }
 }
 
 fn of_type(question_type: &str, outcome: &Outcome, adjusted: bool) -> String {
@@ -175,41 +164,28 @@ fn of_type(question_type: &str, outcome: &Outcome, adjusted: bool) -> String {
 pub(super) const METRICS_WIDTH: u16 = 54;
 
 /// Every metric of the baseline and the other file with the difference: a table for screens
-/// that have room beside the sentences.
+/// on which it fits next to the sentences.
 pub(super) fn metrics(comparison: &Comparison, other: usize, look: &Look) -> Vec<Line<'static>> {
-    let metrics = comparison
-        .files
-        .get(other)
-        .and_then(|file| file.against_baseline.as_ref()?.outcome.metrics);
-    let Some(metrics) = metrics else {
+    let file = comparison.files.get(other);
+    let Some(metrics) = file.and_then(|file| file.against_baseline.as_ref()?.outcome.metrics)
+    else {
         return Vec::new();
     };
-    let row = |cells: [&str; 5]| {
-        let widths = [11, 6, 6, 8, 18];
-        let mut line = String::new();
-        for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let align = if place == 0 {
-                Align::Left
-            } else {
-                Align::Right
-            };
-            line.push_str(&text::aligned(cell, width, align, ""));
-            line.push(' ');
-        }
-        line.trim_end().to_owned()
+    let mut page = Page::new(METRICS_WIDTH.into());
+    let mut row = |name: &str, cells: [&str; 4], style| {
+        let [a, b, change, interval] = cells;
+        page.row(name, &[(a, 6), (b, 6), (change, 8), (interval, 18)], style);
     };
     let (a, b) = (letter(0), letter(other));
-    let heads = ["", &a, &b, "change", "interval"];
-    let mut lines = vec![Line::styled(row(heads), look.theme.header)];
+    row("", [&a, &b, "change", "interval"], look.theme.header);
     for (name, delta) in metrics.named() {
         let cells = [
-            name,
             &number(delta.baseline),
             &number(delta.this),
             &text::delta(delta.difference, 4),
             &signed_interval(delta.interval),
         ];
-        lines.push(Line::styled(row(cells), look.theme.text));
+        row(name, cells.map(String::as_str), look.theme.text);
     }
-    lines
+    page.lines
 }

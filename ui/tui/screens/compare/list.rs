@@ -1,149 +1,112 @@
-//! The list of items.
+//! The list of items: its columns.
 
 use moim_core::score::compare::ComparedItem;
 use moim_core::score::{Comparison, Verdict};
 use ratatui::style::Style;
 
-use super::model::{self, Metric, Order, letter};
+use super::model::{self, Metric, letter};
 use crate::tui::text;
-use crate::tui::theme::{Glyphs, Look, Theme};
-use crate::tui::widgets::table::{Cell, Column, Row};
+use crate::tui::theme::{Glyphs, Theme};
+use crate::tui::widgets::list::Item;
+use crate::tui::widgets::table::{Cell, Column, Key, Order};
 
 /// What the signs of the list mean.
 pub(super) const LEGEND: &str = "+ fixed  - broken  = same answer  ~ other answer";
 
-/// What a cell of the list shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
-    Verdict,
-    Id,
-    Type,
-    Delta,
-    /// The metric in this file.
-    Value(usize),
-    /// Right and wrong along the epochs.
-    Course,
-    FirstRight,
-    Flips,
-    Question,
+/// Index of the column of the change, by which the list is sorted.
+pub(super) const CHANGE: usize = 3;
+
+impl Item for ComparedItem {
+    type Id = String;
+
+    fn id(&self) -> Option<&String> {
+        Some(&self.id)
+    }
 }
 
-/// The columns for a comparison.
-pub(super) struct List<'a> {
+type OfItem<'a> = Column<'a, &'a ComparedItem>;
+
+/// The columns for a comparison; changes are those of the file `other` in `metric`.
+pub(super) fn columns<'a>(
     comparison: &'a Comparison,
-    /// The file whose changes are shown.
     other: usize,
-    metric: Metric,
-    by_time: Vec<usize>,
-    contents: Vec<Content>,
+    metric: &'static Metric,
+) -> Vec<OfItem<'a>> {
+    let cells = |widest: Option<usize>, limit: usize| {
+        u16::try_from(widest.unwrap_or(0).clamp(4, limit)).unwrap_or(u16::MAX)
+    };
+    let ids = comparison.items.iter().map(|item| text::width(&item.id));
+    let types = comparison.question_types().into_iter();
+    let types = types.map(|kind| text::width(model::type_name(kind)));
+    let (id, kind) = (cells(ids.max(), 16), cells(types.max(), 10));
+    let files = comparison.files.len();
+    let mut columns = vec![
+        OfItem::text("verdict", 8, move |item, look| {
+            Cell::styled(
+                verdict(item, other),
+                verdict_style(item, other, &look.theme),
+            )
+        })
+        .minimum(8),
+        OfItem::text("id", id, |item, _| item.id.as_str()),
+        OfItem::text("type", kind, |item, _| {
+            model::type_name(&item.question_type)
+        })
+        .minimum(kind)
+        .priority(4),
+        OfItem::number(metric.heading, 7, move |item, look| {
+            let delta = model::delta(item, other, metric).map(|delta| text::delta(delta, 4));
+            let style = verdict_style(item, other, &look.theme);
+            Cell::styled(delta.unwrap_or_default(), style)
+        })
+        .sorts(metric.name, Order::Ascending, move |item| {
+            Key::number(model::delta(item, other, metric))
+        })
+        .priority(1),
+    ];
+    if files > 2 {
+        let by_time = model::by_time(comparison);
+        let course = move |item: &ComparedItem| model::course(item, &by_time);
+        let (first, flips) = (course.clone(), course.clone());
+        let width = u16::try_from(files).unwrap_or(u16::MAX).max(6);
+        columns.extend([
+            OfItem::text("course", width, move |item, look| {
+                let marks = course(item).marks.into_iter();
+                let signs = marks.map(|(_, mark)| sign(mark, &look.glyphs));
+                signs.collect::<String>()
+            })
+            .minimum(width)
+            .priority(2),
+            OfItem::number("first", 5, move |item, _| {
+                first(item).first_right.map(letter).unwrap_or_default()
+            })
+            .priority(3),
+            OfItem::number("flips", 5, move |item, _| flips(item).flips.to_string()).priority(3),
+        ]);
+    }
+    columns.extend((0..files).map(|file| {
+        // The two that are compared come first.
+        let priority = if file == 0 || file == other { 5 } else { 6 };
+        OfItem::number(letter(file), 5, move |item, _| {
+            let answer = item.answers.get(file).and_then(Option::as_ref);
+            let value = answer.map(|answer| (metric.of)(&answer.metrics));
+            value.map(short_number).unwrap_or_default()
+        })
+        .priority(priority)
+    }));
+    columns.push(
+        OfItem::text("question", 60, |item, look| {
+            Cell::styled(last_line(&item.question), look.theme.dim)
+        })
+        .minimum(8)
+        .priority(u8::MAX)
+        .growing(),
+    );
+    columns
 }
 
-impl<'a> List<'a> {
-    pub(super) fn new(comparison: &'a Comparison, other: usize, order: Order) -> Self {
-        let files = comparison.files.len();
-        let mut contents = vec![Content::Verdict, Content::Id, Content::Type, Content::Delta];
-        if files > 2 {
-            contents.extend([Content::Course, Content::FirstRight, Content::Flips]);
-        }
-        contents.extend((0..files).map(Content::Value));
-        contents.push(Content::Question);
-        Self {
-            comparison,
-            other,
-            metric: order.metric(),
-            by_time: model::by_time(comparison),
-            contents,
-        }
-    }
-
-    /// As a table takes them.
-    pub(super) fn columns(&self) -> Vec<Column> {
-        let fitting = |widest: Option<usize>, limit: usize| {
-            u16::try_from(widest.unwrap_or(0).clamp(4, limit)).unwrap_or(u16::MAX)
-        };
-        let ids = self
-            .comparison
-            .items
-            .iter()
-            .map(|item| text::width(&item.id));
-        let types = self.comparison.question_types().into_iter();
-        let types = types.map(|kind| text::width(model::type_name(kind)));
-        let (id, kind) = (fitting(ids.max(), 16), fitting(types.max(), 10));
-        let change = match self.metric {
-            Metric::FinalMean => "change",
-            Metric::Em => "EM",
-            Metric::Rouge1 => "ROUGE",
-            Metric::BertScore => "BERT",
-            Metric::Format => "form",
-        };
-        let column = |content: &Content| match content {
-            Content::Verdict => Column::text("verdict", 8).minimum(8),
-            Content::Id => Column::text("id", id),
-            Content::Type => Column::text("type", kind).minimum(kind).priority(4),
-            Content::Delta => Column::number(change, 7).priority(1),
-            Content::Value(file) => {
-                // The two that are set against each other come first.
-                let is_shown = *file == 0 || *file == self.other;
-                let priority = if is_shown { 5 } else { 6 };
-                Column::number(&letter(*file), 5).priority(priority)
-            }
-            Content::Course => {
-                let files = u16::try_from(self.by_time.len()).unwrap_or(u16::MAX);
-                let cells = files.max(6);
-                Column::text("course", cells).minimum(cells).priority(2)
-            }
-            Content::FirstRight => Column::number("first", 5).priority(3),
-            Content::Flips => Column::number("flips", 5).priority(3),
-            Content::Question => Column::text("question", 60)
-                .minimum(8)
-                .priority(u8::MAX)
-                .growing(),
-        };
-        self.contents.iter().map(column).collect()
-    }
-
-    /// The column of the order.
-    pub(super) fn sorted(&self) -> Option<usize> {
-        self.contents
-            .iter()
-            .position(|content| *content == Content::Delta)
-    }
-
-    /// An item as the table draws it.
-    pub(super) fn row(&self, item: &ComparedItem, look: &Look) -> Row {
-        let theme = &look.theme;
-        let style = verdict_style(item, self.other, theme);
-        let course = model::course(item, &self.by_time);
-        let cell = |content: &Content| match content {
-            Content::Verdict => Cell::styled(verdict_words(item, self.other), style),
-            Content::Id => Cell::from(item.id.as_str()),
-            Content::Type => Cell::from(model::type_name(&item.question_type)),
-            Content::Delta => {
-                let delta = model::delta(item, self.other, self.metric);
-                let words = delta.map(|delta| text::delta(delta, 4));
-                Cell::styled(words.unwrap_or_default(), style)
-            }
-            Content::Value(file) => {
-                let answer = item.answers.get(*file).and_then(Option::as_ref);
-                let value = answer.map(|answer| self.metric.of(&answer.metrics));
-                Cell::from(value.map(short_number).unwrap_or_default())
-            }
-            Content::Course => Cell::from(
-                course
-                    .marks
-                    .iter()
-                    .map(|(_, mark)| sign(*mark, &look.glyphs))
-                    .collect::<String>(),
-            ),
-            Content::FirstRight => Cell::from(course.first_right.map(letter).unwrap_or_default()),
-            Content::Flips => Cell::from(course.flips.to_string()),
-            Content::Question => Cell::styled(last_line(&item.question), theme.dim),
-        };
-        Row::new(self.contents.iter().map(cell).collect())
-    }
-}
-
-/// What tells a question from others: its last line, after the instruction that many share.
+/// What distinguishes a question from others: its last line, after the instruction that many
+/// share.
 fn last_line(question: &str) -> &str {
     let mut lines = question.lines().rev().map(str::trim);
     lines.find(|line| !line.is_empty()).unwrap_or_default()
@@ -160,14 +123,15 @@ pub(super) fn sign(mark: Option<bool>, glyphs: &Glyphs) -> &'static str {
 
 /// A value in five cells.
 fn short_number(value: f64) -> String {
-    match value.is_finite() {
-        true => format!("{value:.3}"),
-        false => "-".to_owned(),
+    if value.is_finite() {
+        format!("{value:.3}")
+    } else {
+        "-".to_owned()
     }
 }
 
-/// A sign and a word for what became of an item.
-pub(super) fn verdict_words(item: &ComparedItem, other: usize) -> String {
+/// A sign and a word for the outcome of an item.
+pub(super) fn verdict(item: &ComparedItem, other: usize) -> String {
     let Some(change) = model::change(item, other) else {
         let has = |file: usize| item.answers.get(file).is_some_and(Option::is_some);
         return match (has(0), has(other)) {

@@ -6,25 +6,23 @@ mod export;
 mod header;
 mod list;
 mod model;
-mod moves;
-mod news;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use moim_core::score::Comparison;
-use moim_core::score::compare::{ComparedItem, ItemFilter};
+use moim_core::score::compare::{ComparedItem, ItemFilter, Selection};
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 
 use self::detail::DiffMode;
-use self::draw::Areas;
-use self::model::{Query, type_name};
-use self::news::revision;
+use self::model::{Query, letter, type_name};
+use self::warnings::revision;
 use super::ScreenState;
 use super::words::without_ending;
 use crate::tui::data::World;
@@ -33,6 +31,10 @@ use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect, Notice};
 use crate::tui::state::Context;
+use crate::tui::widgets::focus::{self, Focus, after};
+use crate::tui::widgets::list::Search;
+use crate::tui::widgets::pane::Pane;
+use crate::tui::widgets::table::Table;
 
 /// The state of the Compare screen.
 #[derive(Debug, Default)]
@@ -42,70 +44,71 @@ pub struct Compare {
     /// Good versions of its files that had been read when it came.
     revisions: Vec<u32>,
     query: Query,
-    /// Places of the items that pass the query, in order.
+    /// Indices of the items that pass the query, in order.
     shown: Vec<usize>,
-    /// The item under the cursor, by its id.
-    cursor: Option<String>,
-    /// The file that is set against the baseline.
+    /// The list of those items, by their ids.
+    table: Table<String>,
+    /// The file that is compared with the baseline.
     other: usize,
     diff: DiffMode,
     /// Long lines are cut.
     cuts: bool,
-    focus: Focus,
-    /// The first line of the detail.
-    detail_scroll: usize,
+    focus: Focus<Part>,
+    /// The item under the cursor.
+    reading: Pane,
 }
 
-/// The part of the screen that has the keyboard.
+/// The parts of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Focus {
+enum Part {
     #[default]
     List,
     Detail,
+    Header,
+    Metrics,
+}
+
+impl focus::Part for Part {
+    const RING: &'static [Self] = &[Self::List, Self::Detail];
 }
 
 impl ScreenState for Compare {
     fn act(&mut self, action: Action, context: &Context<'_>) -> Vec<Command> {
         if action == Action::Rescan {
-            return self.compare_anew(context);
+            return self.compare_again(context);
         }
-        // Taken along, so that the state can change while the comparison is looked at.
+        // Cloned so that the state can change while the comparison is read.
         let Some(data) = self.data.clone() else {
             return Vec::new();
         };
         let comparison = &data.comparison;
+        if self.focus.is(Part::Detail) {
+            if self.reading.act(action) {
+                return Vec::new();
+            }
+        } else if self.table.list.act(action, &self.items(comparison)) {
+            self.reading.reset();
+            return Vec::new();
+        }
         match action {
-            Action::Up
-            | Action::Down
-            | Action::PageUp
-            | Action::PageDown
-            | Action::Top
-            | Action::Bottom => self.go(action, comparison, context),
-            Action::NextChange
-            | Action::PreviousChange
-            | Action::NextRegression
-            | Action::PreviousRegression
-            | Action::NextMatch
-            | Action::PreviousMatch => {
-                return self.jump(action, comparison);
+            Action::NextChange => return self.jump(true, model::is_changed, "changed item"),
+            Action::PreviousChange => return self.jump(false, model::is_changed, "changed item"),
+            Action::NextRegression => return self.jump(true, model::is_regression, "broken item"),
+            Action::PreviousRegression => {
+                return self.jump(false, model::is_regression, "broken item");
             }
-            Action::Left | Action::Right => return self.choose_other(action, comparison),
-            Action::NextPane | Action::PreviousPane | Action::Open => {
-                self.focus = match self.focus {
-                    Focus::List => Focus::Detail,
-                    Focus::Detail => Focus::List,
-                };
+            Action::NextMatch | Action::PreviousMatch if self.query.filter.is_empty() => {
+                return vec![Notice::info("nothing is filtered; / filters by a text")];
             }
+            Action::NextMatch => return self.jump(true, |_| true, "match"),
+            Action::PreviousMatch => return self.jump(false, |_| true, "match"),
+            Action::Left => return self.choose_other(-1, comparison),
+            Action::Right => return self.choose_other(1, comparison),
+            Action::NextPane | Action::PreviousPane | Action::Open => self.focus.step(1),
             Action::Back => self.back(comparison),
             Action::ItemFilter => {
-                let all = ItemFilter::ALL;
-                let present = self.query.selection.filter;
-                let place = all
-                    .iter()
-                    .position(|filter| *filter == present)
-                    .unwrap_or(0);
-                let next = all.get((place + 1) % all.len());
-                self.query.selection.filter = next.copied().unwrap_or_default();
+                let selection = &mut self.query.selection;
+                selection.filter = after(&ItemFilter::ALL, selection.filter, 1);
                 self.gather(comparison);
             }
             Action::QuestionType => {
@@ -113,22 +116,17 @@ impl ScreenState for Compare {
                 self.gather(comparison);
             }
             Action::Metric => {
-                self.query.order = self.query.order.next();
-                self.gather(comparison);
-                self.select(0, comparison);
+                self.query.next_metric();
+                self.sort_again(comparison);
             }
             Action::ReverseSort => {
                 self.query.is_reversed = !self.query.is_reversed;
-                self.gather(comparison);
-                self.select(0, comparison);
+                self.sort_again(comparison);
             }
             Action::DiffMode => {
                 self.diff = self.diff.next();
-                self.detail_scroll = 0;
-                return vec![Notice::info(format!(
-                    "differences: {}",
-                    self.diff.in_words()
-                ))];
+                self.reading.reset();
+                return vec![Notice::info(format!("differences: {}", self.diff.name()))];
             }
             Action::Wrap => self.cuts = !self.cuts,
             Action::Baseline => return self.next_baseline(&data),
@@ -171,28 +169,20 @@ impl ScreenState for Compare {
         self.query.filter.text()
     }
 
-    fn click(&mut self, at: Position, context: &Context<'_>) -> Vec<Command> {
+    fn click(&mut self, at: Position, _context: &Context<'_>) -> Vec<Command> {
         let Some(data) = self.data.clone() else {
             return Vec::new();
         };
-        let areas = self.areas(&data.comparison, context, context.body);
-        if areas.detail.contains(at) {
-            self.focus = Focus::Detail;
-        } else if areas.list.contains(at) {
-            let inside = Areas::inside(areas.list);
-            let place = draw::table(self, &data.comparison, context, |table| {
-                table.row_at(inside, at)
-            });
-            self.focus = Focus::List;
-            if let Some(place) = place {
-                self.select(place, &data.comparison);
-            }
+        if self.focus.click(at) == Some(Part::List)
+            && self.table.list.click(at, &self.items(&data.comparison))
+        {
+            self.reading.reset();
         }
         Vec::new()
     }
 
     fn refresh(&mut self, context: &Context<'_>) -> Vec<Command> {
-        self.take_in(context.world);
+        self.apply(context.world);
         self.ask_by_itself(context.world)
     }
 
@@ -217,8 +207,8 @@ fn ask(run: PathBuf, files: Vec<String>) -> Vec<Command> {
 }
 
 impl Compare {
-    /// Takes over what the world has now.
-    fn take_in(&mut self, world: &World) {
+    /// Shows the comparison that the world has now.
+    fn apply(&mut self, world: &World) {
         let run = world.open.as_ref().map(|open| &open.path);
         if self
             .data
@@ -252,13 +242,13 @@ impl Compare {
                 self.data = Some(Arc::clone(data));
                 self.gather(&data.comparison);
             }
-            // The question came to nothing; what was shown before stays.
+            // The comparison failed; what was shown before stays.
             Some(Err(_)) => {}
             _ => self.data = None,
         }
     }
 
-    /// Where nothing was asked for, the best file is compared with epoch 0.
+    /// If nothing was asked for, the best file is compared with epoch 0.
     fn ask_by_itself(&mut self, world: &World) -> Vec<Command> {
         let is_idle = world.comparison.is_none() && world.comparing.is_none();
         let (Some(open), Some(board), true) = (&world.open, &world.ranking.board, is_idle) else {
@@ -270,8 +260,8 @@ impl Compare {
         ask(open.path.clone(), choice.files)
     }
 
-    /// Has the same files read and compared again; after a failure the best against epoch 0.
-    fn compare_anew(&mut self, context: &Context<'_>) -> Vec<Command> {
+    /// Compares the same files again; after a failure the best against epoch 0.
+    fn compare_again(&mut self, context: &Context<'_>) -> Vec<Command> {
         if let Some(data) = &self.data {
             let (run, files) = (data.run.clone(), data.files.clone());
             return ask(run, files);
@@ -308,11 +298,17 @@ impl Compare {
         commands
     }
 
-    /// Lists the items that pass the query anew. The cursor stays on its item where that is
-    /// still listed.
+    /// Lists the items that pass the query. The cursor stays on its item if that is still listed.
     fn gather(&mut self, comparison: &Comparison) {
         self.shown = self.query.items(comparison, self.other);
-        self.detail_scroll = 0;
+        self.table.list.follow(&self.items(comparison));
+        self.reading.reset();
+    }
+
+    /// Lists the items in another order, from its first one.
+    fn sort_again(&mut self, comparison: &Comparison) {
+        self.gather(comparison);
+        self.table.list.select(0, &self.items(comparison));
     }
 
     fn next_type(&mut self, comparison: &Comparison) {
@@ -325,43 +321,85 @@ impl Compare {
         let next = match present {
             None => types.first(),
             Some(present) => {
-                let place = types.iter().position(|kind| *kind == present);
-                place.and_then(|place| types.get(place + 1))
+                let index = types.iter().position(|kind| *kind == present);
+                index.and_then(|index| types.get(index + 1))
             }
         };
         self.query.selection.question_type = next.map(|kind| (*kind).to_owned());
     }
 
-    /// Place of the cursor in the list.
-    fn place(&self) -> usize {
-        let comparison = self.data.as_ref().map(|data| &data.comparison);
-        let id_at = |index: &usize| Some(comparison?.items.get(*index)?.id.as_str());
-        let is_it =
-            |index: &usize| id_at(index).is_some_and(|id| self.cursor.as_deref() == Some(id));
-        self.shown.iter().position(is_it).unwrap_or(0)
+    /// The items that are listed.
+    fn items<'a>(&self, comparison: &'a Comparison) -> Vec<&'a ComparedItem> {
+        let shown = self.shown.iter();
+        shown
+            .filter_map(|&index| comparison.items.get(index))
+            .collect()
     }
 
     /// The item under the cursor.
     fn selected(&self) -> Option<&ComparedItem> {
-        let comparison = &self.data.as_ref()?.comparison;
-        comparison.items.get(*self.shown.get(self.place())?)
+        let items = self.items(&self.data.as_ref()?.comparison);
+        self.table.list.selected(&items).copied()
     }
 
-    fn select(&mut self, place: usize, comparison: &Comparison) {
-        let item = self
-            .shown
-            .get(place)
-            .and_then(|&index| comparison.items.get(index));
-        if let Some(item) = item {
-            if self.cursor.as_deref() != Some(item.id.as_str()) {
-                self.detail_scroll = 0;
+    /// Goes to the next or previous item of a kind, from one end of the list on to the other.
+    fn jump(
+        &mut self,
+        is_forward: bool,
+        is_wanted: fn(&ComparedItem) -> bool,
+        what: &str,
+    ) -> Vec<Command> {
+        let Some(data) = self.data.clone() else {
+            return Vec::new();
+        };
+        let items = self.items(&data.comparison);
+        let found = self
+            .table
+            .list
+            .search(is_forward, &items, |item| is_wanted(item));
+        let words = match found {
+            Search::Nothing => format!("there is no {what} among the {} shown", items.len()),
+            found => {
+                self.reading.reset();
+                match (found, is_forward) {
+                    (Search::Wrapped, true) => {
+                        format!("no {what} further down: this is the first one")
+                    }
+                    (Search::Wrapped, false) => {
+                        format!("no {what} further up: this is the last one")
+                    }
+                    _ => return Vec::new(),
+                }
             }
-            self.cursor = Some(item.id.clone());
-        }
+        };
+        vec![Notice::info(words)]
     }
 
-    fn areas(&self, comparison: &Comparison, context: &Context<'_>, area: Rect) -> Areas {
-        let header = |cells| draw::header_lines(self, comparison, context, cells).len();
-        Areas::of(area, self.focus, header)
+    /// Of more than two files: which of them is compared with the baseline.
+    fn choose_other(&mut self, by: isize, comparison: &Comparison) -> Vec<Command> {
+        let others: Vec<usize> = (1..comparison.files.len()).collect();
+        if others.len() < 2 {
+            return Vec::new();
+        }
+        self.other = after(&others, self.other, by);
+        self.gather(comparison);
+        let (other, baseline) = (letter(self.other), letter(0));
+        vec![Notice::info(format!(
+            "changes are those of {other} against {baseline}"
+        ))]
+    }
+
+    /// One step back: to the list, to every text, to every item.
+    fn back(&mut self, comparison: &Comparison) {
+        if self.focus.is(Part::Detail) {
+            self.focus.set(Part::List);
+            return;
+        }
+        if self.query.filter.is_empty() {
+            self.query.selection = Selection::default();
+        } else {
+            self.query.filter = Filter::default();
+        }
+        self.gather(comparison);
     }
 }

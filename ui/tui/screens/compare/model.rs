@@ -1,4 +1,4 @@
-//! What the screen asks of a comparison: the one place that looks into it.
+//! What the screen shows of a comparison: which items, in which order, and how they changed.
 
 use std::borrow::Cow;
 
@@ -6,86 +6,48 @@ use moim_core::score::compare::{Change, ComparedItem, ItemFilter, ItemMetrics, S
 use moim_core::score::names::natural_order;
 use moim_core::score::{Comparison, Verdict};
 
+use super::list;
 use crate::tui::filter::Filter;
+pub(super) use crate::tui::screens::ranking::details::type_name;
 use crate::tui::text;
+use crate::tui::widgets::table::Sort;
 
 /// A metric of an item.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Metric {
-    #[default]
-    FinalMean,
-    Em,
-    Rouge1,
-    BertScore,
-    Format,
-}
-
-impl Metric {
-    /// In the order of sorting and of the details.
-    pub(super) const ALL: [Self; 5] = [
-        Self::FinalMean,
-        Self::Em,
-        Self::Rouge1,
-        Self::BertScore,
-        Self::Format,
-    ];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::FinalMean => "Final Mean",
-            Self::Em => "EM",
-            Self::Rouge1 => "ROUGE-1",
-            Self::BertScore => "BERTScore",
-            Self::Format => "Format",
-        }
-    }
-
+#[derive(Debug)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    /// Of the column of its change.
+    pub(super) heading: &'static str,
     /// Whether it is 0 or 1 for every item.
-    pub(super) const fn is_binary(self) -> bool {
-        matches!(self, Self::Em | Self::Format)
-    }
+    pub(super) is_binary: bool,
+    pub(super) of: fn(&ItemMetrics) -> f64,
+}
 
-    pub(super) fn of(self, metrics: &ItemMetrics) -> f64 {
-        match self {
-            Self::FinalMean => metrics.final_mean,
-            Self::Em => metrics.em,
-            Self::Rouge1 => metrics.rouge1,
-            Self::BertScore => metrics.bertscore,
-            Self::Format => metrics.format,
-        }
+const fn metric(
+    name: &'static str,
+    heading: &'static str,
+    is_binary: bool,
+    of: fn(&ItemMetrics) -> f64,
+) -> Metric {
+    Metric {
+        name,
+        heading,
+        is_binary,
+        of,
     }
 }
 
-/// The order of the list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Order {
-    /// As in the label file.
-    #[default]
-    Labels,
-    /// By the change of a metric, the largest loss first.
-    Change(Metric),
-}
+/// The metrics in the order of sorting and of the details.
+pub(super) static METRICS: [Metric; 5] = [
+    metric("Final Mean", "change", false, |metrics| metrics.final_mean),
+    metric("EM", "EM", true, |metrics| metrics.em),
+    metric("ROUGE-1", "ROUGE", false, |metrics| metrics.rouge1),
+    metric("BERTScore", "BERT", false, |metrics| metrics.bertscore),
+    metric("Format", "form", true, |metrics| metrics.format),
+];
 
-impl Order {
-    pub(super) fn next(self) -> Self {
-        let Self::Change(metric) = self else {
-            return Self::Change(Metric::default());
-        };
-        let place = Metric::ALL.iter().position(|known| *known == metric);
-        match place.and_then(|place| Metric::ALL.get(place + 1)) {
-            Some(next) => Self::Change(*next),
-            None => Self::Labels,
-        }
-    }
-
-    /// The metric whose values the list shows.
-    pub(super) fn metric(self) -> Metric {
-        match self {
-            Self::Labels => Metric::default(),
-            Self::Change(metric) => metric,
-        }
-    }
-}
+/// Final Mean.
+pub(super) static FINAL_MEAN: &Metric = &METRICS[0];
 
 /// Which items are listed, and in which order.
 #[derive(Clone, Debug, Default)]
@@ -93,33 +55,46 @@ pub(super) struct Query {
     pub(super) selection: Selection,
     /// Over ids, questions, labels and answers.
     pub(super) filter: Filter,
-    pub(super) order: Order,
+    /// Sorted by the change of this metric of [`METRICS`]; `None` keeps the order of the labels.
+    pub(super) sorted: Option<usize>,
     pub(super) is_reversed: bool,
 }
 
 impl Query {
-    /// The items in their order, by their place in the comparison. Changes are those of the
-    /// file `other`; items without one come last.
+    /// The metric whose values the list shows.
+    pub(super) fn metric(&self) -> &'static Metric {
+        let metric = self.sorted.and_then(|index| METRICS.get(index));
+        metric.unwrap_or(FINAL_MEAN)
+    }
+
+    /// Sorts by the next metric; after the last one in the order of the labels.
+    pub(super) fn next_metric(&mut self) {
+        let next = self.sorted.map_or(0, |index| index + 1);
+        self.sorted = (next < METRICS.len()).then_some(next);
+    }
+
+    /// The order of the list; `None` is that of the labels.
+    pub(super) fn sort(&self) -> Option<Sort> {
+        self.sorted.map(|_| Sort {
+            column: list::CHANGE,
+            is_reversed: self.is_reversed,
+        })
+    }
+
+    /// The items in their order, as indices into the comparison. Changes are those of the file
+    /// `other`; items without one come last.
     pub(super) fn items(&self, comparison: &Comparison, other: usize) -> Vec<usize> {
-        let mut shown: Vec<usize> = (0..)
+        let mut shown: Vec<(usize, &ComparedItem)> = (0..)
             .zip(&comparison.items)
             .filter(|(_, item)| self.selection.keeps(item) && self.matches(item))
-            .map(|(index, _)| index)
             .collect();
-        if let Order::Change(metric) = self.order {
-            let change = |index: &usize| {
-                let item = comparison.items.get(*index)?;
-                delta(item, other, metric)
-            };
-            shown.sort_by(|left, right| match (change(left), change(right)) {
-                (Some(left), Some(right)) if self.is_reversed => right.total_cmp(&left),
-                (Some(left), Some(right)) => left.total_cmp(&right),
-                (left, right) => right.is_some().cmp(&left.is_some()),
-            });
+        if let Some(sort) = self.sort() {
+            let columns = list::columns(comparison, other, self.metric());
+            shown.sort_by(|(_, left), (_, right)| sort.compare(&columns, left, right));
         } else if self.is_reversed {
             shown.reverse();
         }
-        shown
+        shown.into_iter().map(|(index, _)| index).collect()
     }
 
     fn matches(&self, item: &ComparedItem) -> bool {
@@ -135,7 +110,7 @@ impl Query {
         self.filter.passes(texts.iter().map(AsRef::as_ref))
     }
 
-    /// What is listed, in words.
+    /// What is listed, as text.
     pub(super) fn in_words(&self, files: usize) -> String {
         let mut words = match (self.selection.filter, files > 2) {
             (ItemFilter::All, _) => "all items",
@@ -158,15 +133,14 @@ impl Query {
     }
 }
 
-pub(super) use crate::tui::screens::ranking::details::type_name;
-
 /// The text with its syllables composed. A look at each character is many times faster than
 /// asking whether a text is in normal form, and every key of a filter goes over all texts.
 fn composed(text: &str) -> Cow<'_, str> {
     let is_part = |sign: char| matches!(sign, '\u{300}'..='\u{36f}' | '\u{1100}'..='\u{11ff}' | '\u{d7b0}'..='\u{d7ff}');
-    match text.chars().any(is_part) {
-        true => Cow::Owned(text::nfc(text)),
-        false => Cow::Borrowed(text),
+    if text.chars().any(is_part) {
+        Cow::Owned(text::nfc(text))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -178,15 +152,15 @@ pub(super) fn letter(file: usize) -> String {
     }
 }
 
-/// What became of an item from the baseline to a file.
+/// How an item changed from the baseline to a file.
 pub(super) fn change(item: &ComparedItem, other: usize) -> Option<Change> {
     item.answers.get(other)?.as_ref()?.against_baseline
 }
 
-/// A metric of an item, a file minus the baseline; `None` where either lacks the item or the
+/// A metric of an item, a file minus the baseline; `None` if either lacks the item or the
 /// metric could not be computed.
-pub(super) fn delta(item: &ComparedItem, other: usize, metric: Metric) -> Option<f64> {
-    let of = |file: usize| Some(metric.of(&item.answers.get(file)?.as_ref()?.metrics));
+pub(super) fn delta(item: &ComparedItem, other: usize, metric: &Metric) -> Option<f64> {
+    let of = |file: usize| Some((metric.of)(&item.answers.get(file)?.as_ref()?.metrics));
     let difference = of(other)? - of(0)?;
     difference.is_finite().then_some(difference)
 }
@@ -212,7 +186,7 @@ pub(super) fn is_regression(item: &ComparedItem) -> bool {
 /// Right and wrong along the epochs, whichever file is the baseline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Course {
-    /// (file, whether it is right); `None` where the file lacks the item.
+    /// (file, whether it is right); `None` if the file lacks the item.
     pub(super) marks: Vec<(usize, Option<bool>)>,
     /// The first file that has it right.
     pub(super) first_right: Option<usize>,

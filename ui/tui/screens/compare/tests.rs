@@ -173,13 +173,13 @@ fn answers_that_changed_on_the_disk_are_said_and_compared_anew() {
     let mut world = world(&[0, 1]);
     let mut screen = refreshed(&world);
     let text = drawn(&screen, &world, false, (80, 24)).join("\n");
-    assert!(!text.contains("since; r compares anew"), "{text}");
+    assert!(!text.contains("since; r compares again"), "{text}");
     world
         .ranking
         .revisions
         .insert("inference_epoch1.json".to_owned(), 3);
     let text = drawn(&screen, &world, false, (80, 24)).join("\n");
-    let expected = "inference_epoch1.json has changed since; r compares anew";
+    let expected = "inference_epoch1.json has changed since; r compares again";
     assert!(text.contains(expected), "{text}");
     let commands = act(&mut screen, &world, Action::Rescan);
     assert_eq!(asked(&commands), ["inference_epoch0", "inference_epoch1"]);
@@ -255,7 +255,7 @@ fn differences_are_against_the_baseline_or_the_gold_answer() {
     let mut shown = Vec::new();
     for _ in 0..5 {
         let text = drawn(&screen, &world, false, (160, 50)).join("\n");
-        shown.push((screen.diff.in_words(), text));
+        shown.push((screen.diff.name(), text));
         act(&mut screen, &world, Action::DiffMode);
     }
     assert_eq!(screen.diff, DiffMode::default());

@@ -1,10 +1,11 @@
-//! Configurations against each other: only the keys that differ.
+//! Configurations compared with each other: only the keys that differ.
 
 use std::path::{Path, PathBuf};
 
-use moim_core::experiment::Difference;
+use moim_core::experiment::{Difference, Experiment};
 
-use crate::tui::text::{Align, aligned, single_line, width};
+use crate::tui::screens::words::name;
+use crate::tui::text::{Align, aligned, fit, single_line, width};
 
 /// The longest value in a column, in cells; the rest of it is cut.
 const LONGEST: usize = 32;
@@ -13,105 +14,82 @@ const NOT_SET: &str = "not set";
 /// What was read about the other configurations.
 pub type Differences = [(PathBuf, Result<Vec<Difference>, String>)];
 
-/// Whether everything that was asked for is there.
+/// Whether everything that was asked for has been read.
 pub fn is_answer(asked: &[PathBuf], differences: &Differences) -> bool {
     let mut others = asked.iter().skip(1);
     others.all(|path| differences.iter().any(|(read, _)| read == path))
 }
 
-/// The name of a configuration: of a file its own, of a run its experiment's and its own.
-pub fn label(path: &Path) -> String {
+/// The name of a configuration: that of a file, or of a run with its experiment's.
+fn label(path: &Path) -> String {
     let last = |path: &Path| match path.file_name() {
         Some(name) => name.to_string_lossy().into_owned(),
         None => path.display().to_string(),
     };
-    match path
+    let is_file = path
         .extension()
-        .is_some_and(|extension| extension == "toml")
-    {
-        true => moim_core::experiment::experiment_name(path),
-        false => match path.parent() {
-            Some(parent) => format!("{}/{}", last(parent), last(path)),
-            None => last(path),
-        },
+        .is_some_and(|extension| extension == "toml");
+    match path.parent() {
+        _ if is_file => name(path),
+        Some(parent) => format!("{}/{}", last(parent), last(path)),
+        None => last(path),
     }
 }
 
-/// Keys by values as lines: a table where it fits into `room` cells, else a paragraph a key.
+/// Keys by values as lines: a table if it fits into `room` cells, else a paragraph per key.
 pub fn lines(
     asked: &[PathBuf],
     differences: &Differences,
     room: usize,
     ellipsis: &str,
 ) -> Vec<String> {
+    let base = asked.first().map(|path| label(path));
+    let mut heads = vec![base.unwrap_or_default()];
     let mut columns = Vec::new();
     let mut problems = Vec::new();
     for path in asked.iter().skip(1) {
         match differences.iter().find(|(read, _)| read == path) {
-            Some((_, Ok(found))) => columns.push((label(path), found.as_slice())),
+            Some((_, Ok(found))) => {
+                heads.push(label(path));
+                columns.push(found.as_slice());
+            }
             Some((_, Err(problem))) => problems.push(format!("{}: {problem}", label(path))),
             None => {}
         }
     }
-    let base = asked.first().map(|path| label(path)).unwrap_or_default();
     let rows = rows(&columns);
-    let mut lines = match rows.is_empty() {
-        true if columns.is_empty() => Vec::new(),
-        true => vec!["Nothing differs: every key has the same value.".to_owned()],
-        false => {
-            let heads: Vec<String> = std::iter::once(base)
-                .chain(columns.into_iter().map(|(label, _)| label))
-                .collect();
-            table(&heads, &rows, room, ellipsis).unwrap_or_else(|| paragraphs(&heads, &rows))
-        }
+    let mut lines = if columns.is_empty() {
+        Vec::new()
+    } else if rows.is_empty() {
+        vec!["Nothing differs: every key has the same value.".to_owned()]
+    } else {
+        table(&heads, &rows, room, ellipsis).unwrap_or_else(|| paragraphs(&heads, &rows))
     };
     lines.extend(problems);
     lines
 }
 
 /// Each key that differs somewhere, with the value of every configuration, the first one's first.
-fn rows(columns: &[(String, &[Difference])]) -> Vec<(String, Vec<String>)> {
-    let mut keys: Vec<&str> = Vec::new();
-    for (_, found) in columns {
-        for difference in *found {
-            if !keys.contains(&difference.key.as_str()) {
-                keys.push(&difference.key);
-            }
-        }
-    }
+fn rows(columns: &[&[Difference]]) -> Vec<(String, Vec<String>)> {
+    let value = |value: &Option<String>| value.as_deref().map_or(NOT_SET.to_owned(), single_line);
     // In the order of the sections, whichever configuration a key was found in.
-    let order: Vec<String> = moim_core::experiment::Experiment::keys()
-        .iter()
-        .map(moim_core::experiment::Key::path)
-        .collect();
-    keys.sort_by_key(|key| order.iter().position(|known| known == key));
-    let value = |value: &Option<String>| match value {
-        Some(value) => single_line(value),
-        None => NOT_SET.to_owned(),
-    };
-    keys.into_iter()
-        .map(|key| {
-            let found: Vec<Option<&Difference>> = columns
-                .iter()
-                .map(|(_, found)| found.iter().find(|difference| difference.key == key))
-                .collect();
-            let base = found
-                .iter()
-                .flatten()
-                .next()
-                .map(|difference| value(&difference.before))
-                .unwrap_or_default();
-            let others = found.iter().map(|difference| match difference {
-                Some(difference) => value(&difference.after),
-                None => base.clone(),
-            });
-            let values = std::iter::once(base.clone()).chain(others).collect();
-            (key.to_owned(), values)
-        })
-        .collect()
+    let keys = Experiment::keys().into_iter().map(|key| key.path());
+    keys.filter_map(|key| {
+        let found = columns
+            .iter()
+            .map(|column| column.iter().find(|it| it.key == key));
+        let base = value(&found.clone().flatten().next()?.before);
+        let others = found.map(|difference| match difference {
+            Some(difference) => value(&difference.after),
+            None => base.clone(),
+        });
+        let values = std::iter::once(base.clone()).chain(others).collect();
+        Some((key, values))
+    })
+    .collect()
 }
 
-/// `None` where the columns do not fit side by side.
+/// `None` if the columns do not fit next to each other.
 fn table(
     heads: &[String],
     rows: &[(String, Vec<String>)],
@@ -144,19 +122,13 @@ fn table(
 }
 
 fn paragraphs(heads: &[String], rows: &[(String, Vec<String>)]) -> Vec<String> {
-    let widest = heads
-        .iter()
-        .map(|head| width(head))
-        .max()
-        .unwrap_or_default();
+    let widest = heads.iter().map(|head| width(head)).max();
     let mut lines = Vec::new();
     for (key, values) in rows {
         lines.push(key.clone());
         for (head, value) in heads.iter().zip(values) {
-            lines.push(format!(
-                "  {}  {value}",
-                aligned(head, widest, Align::Left, "")
-            ));
+            let head = fit(head, widest.unwrap_or_default());
+            lines.push(format!("  {head}  {value}"));
         }
     }
     lines

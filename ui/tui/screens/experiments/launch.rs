@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lists::run_id;
-use crate::tui::data::index::{Condition, ExperimentFile, Index, RunEntry};
-use crate::tui::message::{Choice, Command, Dialog, Effect, Notice};
+use crate::tui::data::index::{Condition, ExperimentFile, RunEntry};
+use crate::tui::message::{Choice, Command, Dialog, Effect, Input, InputPurpose, Notice};
 use crate::tui::screens::words::{count, name};
 use crate::tui::state::{Context, Screen};
 
 /// Runs that are named in a question; more are counted.
 const NAMED: usize = 5;
 
-/// A look for runs with the same configuration, the answer to which decides what follows.
+/// A search for runs with the same configuration, whose result decides what follows.
 #[derive(Debug, Default)]
 pub struct Launch {
     waiting: Option<(PathBuf, Purpose)>,
@@ -26,16 +25,21 @@ enum Purpose {
 }
 
 impl Launch {
-    /// Begins to start an experiment file: one with faults is refused with them, for another one
-    /// runs with the same configuration are looked for first.
+    /// Starts an experiment file after a search for runs with the same configuration; one with
+    /// faults is refused.
     pub fn start(&mut self, path: &Path, context: &Context<'_>) -> Vec<Command> {
         let Some(file) = file(context, path) else {
-            return vec![absent(path)];
+            return vec![Notice::error(format!(
+                "{} no longer exists; r reads the folder again",
+                path.display()
+            ))];
         };
         if let Err(faults) = &file.experiment {
-            let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            lines.push(String::new());
-            lines.push("Correct them on the Plan screen (e), or in an editor (o).".to_owned());
+            let hint = "Correct them on the Plan screen (e), or in an editor (o).";
+            let faults_and_hint = faults.iter().map(ToString::to_string);
+            let lines = faults_and_hint
+                .chain(["", hint].map(str::to_owned))
+                .collect();
             let title = format!(
                 "{} cannot start: {}",
                 file.name,
@@ -43,23 +47,20 @@ impl Launch {
             );
             return vec![Command::Read { title, lines }];
         }
-        let is_waiting = self
-            .waiting
-            .as_ref()
-            .is_some_and(|(waiting, purpose)| waiting == path && *purpose == Purpose::Start);
-        if is_waiting {
+        let wanted = Some((path.to_owned(), Purpose::Start));
+        if self.waiting == wanted {
             self.waiting = None;
-            return vec![unchecked(path)];
+            return vec![start(path, None, context)];
         }
-        self.look_for(path, Purpose::Start)
+        self.search(path, Purpose::Start)
     }
 
-    /// Begins to look for runs with the configuration of an experiment file, to show them.
+    /// Searches for runs with the configuration of an experiment file, to show them.
     pub fn find_duplicates(&mut self, path: &Path) -> Vec<Command> {
-        self.look_for(path, Purpose::Look)
+        self.search(path, Purpose::Look)
     }
 
-    fn look_for(&mut self, path: &Path, purpose: Purpose) -> Vec<Command> {
+    fn search(&mut self, path: &Path, purpose: Purpose) -> Vec<Command> {
         self.waiting = Some((path.to_owned(), purpose));
         let experiment = path.to_owned();
         vec![
@@ -68,7 +69,7 @@ impl Launch {
         ]
     }
 
-    /// Goes on where the runs that were looked for are known.
+    /// Continues when the runs that were searched for are known.
     pub fn refresh(&mut self, context: &Context<'_>) -> Vec<Command> {
         let (Some((path, purpose)), Some((of, runs))) = (&self.waiting, &context.world.duplicates)
         else {
@@ -77,13 +78,29 @@ impl Launch {
         if of != path {
             return Vec::new();
         }
-        let commands = match purpose {
-            Purpose::Start => start(path, runs, context),
-            Purpose::Look => vec![shown(path, runs, context)],
+        let command = match purpose {
+            Purpose::Start => start(path, Some(runs), context),
+            Purpose::Look => shown(path, runs, context),
         };
         self.waiting = None;
-        commands
+        vec![command]
     }
+}
+
+/// Asks for the name of a new experiment with the text of this one.
+pub fn new_experiment(name: &str, text: &str) -> Command {
+    Command::Input(Input {
+        title: "Name of the new experiment".to_owned(),
+        initial: format!("{name}-2"),
+        purpose: InputPurpose::NewExperiment {
+            text: text.to_owned(),
+        },
+    })
+}
+
+/// `<experiment>/<run>`.
+pub fn run_id(run: &RunEntry) -> String {
+    format!("{}/{}", run.experiment, run.name)
 }
 
 /// The file of that path, as it was read last.
@@ -92,14 +109,22 @@ pub fn file<'a>(context: &Context<'a>, path: &Path) -> Option<&'a Arc<Experiment
     index.experiments.iter().find(|file| file.path == path)
 }
 
-/// The runs of this machine that are under way.
-pub fn active_here(index: Option<&Index>) -> Vec<&Arc<RunEntry>> {
-    let runs = index.into_iter().flat_map(|index| &index.runs);
+/// The runs that a trainer of this machine is at work on.
+pub fn active_here<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a Arc<RunEntry>> {
+    let runs = context.world.index.iter().flat_map(|index| &index.runs);
     runs.filter(|run| run.condition().is_active_here())
-        .collect()
 }
 
-/// Where a run is best looked at: a finished one by its ranking.
+/// A warning if trainers are running on this machine.
+pub fn others_running(context: &Context<'_>) -> Option<String> {
+    let ids: Vec<String> = active_here(context).map(|run| run_id(run)).collect();
+    let ids = Some(ids.join(", ")).filter(|ids| !ids.is_empty())?;
+    Some(format!(
+        "Running on this machine: {ids}. Two trainers share its memory and its time."
+    ))
+}
+
+/// Opens a run on the screen that shows most of it: a finished one on its ranking.
 pub fn attach(run: &Path, context: &Context<'_>) -> Command {
     let runs = context.world.index.iter().flat_map(|index| &index.runs);
     let is_finished = runs
@@ -115,80 +140,46 @@ pub fn attach(run: &Path, context: &Context<'_>) -> Command {
     }
 }
 
-/// Says that a file is not there.
-pub fn absent(path: &Path) -> Command {
-    let path = path.display();
-    Notice::error(format!(
-        "{path} is not there any more; r reads the folder again"
-    ))
-}
-
-fn start(path: &Path, duplicates: &[PathBuf], context: &Context<'_>) -> Vec<Command> {
-    let active = active_here(context.world.index.as_ref());
+/// Starts an experiment, or asks first. `duplicates` is `None` if the search for them has not ended.
+fn start(path: &Path, duplicates: Option<&[PathBuf]>, context: &Context<'_>) -> Command {
     let go = Command::from(Effect::Start {
         experiment: path.to_owned(),
     });
-    if duplicates.is_empty() && active.is_empty() {
-        return vec![go];
-    }
     let mut lines = Vec::new();
-    if let Some(first) = duplicates.first() {
-        lines.push(format!(
-            "{} with the same configuration, which would give the same result:",
-            count(duplicates.len(), "run")
-        ));
-        lines.extend(named(duplicates));
-        if duplicates.len() > 1 {
-            lines.push(format!("o opens {}.", first.display()));
+    let mut choices = vec![Choice::new('s', "start it anyway", vec![go.clone()])];
+    match duplicates {
+        None => lines.push(
+            "The runs have not all been compared yet: one with the same configuration may exist \
+             already."
+                .to_owned(),
+        ),
+        Some([]) => {}
+        Some(runs @ [first, ..]) => {
+            lines.push(format!(
+                "{} with the same configuration, which would give the same result:",
+                count(runs.len(), "run")
+            ));
+            lines.extend(named(runs));
+            if runs.len() > 1 {
+                lines.push(format!("o opens {}.", first.display()));
+            }
+            let open = vec![attach(first, context)];
+            choices.push(Choice::new('o', "open the existing run", open));
         }
     }
-    if !active.is_empty() {
-        let ids: Vec<String> = active.iter().map(|run| run_id(run)).collect();
-        lines.push(format!(
-            "Under way on this machine: {}. Two trainers share its memory and its time.",
-            ids.join(", ")
-        ));
-    }
-    let mut choices = vec![Choice::new('s', "start it all the same", vec![go])];
-    if let Some(first) = duplicates.first() {
-        choices.push(Choice::new(
-            'o',
-            "open the run there is",
-            vec![attach(first, context)],
-        ));
-    }
-    if !active.is_empty() {
+    if let Some(words) = others_running(context) {
+        lines.push(words);
         let wait = vec![Command::Enqueue(path.to_owned())];
-        choices.push(Choice::new(
-            'a',
-            "add it to the queue, to run afterwards",
-            wait,
-        ));
+        let label = "add it to the queue, to run afterwards";
+        choices.push(Choice::new('a', label, wait));
     }
-    vec![Command::Ask(Dialog {
+    if lines.is_empty() {
+        return go;
+    }
+    Command::Ask(Dialog {
         title: format!("Start {}", name(path)),
         lines,
         choices,
-    })]
-}
-
-/// Asked where the start is wanted again before the runs have been looked through.
-fn unchecked(path: &Path) -> Command {
-    let go = Effect::Start {
-        experiment: path.to_owned(),
-    };
-    Command::Ask(Dialog {
-        title: format!("Start {}", name(path)),
-        lines: vec![
-            "The runs have not been looked through yet, so one with the same configuration may \
-             be there already."
-                .to_owned(),
-        ],
-        choices: vec![Choice::new(
-            's',
-            "start it without looking",
-            vec![go.into()],
-        )],
     })
 }
 

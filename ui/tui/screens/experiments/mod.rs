@@ -3,67 +3,100 @@
 mod changes;
 mod details;
 mod differences;
-mod draw;
 mod keys;
 pub(super) mod launch;
-pub(super) mod lists;
-mod rows;
 #[cfg(test)]
 pub(crate) mod sample;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use ratatui::Frame;
-use ratatui::layout::{Position, Rect};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Constraint::{Fill, Length};
+use ratatui::layout::{Layout, Position, Rect};
+use ratatui::style::Style;
+use ratatui::text::Line;
 
 use super::ScreenState;
-use super::words::count;
+use super::words::name;
 use crate::tui::data::index::{ExperimentFile, RunEntry};
 use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::Command;
 use crate::tui::state::Context;
+use crate::tui::widgets::focus::{self, Areas, Focus};
+use crate::tui::widgets::list::{Item, Marks};
+use crate::tui::widgets::pane::Pane;
+use crate::tui::widgets::panel::Panel;
+use crate::tui::widgets::scroll::{ScrollText, text_width, wrapped};
+use crate::tui::widgets::table::{Sheet, Sort, Table};
 use changes::Changes;
 use launch::Launch;
-use lists::{RunSort, Selection};
 
 /// The state of the Experiments screen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Experiments {
-    pane: Pane,
-    /// How far the details are scrolled, in lines, while the keys go there.
-    reading: Option<usize>,
-    file: Selection,
-    run: Selection,
+    focus: Focus<Part>,
+    /// The list that had the keyboard last: the details are those of its selected line.
+    list: Part,
+    file_table: Table<PathBuf>,
+    run_table: Table<PathBuf>,
+    reading: Pane,
     filter: Filter,
-    sort: RunSort,
-    /// Files and runs to be compared, in the order in which they were marked.
-    marks: Vec<PathBuf>,
+    /// The order of the runs.
+    sort: Sort,
+    /// Files and runs to be compared.
+    marks: Marks<PathBuf>,
     launch: Launch,
     /// Configurations whose differences have been asked for.
     comparing: Option<Vec<PathBuf>>,
     changes: Changes,
 }
 
-/// The list that the keys go to, or whose selected line has its details read.
+impl Default for Experiments {
+    fn default() -> Self {
+        Self {
+            focus: Focus::default(),
+            list: Part::Files,
+            file_table: Table::default(),
+            run_table: Table::default(),
+            reading: Pane::default(),
+            filter: Filter::default(),
+            sort: Sort::by(table::STARTED),
+            marks: Marks::default(),
+            launch: Launch::default(),
+            comparing: None,
+            changes: Changes::default(),
+        }
+    }
+}
+
+/// The parts of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Pane {
+enum Part {
     #[default]
     Files,
     Runs,
+    Details,
+    /// Shown while something is queued.
+    Queue,
+}
+
+impl focus::Part for Part {
+    const RING: &'static [Self] = &[Self::Files, Self::Runs, Self::Details];
 }
 
 /// The selected line.
 enum Selected<'a> {
-    File(&'a Arc<ExperimentFile>),
-    Run(&'a Arc<RunEntry>),
+    File(&'a ExperimentFile),
+    Run(&'a RunEntry),
 }
 
 impl Selected<'_> {
-    fn path(&self) -> &Path {
+    fn path(&self) -> &PathBuf {
         match self {
             Self::File(file) => &file.path,
             Self::Run(run) => &run.path,
@@ -72,60 +105,37 @@ impl Selected<'_> {
 }
 
 impl Experiments {
-    fn files<'a>(&self, context: &Context<'a>) -> Vec<&'a Arc<ExperimentFile>> {
-        lists::files(context.world.index.as_ref(), &self.filter)
-    }
-
-    fn runs<'a>(&self, context: &Context<'a>) -> Vec<&'a Arc<RunEntry>> {
-        lists::runs(context.world.index.as_ref(), &self.filter, self.sort)
-    }
-
-    /// The line under the cursor of the list that the keys go to.
+    /// The selected line of the list that had the keyboard last.
     fn selected<'a>(&self, context: &Context<'a>) -> Option<Selected<'a>> {
-        match self.pane {
-            Pane::Files => {
-                let files = self.files(context);
-                files
-                    .get(self.file.index())
-                    .map(|file| Selected::File(file))
-            }
-            Pane::Runs => {
-                let runs = self.runs(context);
-                runs.get(self.run.index()).map(|run| Selected::Run(run))
-            }
+        if self.list == Part::Files {
+            let files = self.files(context);
+            let file = self.file_table.list.selected(&files).copied();
+            file.map(Selected::File)
+        } else {
+            let runs = self.runs(context);
+            let run = self.run_table.list.selected(&runs).copied();
+            run.map(Selected::Run)
         }
     }
 
     /// Keeps both cursors on their lines.
     fn follow(&mut self, context: &Context<'_>) {
-        let files = self.files(context);
-        let paths: Vec<&Path> = files.iter().map(|file| file.path.as_path()).collect();
-        self.file.follow(&paths);
-        let runs = self.runs(context);
-        let paths: Vec<&Path> = runs.iter().map(|run| run.path.as_path()).collect();
-        self.run.follow(&paths);
+        self.file_table.list.follow(&self.files(context));
+        self.run_table.list.follow(&self.runs(context));
     }
 
-    /// Moves the cursor of the list that the keys go to.
-    fn select(&mut self, index: usize, context: &Context<'_>) {
-        match self.pane {
-            Pane::Files => {
-                let files = self.files(context);
-                let paths: Vec<&Path> = files.iter().map(|file| file.path.as_path()).collect();
-                self.file.select(index, &paths);
-            }
-            Pane::Runs => {
-                let runs = self.runs(context);
-                let paths: Vec<&Path> = runs.iter().map(|run| run.path.as_path()).collect();
-                self.run.select(index, &paths);
-            }
+    /// The keyboard has moved to another part.
+    fn focused(&mut self) {
+        self.reading.reset();
+        if !self.focus.is(Part::Details) {
+            self.list = self.focus.now();
         }
     }
 }
 
 impl ScreenState for Experiments {
     fn act(&mut self, action: Action, context: &Context<'_>) -> Vec<Command> {
-        keys::act(self, action, context)
+        self.execute(action, context)
     }
 
     fn set_filter(&mut self, filter: &str, context: &Context<'_>) -> Vec<Command> {
@@ -138,8 +148,24 @@ impl ScreenState for Experiments {
         self.filter.text()
     }
 
+    /// Selects a line; a click on the heading of a column of runs sorts by it.
     fn click(&mut self, at: Position, context: &Context<'_>) -> Vec<Command> {
-        draw::click(self, at, context);
+        let part = areas(context.body, context.world.queue.len()).at(at);
+        let Some(part @ (Part::Files | Part::Runs)) = part else {
+            return Vec::new();
+        };
+        self.focus.set(part);
+        self.focused();
+        if part == Part::Files {
+            self.file_table.list.click(at, &self.files(context));
+        } else if let Some(column) = self.run_table.column_at(at) {
+            let mut sort = self.sort;
+            sort.choose(column, &self.run_columns(context));
+            self.sort = sort;
+            self.follow(context);
+        } else {
+            self.run_table.list.click(at, &self.runs(context));
+        }
         Vec::new()
     }
 
@@ -147,24 +173,145 @@ impl ScreenState for Experiments {
         self.changes.look(context);
         self.follow(context);
         let mut commands = self.launch.refresh(context);
-        commands.extend(keys::shown_differences(self, context));
+        commands.extend(self.show_differences(context));
         commands
     }
 
     fn status(&self, context: &Context<'_>) -> String {
-        let Some(index) = &context.world.index else {
+        if context.world.index.is_none() {
             return "reading".to_owned();
-        };
-        let active = launch::active_here(Some(index)).len();
-        let queued = context.world.queue.len();
-        let mut words = format!("{} under way", count(active, "run"));
-        if queued > 0 {
-            words.push_str(&format!(", {queued} queued"));
         }
-        words
+        let running = launch::active_here(context).count();
+        match context.world.queue.len() {
+            0 => format!("{running} running"),
+            queued => format!("{running} running, {queued} queued"),
+        }
     }
 
     fn draw(&self, context: &Context<'_>, frame: &mut Frame<'_>, area: Rect) {
-        draw::draw(self, context, frame.buffer_mut(), area);
+        let buf = frame.buffer_mut();
+        let areas = areas(area, context.world.queue.len());
+        let empty = match &context.world.index {
+            None => Some("The folder is being read."),
+            Some(_) if !self.filter.is_empty() => Some("Nothing passes the filter."),
+            Some(_) => None,
+        };
+        let index = context.world.index.as_ref();
+        let folder =
+            index.map(|index| format!("No .toml file in {}.", index.experiments_dir.display()));
+        let files = Sheet {
+            columns: &self.file_columns(context),
+            items: &self.files(context),
+            marks: self.marks.all(),
+            sort: None,
+            style: &|_, _| Style::new(),
+            empty: empty.or(folder.as_deref()).unwrap_or_default(),
+        };
+        self.draw_table(
+            "Experiments",
+            Part::Files,
+            &self.file_table,
+            &files,
+            context,
+            buf,
+            &areas,
+        );
+        let runs = Sheet {
+            columns: &self.run_columns(context),
+            items: &self.runs(context),
+            marks: self.marks.all(),
+            sort: Some(self.sort),
+            style: &|_, _| Style::new(),
+            empty: empty.unwrap_or("No run yet: select an experiment and start it with s."),
+        };
+        self.draw_table(
+            "Runs",
+            Part::Runs,
+            &self.run_table,
+            &runs,
+            context,
+            buf,
+            &areas,
+        );
+        let details = areas.of(Part::Details);
+        let (title, lines) = details::lines(self, context, text_width(focus::inside(details)));
+        let panel = Panel::new(&title, self.focus.is(Part::Details));
+        self.reading
+            .draw_boxed(&panel, &lines, details, buf, context.look());
+        if areas.shows(Part::Queue) {
+            draw_queue(context, buf, areas.of(Part::Queue));
+        }
     }
+}
+
+impl Experiments {
+    fn draw_table<T: Item<Id = PathBuf>>(
+        &self,
+        title: &str,
+        part: Part,
+        table: &Table<PathBuf>,
+        sheet: &Sheet<'_, T>,
+        context: &Context<'_>,
+        buf: &mut Buffer,
+        areas: &Areas<Part>,
+    ) {
+        let note = match sheet.items.len() {
+            0 => String::new(),
+            len => format!("{} of {len}", table.list.cursor(sheet.items) + 1),
+        };
+        let panel = Panel::new(title, self.focus.is(part)).note(&note);
+        let inside = panel.render(areas.of(part), buf, context.look());
+        table.draw(sheet, inside, buf, context.look());
+    }
+}
+
+/// The boxes of the screen: from 160 columns the runs have their own side with every column, from
+/// 120 both lists are next to each other, below that one above the other.
+fn areas(body: Rect, queued: usize) -> Areas<Part> {
+    let (files, runs, details, queue);
+    if body.width >= 160 {
+        let left;
+        [left, runs] = Layout::horizontal([Length(52), Fill(1)]).areas(body);
+        let lines = if queued == 0 {
+            0
+        } else {
+            queued.min(8) as u16 + 2
+        };
+        [files, details, queue] = Layout::vertical([Fill(2), Fill(3), Length(lines)]).areas(left);
+    } else {
+        let below;
+        if body.width >= 120 {
+            let lists;
+            [lists, below] = Layout::vertical([Fill(3), Fill(2)]).areas(body);
+            [files, runs] = Layout::horizontal([Fill(1), Fill(2)]).areas(lists);
+        } else {
+            [files, runs, below] = Layout::vertical([Fill(3), Fill(4), Fill(4)]).areas(body);
+        }
+        let cells = if queued == 0 { 0 } else { 30 };
+        [details, queue] = Layout::horizontal([Fill(1), Length(cells)]).areas(below);
+    }
+    Areas::new([
+        (Part::Files, files),
+        (Part::Runs, runs),
+        (Part::Details, details),
+        (Part::Queue, queue),
+    ])
+}
+
+fn draw_queue(context: &Context<'_>, buf: &mut Buffer, area: Rect) {
+    let queue = &context.world.queue;
+    let note = format!("{} wait", queue.len());
+    let area = Panel::new("Queue", false)
+        .note(&note)
+        .render(area, buf, context.look());
+    let lines = queue.iter().enumerate().flat_map(|(index, path)| {
+        let words = format!("{} {}", index + 1, name(path));
+        wrapped(&words, text_width(area), context.theme().text)
+    });
+    let lines: Vec<Line<'_>> = lines.collect();
+    ScrollText {
+        lines: &lines,
+        offset: 0,
+    }
+    .render(area, buf, context.look());
 }

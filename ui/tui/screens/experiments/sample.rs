@@ -17,7 +17,7 @@ use crate::tui::state::{Context, Settings};
 use crate::tui::theme::{ColorDepth, ThemeName};
 use crate::tui::widgets::testing::lines;
 
-/// The moment at which the sample is looked at.
+/// The time at which the sample is drawn.
 pub(crate) const NOW: &str = "2026-11-22T12:00:00Z";
 
 /// A valid experiment with Korean comments.
@@ -131,7 +131,7 @@ pub(crate) fn world() -> World {
     }
 }
 
-/// What a screen looks at, and the place to draw it.
+/// What a screen draws, and where.
 pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) settings: Settings,

@@ -1,192 +1,162 @@
-//! What the keys of the Plan screen do.
+//! The keys of the Plan screen.
 
 use super::Plan;
-use super::lines::{FormLine, has_fault, places, section_of};
+use super::form::{Form, FormLine};
 use super::save::{Next, nothing_open};
+use crate::tui::filter::Filter;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Command, Effect, Input, InputPurpose, Notice};
+use crate::tui::screens::experiments::launch::new_experiment;
 use crate::tui::screens::words::name;
 use crate::tui::state::Context;
-
-/// Carries out an action of the key table.
-pub fn act(screen: &mut Plan, action: Action, context: &Context<'_>) -> Vec<Command> {
-    if screen.form.is_none() {
-        return match action {
-            Action::Open
-            | Action::Save
-            | Action::Start
-            | Action::Queue
-            | Action::Undo
-            | Action::NextFault
-            | Action::Delete
-            | Action::Clone
-            | Action::Copy
-            | Action::Export
-            | Action::OpenInEditor => vec![nothing_open()],
-            _ => Vec::new(),
-        };
-    }
-    let page = super::draw::page(context).max(1);
-    match action {
-        Action::Up | Action::PreviousMatch => screen.move_to(screen.cursor.saturating_sub(1)),
-        Action::Down | Action::NextMatch => screen.move_to(screen.cursor + 1),
-        Action::PageUp => screen.move_to(screen.cursor.saturating_sub(page)),
-        Action::PageDown => screen.move_to(screen.cursor + page),
-        Action::Top => screen.move_to(0),
-        Action::Bottom => screen.move_to(usize::MAX),
-        Action::NextPane => screen.next_section(true),
-        Action::PreviousPane => screen.next_section(false),
-        Action::Left => return screen.cycle(-1),
-        Action::Right => return screen.cycle(1),
-        Action::Back => {
-            let place = screen.place();
-            screen.filter = Default::default();
-            screen.go_to(place);
-        }
-        Action::Open => return screen.begin_entry(),
-        Action::Save => return screen.save(),
-        Action::Start => return screen.go_on(Next::Start, context),
-        Action::Queue => return screen.go_on(Next::Queue, context),
-        Action::Undo => return screen.undo(),
-        Action::NextFault => return screen.next_fault(),
-        Action::Delete => return screen.unset(),
-        Action::Clone | Action::Copy | Action::Export | Action::OpenInEditor => {
-            return screen.hand_out(action);
-        }
-        // The facts are read again as well.
-        Action::Rescan => screen.asked = None,
-        _ => {}
-    }
-    Vec::new()
-}
+use crate::tui::widgets::list::Search;
 
 impl Plan {
-    fn move_to(&mut self, line: usize) {
-        self.cursor = line;
-        self.go_to(None);
+    /// Executes an action of the key table.
+    pub(super) fn execute(&mut self, action: Action, context: &Context<'_>) -> Vec<Command> {
+        if self.form.is_none() {
+            let needs_form = matches!(
+                action,
+                Action::Open
+                    | Action::Save
+                    | Action::Start
+                    | Action::Queue
+                    | Action::Undo
+                    | Action::NextFault
+                    | Action::Delete
+                    | Action::Clone
+                    | Action::Copy
+                    | Action::Export
+                    | Action::OpenInEditor
+            );
+            return needs_form.then(nothing_open).into_iter().collect();
+        }
+        let action = match action {
+            // With a filter every line is a match.
+            Action::NextMatch => Action::Down,
+            Action::PreviousMatch => Action::Up,
+            action => action,
+        };
+        if self.list.act(action, &self.lines()) {
+            return Vec::new();
+        }
+        match action {
+            Action::NextPane => self.next_section(true),
+            Action::PreviousPane => self.next_section(false),
+            Action::Left => return self.cycle(-1),
+            Action::Right => return self.cycle(1),
+            Action::Back => self.show_only(Filter::default()),
+            Action::Open => return self.begin_entry(),
+            Action::Save => return self.save(),
+            Action::Start => return self.launch(Next::Start, context),
+            Action::Queue => return self.launch(Next::Queue, context),
+            Action::Undo => {
+                if !self.form.as_mut().is_some_and(Form::undo) {
+                    return vec![Notice::info("there is nothing to undo")];
+                }
+            }
+            Action::NextFault => return self.next_fault(),
+            Action::Delete => return self.unset(),
+            Action::Clone | Action::Copy | Action::Export | Action::OpenInEditor => {
+                return self.pass_on(action).into_iter().collect();
+            }
+            // The facts are read again as well.
+            Action::Rescan => self.asked = None,
+            _ => {}
+        }
+        Vec::new()
     }
 
     /// The first line of the next section, or of this or the previous one.
     fn next_section(&mut self, is_forward: bool) {
-        let Some(form) = &self.form else {
-            return;
+        let lines = self.lines();
+        let cursor = self.list.cursor(&lines);
+        let heads = lines.iter().enumerate();
+        let heads = heads.filter(|(_, line)| matches!(line, FormLine::Section(_)));
+        let mut heads = heads.map(|(index, _)| index);
+        let head = if is_forward {
+            heads.find(|head| *head > cursor)
+        } else {
+            heads.filter(|head| head + 1 < cursor).last()
         };
-        let places = places(form, &self.filter);
-        let section = |index: usize| places.get(index).map(|line| section_of(form, *line));
-        let here = section(self.cursor);
-        let is_first = |index: &usize| *index == 0 || section(*index) != section(index - 1);
-        let found = match is_forward {
-            true => (self.cursor..places.len()).find(|index| section(*index) != here),
-            false => (0..self.cursor).rev().find(is_first),
-        };
-        self.cursor = found.unwrap_or(if is_forward { 0 } else { self.cursor });
+        self.list.select(head.unwrap_or(0), &lines);
     }
 
-    fn undo(&mut self) -> Vec<Command> {
-        match self.form.as_mut().is_some_and(super::form::Form::undo) {
-            true => Vec::new(),
-            false => vec![Notice::info("there is nothing to take back")],
-        }
-    }
-
-    /// Goes to the next line with a fault, round and round.
+    /// Goes to the next line with a fault, cyclically.
     pub(super) fn next_fault(&mut self) -> Vec<Command> {
         let Some(form) = &self.form else {
             return Vec::new();
         };
-        if form.faults().is_empty() {
+        if form.fault_count() == 0 {
             return vec![Notice::info("there is no fault")];
         }
-        let find = |places: &[FormLine], from: usize| {
-            let after =
-                (from + 1..places.len()).chain(0..=from.min(places.len().saturating_sub(1)));
-            after.into_iter().find(|index| {
-                let line = places.get(*index);
-                line.is_some_and(|line| has_fault(form, *line))
-            })
+        let has_fault = |line: &FormLine| match (line, form.field(*line)) {
+            (_, Some(field)) => !field.faults.is_empty(),
+            (line, None) => matches!(line, FormLine::Loose(_)),
         };
-        if let Some(found) = find(&places(form, &self.filter), self.cursor) {
-            self.cursor = found;
-            return Vec::new();
+        let lines = form.lines(&self.filter);
+        if self.list.search(true, &lines, has_fault) == Search::Nothing {
+            // The filter hides it.
+            self.filter = Filter::default();
+            let lines = form.lines(&self.filter);
+            let found = lines.iter().position(has_fault);
+            self.list.select(found.unwrap_or_default(), &lines);
         }
-        // The filter hides it.
-        let everything = Default::default();
-        let found = find(&places(form, &everything), 0);
-        self.filter = everything;
-        self.cursor = found.unwrap_or_default();
         Vec::new()
     }
 
-    /// Takes the key under the cursor out of the file.
+    /// Removes the key under the cursor from the file.
     fn unset(&mut self) -> Vec<Command> {
-        let (Some(place), Some(form)) = (self.place(), &mut self.form) else {
+        let (Some(line), Some(form)) = (self.line(), &mut self.form) else {
             return Vec::new();
         };
-        let FormLine::Key(key) = place else {
+        let (FormLine::Key(key), Some(field)) = (line, form.field(line)) else {
             return vec![Notice::error(
-                "only keys of the form can be taken out here; o opens the file in an editor",
+                "only keys of the form can be removed here; o opens the file in an editor",
             )];
         };
-        if form.value(key).is_none() {
+        if field.value.is_none() {
             return vec![Notice::info(
-                "it is not in the file, so its default holds already",
+                "it is not in the file: its default is in effect",
             )];
         }
-        match form.set(key, "") {
-            Ok(()) => Vec::new(),
-            Err(error) => vec![Notice::error(format!("{error} (o)"))],
-        }
+        let failed = form.set(key, "").err();
+        failed
+            .map(|error| Notice::error(format!("{error} (o)")))
+            .into_iter()
+            .collect()
     }
 
-    /// What goes elsewhere: to a new file, the clipboard, an editor.
-    fn hand_out(&self, action: Action) -> Vec<Command> {
-        let Some(form) = &self.form else {
-            return Vec::new();
-        };
-        let file_name = name(form.path());
-        match action {
-            Action::Clone => vec![Command::Input(Input {
-                title: "Name of the new experiment".to_owned(),
-                initial: format!("{file_name}-2"),
-                purpose: InputPurpose::NewExperiment {
-                    text: form.text().to_owned(),
-                },
-            })],
-            Action::Export => vec![Command::Input(Input {
+    /// Passes the file on: to a new file, the clipboard, an editor.
+    fn pass_on(&self, action: Action) -> Option<Command> {
+        let form = self.form.as_ref()?;
+        let file_name = name(&form.path);
+        Some(match action {
+            Action::Clone => new_experiment(&file_name, form.text()),
+            Action::Export => Command::Input(Input {
                 title: "Write the whole configuration, every default resolved, to a file"
                     .to_owned(),
                 initial: format!("{file_name}-resolved.toml"),
                 purpose: InputPurpose::ExportTo {
-                    text: form.experiment().to_toml(),
+                    text: form.experiment.to_toml(),
                 },
-            })],
-            Action::Copy => match self.place() {
-                Some(FormLine::Key(key)) => vec![Effect::Copy(self.assignment(key)).into()],
-                Some(FormLine::Loose(index)) => form
-                    .loose_faults()
-                    .get(index)
-                    .map(|fault| Effect::Copy(fault.to_string()).into())
-                    .into_iter()
-                    .collect(),
-                _ => Vec::new(),
-            },
-            _ if form.is_changed() => vec![Notice::error(
-                "there are changes that the editor would not see: save them first (w), or undo (u)",
-            )],
-            _ => vec![Effect::OpenInEditor(form.path().to_owned()).into()],
-        }
-    }
-
-    /// `grpo.beta = 0.04`, as it holds.
-    fn assignment(&self, key: usize) -> String {
-        let Some((form, key_of_form)) = self.form.as_ref().and_then(|form| {
-            let key = form.keys().get(key)?;
-            Some((form, key))
-        }) else {
-            return String::new();
-        };
-        let default = key_of_form.default.as_deref();
-        let value = form.value(key).or(default).unwrap_or("\"none\"");
-        format!("{} = {value}", key_of_form.path())
+            }),
+            Action::Copy => {
+                let line = self.line()?;
+                let text = match (form.field(line), line) {
+                    (Some(field), _) => {
+                        let value = field.present().unwrap_or("\"none\"");
+                        format!("{} = {value}", field.path)
+                    }
+                    (None, FormLine::Loose(index)) => form.loose.get(index)?.to_string(),
+                    (None, _) => return None,
+                };
+                Effect::Copy(text).into()
+            }
+            _ if form.is_changed() => Notice::error(
+                "the editor would not see the unsaved changes: save them first (w), or undo (u)",
+            ),
+            _ => Effect::OpenInEditor(form.path.clone()).into(),
+        })
     }
 }

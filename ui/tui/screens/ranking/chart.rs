@@ -1,9 +1,9 @@
-//! Final Mean over the epochs: a column an epoch, with its interval.
+//! Final Mean over the epochs: one column per epoch, with its interval.
 
 use moim_core::score::Leaderboard;
 use ratatui::text::{Line, Span};
 
-use super::columns::number;
+use super::words::number;
 use crate::tui::text::{self, Align};
 use crate::tui::theme::Look;
 use crate::tui::widgets::spark::sparkline;
@@ -43,7 +43,7 @@ pub(super) fn points(board: &Leaderboard) -> Vec<Point> {
     points
 }
 
-/// The same in one line of words and a sparkline.
+/// The same in one line of text with a sparkline.
 pub(super) fn in_one_line(points: &[Point], look: &Look) -> Option<String> {
     /// Cells of the sparkline.
     const CELLS: usize = 20;
@@ -63,7 +63,7 @@ pub(super) fn in_one_line(points: &[Point], look: &Look) -> Option<String> {
 const AXIS: usize = 7;
 
 /// The chart in lines of at most `cells`; of more epochs than fit the last are shown. Empty
-/// where there is no room.
+/// if it does not fit.
 pub(super) fn lines(
     points: &[Point],
     cells: usize,
@@ -71,7 +71,7 @@ pub(super) fn lines(
     look: &Look,
 ) -> Vec<Line<'static>> {
     let room = cells.saturating_sub(AXIS);
-    // The last line holds the epochs.
+    // The last line has the epochs.
     let rows = height.saturating_sub(1);
     if points.is_empty() || room < 4 || rows < 3 {
         return Vec::new();

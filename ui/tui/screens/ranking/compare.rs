@@ -12,7 +12,7 @@ use crate::tui::state::Screen;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tui::screens) struct Choice {
     pub(in crate::tui::screens) files: Vec<String>,
-    /// Why these, in words.
+    /// Why these.
     pub(in crate::tui::screens) words: String,
 }
 
@@ -23,10 +23,10 @@ fn is_comparable(row: &Row) -> bool {
 }
 
 /// Chooses by the marks: two or more marked files against each other, one marked file and the
-/// best, or with none what [`best_and_first`] answers. The earliest epoch is the baseline.
+/// best, or with none what [`best_and_first`] returns. The earliest epoch is the baseline.
 ///
 /// # Errors
-/// In words, what is missing.
+/// A message: what is missing.
 pub(super) fn choice(board: &Leaderboard, marked: Vec<&str>) -> Result<Choice, String> {
     let row_of = |file: &str| board.rows.iter().find(|row| row.scored.file == file);
     for file in &marked {
@@ -38,7 +38,7 @@ pub(super) fn choice(board: &Leaderboard, marked: Vec<&str>) -> Result<Choice, S
                     "{file} is {state} and cannot be compared; space unmarks it"
                 ));
             }
-            None => return Err(format!("{file} is not there any more; space unmarks it")),
+            None => return Err(format!("{file} no longer exists; space unmarks it")),
         }
     }
     match (marked.as_slice(), board.best()) {
@@ -62,8 +62,8 @@ pub(super) fn choice(board: &Leaderboard, marked: Vec<&str>) -> Result<Choice, S
     }
 }
 
-/// The best complete file against epoch 0; where there is none or it is the best, against the
-/// first or the last other file. `None` where there are not two complete files.
+/// The best complete file against epoch 0; if there is none or it is the best, against the
+/// first or the last other file. `None` without two complete files.
 pub(in crate::tui::screens) fn best_and_first(board: &Leaderboard) -> Option<Choice> {
     let best = board.ranked().find(|row| is_comparable(row))?;
     let mut others: Vec<&Row> = board
@@ -102,7 +102,7 @@ pub(super) fn commands(run: &Path, choice: Choice) -> Vec<Command> {
     let baseline = files.first().cloned().unwrap_or_default();
     let run = run.to_owned();
     vec![
-        // Before the screen is shown, which asks for a comparison of its own where there is none.
+        // Before the screen is shown, which would request another comparison.
         Effect::Compare { run, files }.into(),
         Command::Show(Screen::Compare),
         Notice::info(format!("comparing {words}; {baseline} is the baseline")),

@@ -1,19 +1,81 @@
-//! Drawing the Ranking screen.
+//! How the Ranking screen is laid out and drawn.
 
 use moim_core::score::FileState;
 use ratatui::Frame;
-use ratatui::layout::Rect;
-use ratatui::style::Style;
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 
-use super::columns::Reference;
-use super::view::{Areas, View, revision, state_style, state_words};
-use super::{Focus, Ranking, chart, details, words};
+use super::table::{Line as TableLine, View, revision, state, state_style};
+use super::{Part, Ranking, chart, details, words};
 use crate::tui::state::Context;
 use crate::tui::text;
+use crate::tui::widgets::focus::{Areas, inside};
+use crate::tui::widgets::page::Page;
 use crate::tui::widgets::panel::{Panel, explain};
-use crate::tui::widgets::scroll::{ScrollText, position, text_width, visible, wrapped};
-use crate::tui::widgets::table::Table;
+use crate::tui::widgets::scroll::{ScrollText, text_width, wrapped};
+use crate::tui::widgets::table::{Order, Sheet};
+
+/// Columns from which table and details are next to each other.
+const WIDE: u16 = 150;
+/// Columns from which sentences and chart are next to each other.
+const MEDIUM: u16 = 110;
+/// Rows that a chart needs at least, with its box.
+const CHART: u16 = 7;
+/// Rows from which details are shown by default.
+const TALL: u16 = 34;
+
+/// Lays the screen out. `lines` is the length of the table, `details` what the user chose.
+pub(super) fn areas(area: Rect, lines: usize, details: Option<bool>) -> Areas<Part> {
+    let table_height = u16::try_from(lines).unwrap_or(u16::MAX).saturating_add(3);
+    let (table, words, chart, details) = if area.width >= WIDE {
+        let [left, right] =
+            Layout::horizontal([Constraint::Fill(1), Constraint::Length(54)]).areas(area);
+        let [table, words] =
+            Layout::vertical([Constraint::Fill(1), Constraint::Length(10)]).areas(left);
+        let chart_height = match details {
+            Some(false) => right.height,
+            _ => 12.min(right.height / 3),
+        };
+        let [chart, details] =
+            Layout::vertical([Constraint::Length(chart_height), Constraint::Fill(1)]).areas(right);
+        (table, words, chart, details)
+    } else {
+        let has_details = details.unwrap_or(area.height >= TALL);
+        let words_height = if has_details && area.height < TALL {
+            0
+        } else {
+            8.min(area.height / 3)
+        };
+        let [top, words] =
+            Layout::vertical([Constraint::Fill(1), Constraint::Length(words_height)]).areas(area);
+        let [table, details] = if has_details {
+            // Both get half at least, and the details what a short table leaves.
+            let height = table_height.min(top.height / 2);
+            Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(top)
+        } else {
+            [top, Rect::ZERO]
+        };
+        let free = table.height.saturating_sub(table_height);
+        if words.width >= MEDIUM {
+            let [words, chart] =
+                Layout::horizontal([Constraint::Fill(1), Constraint::Length(48)]).areas(words);
+            (table, words, chart, details)
+        } else if free >= CHART {
+            // A short table leaves space for the chart below it.
+            let [table, chart] =
+                Layout::vertical([Constraint::Fill(1), Constraint::Length(free)]).areas(table);
+            (table, words, chart, details)
+        } else {
+            (table, words, Rect::ZERO, details)
+        }
+    };
+    Areas::new([
+        (Part::Table, table),
+        (Part::Words, words),
+        (Part::Chart, chart),
+        (Part::Details, details),
+    ])
+}
 
 /// Draws the screen.
 pub(super) fn draw(screen: &Ranking, context: &Context<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -27,14 +89,15 @@ pub(super) fn draw(screen: &Ranking, context: &Context<'_>, frame: &mut Frame<'_
             context.look(),
         );
     };
-    let areas = Areas::of(area, view.lines.len(), screen.details);
-    draw_table(screen, &view, context, frame, areas.table);
-    draw_words(&view, context, frame, &areas);
-    if !areas.chart.is_empty() {
-        draw_chart(&view, context, frame, areas.chart);
+    let areas = areas(area, view.lines.len(), screen.details);
+    screen.focus.drawn(&areas);
+    draw_table(screen, &view, context, frame, areas.of(Part::Table));
+    draw_words(screen, &view, context, frame, &areas);
+    if areas.shows(Part::Chart) {
+        draw_chart(&view, context, frame, areas.of(Part::Chart));
     }
-    if !areas.details.is_empty() {
-        draw_details(screen, &view, context, frame, areas.details);
+    if areas.shows(Part::Details) {
+        draw_details(screen, &view, context, frame, areas.of(Part::Details));
     }
 }
 
@@ -47,84 +110,78 @@ fn draw_table(
 ) {
     let look = context.look();
     let all = view.board.rows.len();
-    let mut title = match view.rows.len() {
+    let mut title = match view.files().count() {
         shown if shown < all => format!("{shown} of {all} files"),
         _ => format!("{all} files"),
     };
-    if !screen.marked.is_empty() {
-        title.push_str(&format!(", {} marked", screen.marked.len()));
+    let marked = screen.marks.all().len();
+    if marked > 0 {
+        title.push_str(&format!(", {marked} marked"));
     }
-    let direction = match screen.sort.is_descending() {
-        true => "largest first",
-        false => "smallest first",
+    let direction = match screen.sort.order(&view.columns) {
+        Order::Descending => "largest first",
+        Order::Ascending => "smallest first",
     };
-    let note = format!(
-        "by {}, {direction}",
-        screen.sort.column.name(screen.reference)
-    );
-    let panel = Panel::new(&title, screen.focus == Focus::Table).note(&note);
+    let sorted = view.columns.get(screen.sort.column);
+    let name = sorted
+        .map(|column| column.name.as_ref())
+        .unwrap_or_default();
+    let note = format!("by {name}, {direction}");
+    let panel = Panel::new(&title, screen.focus.is(Part::Table)).note(&note);
     let inside = panel.render(area, frame.buffer_mut(), look);
-    table(screen, view, context, |table| {
-        table.render(inside, frame.buffer_mut(), look);
-    });
+    let sheet = Sheet {
+        columns: &view.columns,
+        items: &view.lines,
+        marks: screen.marks.all(),
+        sort: Some(screen.sort),
+        style: &TableLine::style,
+        empty: "No file name matches the filter; / changes it, esc clears it.",
+    };
+    screen.table.draw(&sheet, inside, frame.buffer_mut(), look);
 }
 
-/// Puts the table together and hands it to `work`: for drawing, and for finding what was
-/// clicked.
-pub(super) fn table<Done>(
+/// Sentences, the most important first: if they do not fit, the provenance is cut.
+fn draw_words(
     screen: &Ranking,
     view: &View<'_>,
     context: &Context<'_>,
-    work: impl FnOnce(&Table<'_>) -> Done,
-) -> Done {
-    let columns = view.columns(screen);
-    let row = |line: usize| view.table_row(line, screen, context.world, context.look());
-    work(&Table {
-        columns: &columns,
-        len: view.lines.len(),
-        cursor: view.cursor_line(),
-        row: &row,
-        sort: view.order(screen),
-        empty: "No file name matches the filter; / changes it, esc clears it.",
-    })
-}
-
-/// Sentences, the most important first: where there is little room the provenance is cut.
-fn draw_words(view: &View<'_>, context: &Context<'_>, frame: &mut Frame<'_>, areas: &Areas) {
-    let (look, files, area) = (context.look(), &context.world.ranking, areas.words);
+    frame: &mut Frame<'_>,
+    areas: &Areas<Part>,
+) {
+    let (look, files) = (context.look(), &context.world.ranking);
+    let area = areas.of(Part::Words);
     let theme = context.theme();
-    let cells = usize::from(area.width);
-    let mut lines: Vec<Line<'_>> = Vec::new();
-    let mut say = |words: &str, style: Style| lines.extend(wrapped(words, cells, style));
+    let mut page = Page::new(area.width.into());
     if let Some(problem) = &files.problem {
-        say(&format!("{} {problem}", look.glyphs.warn), theme.bad);
+        page.say(format!("{} {problem}", look.glyphs.warn), theme.bad);
     }
-    if areas.details.is_empty()
-        && let Some(row) = view.selected()
+    if !areas.shows(Part::Details)
+        && let Some(row) = view.selected(screen)
     {
-        let state = state_words(row, revision(context.world, row), look);
+        let state = state(row, revision(context.world, row), look);
         if state != FileState::Complete.name() {
             let words = format!("{} is {state}", row.scored.file);
-            say(&words, state_style(row, theme));
+            page.say(words, state_style(row, theme));
         }
     }
-    say(&words::verdict(view.board).join(" "), theme.text);
-    if areas.chart.is_empty()
+    page.say(words::verdict(view.board).join(" "), theme.text);
+    if !areas.shows(Part::Chart)
         && let Some(line) = chart::in_one_line(&chart::points(view.board), look)
     {
-        say(&line, theme.info);
+        page.say(line, theme.info);
     }
     for note in &view.board.notes {
-        say(&format!("{} {note}", look.glyphs.warn), theme.warn);
+        page.say(format!("{} {note}", look.glyphs.warn), theme.warn);
     }
-    say(&words::watching(files), theme.dim);
-    say(&words::provenance(view.board).join("; "), theme.dim);
+    page.say(words::watching(files), theme.dim);
+    page.say(words::provenance(view.board).join("; "), theme.dim);
+    let mut lines = page.lines;
     let height = usize::from(area.height);
     if lines.len() > height {
         lines.truncate(height);
         if let Some(last) = lines.last_mut() {
             let cut = format!("{last} {}", look.glyphs.ellipsis);
-            let room = cells.saturating_sub(1);
+            let room = page.cells.saturating_sub(1);
             *last = Line::styled(text::truncate(&cut, room, look.glyphs.ellipsis), last.style);
         }
     }
@@ -166,35 +223,16 @@ fn draw_details(
     area: Rect,
 ) {
     let look = context.look();
-    let inside = Areas::inside(area);
-    let lines = detail_lines(screen, view, context, inside);
-    let shown = visible(
-        screen.detail_scroll,
-        lines.len(),
-        usize::from(inside.height),
-    );
-    let note = position(&shown, lines.len());
-    let panel = Panel::new("Details", screen.focus == Focus::Details).note(&note);
-    panel.render(area, frame.buffer_mut(), look);
-    ScrollText {
-        lines: &lines,
-        offset: screen.detail_scroll,
-    }
-    .render(inside, frame.buffer_mut(), look);
-}
-
-/// The details of the file under the cursor.
-pub(super) fn detail_lines(
-    screen: &Ranking,
-    view: &View<'_>,
-    context: &Context<'_>,
-    inside: Rect,
-) -> Vec<Line<'static>> {
-    let Some(row) = view.selected() else {
-        return Vec::new();
+    let lines = match view.selected(screen) {
+        Some(row) => {
+            let revision = revision(context.world, row);
+            let cells = text_width(inside(area));
+            details::lines(row, view.board, revision, screen.reference, cells, look)
+        }
+        None => Vec::new(),
     };
-    let reference: Reference = screen.reference;
-    let revision = revision(context.world, row);
-    let cells = text_width(inside);
-    details::lines(row, view.board, revision, reference, cells, context.look())
+    let panel = Panel::new("Details", screen.focus.is(Part::Details));
+    screen
+        .reading
+        .draw_boxed(&panel, &lines, area, frame.buffer_mut(), look);
 }

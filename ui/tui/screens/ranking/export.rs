@@ -3,29 +3,22 @@
 use moim_core::score::render::{self, state_in_words};
 use moim_core::score::{Leaderboard, Row};
 
-use super::columns::{Reference, interval, number, probability};
+use super::table::Reference;
+use super::words::{interval, number, probability};
 use crate::tui::message::Command;
 use crate::tui::screens::export::{Form, ask};
 use crate::tui::text;
 
-/// The leaderboard in every form there is.
+/// The leaderboard in every form.
 pub(super) fn leaderboard(board: &Leaderboard, run: &str) -> Command {
-    // Every key is a string and every number finite or null: this cannot fail.
-    let json = serde_json::to_string_pretty(&render::json(board)).unwrap_or_default() + "\n";
-    let stem = format!("ranking_{}", run.replace('/', "_"));
-    let form = |key, label: &str, ending: &str, text| Form {
-        key,
-        label: label.to_owned(),
-        file: format!("{stem}.{ending}").into(),
-        text,
-    };
+    let file = |ending: &str| format!("ranking_{}.{ending}", run.replace('/', "_"));
     ask(
         "the leaderboard",
         vec![
-            form('t', "text", "txt", render::text(board)),
-            form('m', "Markdown", "md", render::markdown(board)),
-            form('c', "CSV", "csv", render::csv(board)),
-            form('j', "JSON", "json", json),
+            Form::new('t', "text", file("txt"), render::text(board)),
+            Form::new('m', "Markdown", file("md"), render::markdown(board)),
+            Form::new('c', "CSV", file("csv"), render::csv(board)),
+            Form::json(file("json"), &render::json(board)),
         ],
     )
 }

@@ -5,7 +5,14 @@ use super::*;
 use crate::tui::data::World;
 use crate::tui::message::Dialog;
 use crate::tui::state::Screen;
+use crate::tui::widgets::table::{GAP, fitting};
 use moim_core::watch::DirectoryCondition;
+
+/// Indices of columns, and how many there are.
+const FILE: usize = 1;
+const ROUGE1: usize = 4;
+const HOLM_P: usize = 9;
+const COLUMNS: usize = 11;
 
 fn act(screen: &mut Ranking, world: &World, action: Action) -> Vec<Command> {
     let settings = settings(false);
@@ -21,15 +28,12 @@ fn refreshed(world: &World) -> Ranking {
 
 fn at_cursor<'a>(screen: &Ranking, world: &'a World) -> &'a str {
     let view = View::of(screen, world).unwrap();
-    &view.selected().unwrap().scored.file
+    &view.selected(screen).unwrap().scored.file
 }
 
 fn order(screen: &Ranking, world: &World) -> Vec<u64> {
     let view = View::of(screen, world).unwrap();
-    view.rows
-        .iter()
-        .filter_map(|row| row.scored.epoch)
-        .collect()
+    view.files().filter_map(|row| row.scored.epoch).collect()
 }
 
 fn told(commands: &[Command]) -> &str {
@@ -86,7 +90,7 @@ fn files_ranked_apart_stay_at_the_end_in_every_order() {
     let world = world();
     let mut screen = refreshed(&world);
     assert_eq!(order(&screen, &world), [2, 3, 1, 0, 7, 4, 5, 6]);
-    for _ in Column::ALL {
+    for _ in 0..COLUMNS {
         for _ in 0..2 {
             act(&mut screen, &world, Action::ReverseSort);
             let order = order(&screen, &world);
@@ -96,7 +100,7 @@ fn files_ranked_apart_stay_at_the_end_in_every_order() {
         }
         act(&mut screen, &world, Action::Sort);
     }
-    screen.sort.column = Column::File;
+    screen.sort.column = FILE;
     assert_eq!(order(&screen, &world), [0, 1, 2, 3, 4, 5, 6, 7]);
     act(&mut screen, &world, Action::ReverseSort);
     assert_eq!(order(&screen, &world), [3, 2, 1, 0, 7, 6, 5, 4]);
@@ -118,7 +122,10 @@ fn what_is_compared_follows_from_the_marks() {
         "{commands:?}"
     );
     // One: against the best.
-    screen.cursor = Some("inference_epoch1.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch1.json".to_owned());
     act(&mut screen, &world, Action::Mark);
     let commands = act(&mut screen, &world, Action::CompareMarked);
     assert_eq!(
@@ -128,14 +135,17 @@ fn what_is_compared_follows_from_the_marks() {
     assert!(told(&commands).contains("and the best"));
     // More: as marked, in the order of epochs, partial ones too.
     for file in ["inference_epoch4.json", "inference_epoch0.json"] {
-        screen.cursor = Some(file.to_owned());
+        screen.table.list.select_id(file.to_owned());
         act(&mut screen, &world, Action::Mark);
     }
     let commands = act(&mut screen, &world, Action::CompareMarked);
     let expected = ["inference_epoch0", "inference_epoch1", "inference_epoch4"];
     assert_eq!(compared(&commands), expected);
     // A broken one cannot be.
-    screen.cursor = Some("inference_epoch6.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch6.json".to_owned());
     act(&mut screen, &world, Action::Mark);
     let commands = act(&mut screen, &world, Action::CompareMarked);
     assert!(compared(&commands).is_empty());
@@ -144,7 +154,7 @@ fn what_is_compared_follows_from_the_marks() {
         "{commands:?}"
     );
     act(&mut screen, &world, Action::ClearMarks);
-    assert!(screen.marked.is_empty());
+    assert!(screen.marks.all().is_empty());
 }
 
 #[test]
@@ -191,9 +201,12 @@ fn export_offers_four_forms_of_the_whole_board() {
         text.starts_with("inference_epoch2.json, rank 1, Final Mean 0."),
         "{text}"
     );
-    screen.cursor = Some("inference_epoch7.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch7.json".to_owned());
     let commands = act(&mut screen, &world, Action::OpenInEditor);
-    assert!(told(&commands).contains("not there any more"));
+    assert!(told(&commands).contains("no longer exists"));
 }
 
 #[test]
@@ -220,9 +233,12 @@ fn the_narrowest_screen_shows_ranks_states_and_what_they_mean() {
         words.contains("It ties with inference_epoch3.json"),
         "{text}"
     );
-    assert!(words.contains("do not tell it apart from"), "{text}");
+    assert!(words.contains("do not distinguish it from"), "{text}");
     assert!(text.contains("polling: 9p does not notify"), "{text}");
-    screen.cursor = Some("inference_epoch6.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch6.json".to_owned());
     let text = drawn(&screen, &world, false, (80, 24)).join("\n");
     assert!(
         text.contains("inference_epoch6.json is broken: 3:14: 쉼표가"),
@@ -235,19 +251,28 @@ fn wide_screens_show_reasons_types_and_details_beside_the_table() {
     let world = world();
     let mut screen = refreshed(&world);
     act(&mut screen, &world, Action::QuestionType);
-    screen.cursor = Some("inference_epoch6.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch6.json".to_owned());
     let text = drawn(&screen, &world, false, (160, 50)).join("\n");
     assert!(text.contains("선택형, 20"), "{text}");
     assert!(text.contains("broken: 3:14: 쉼표가 하나 더 있다"), "{text}");
     assert!(text.contains("Press o to open the file"), "{text}");
-    screen.cursor = Some("inference_epoch4.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch4.json".to_owned());
     let text = drawn(&screen, &world, false, (160, 50)).join("\n");
     assert!(text.contains("36 of 40 labels are answered."), "{text}");
     assert!(
         text.contains("Without an answer (4): 462, 463, 464, 465"),
         "{text}"
     );
-    screen.cursor = Some("inference_epoch1.json".to_owned());
+    screen
+        .table
+        .list
+        .select_id("inference_epoch1.json".to_owned());
     let text = drawn(&screen, &world, false, (120, 40)).join("\n");
     assert!(
         text.contains("updated, 2 good versions were read"),
@@ -311,5 +336,60 @@ fn a_click_selects_a_file_or_sorts_by_a_head() {
     let heads = &lines[2];
     let column = heads.split("ROUGE").next().unwrap().chars().count();
     screen.click(Position::new(column as u16 + 1, 2), &context);
-    assert_eq!(screen.sort.column, Column::Rouge1);
+    assert_eq!(screen.sort.column, ROUGE1);
+}
+
+#[test]
+fn columns_are_chosen_by_width_and_the_sorted_one_stays() {
+    let world = world();
+    let mut screen = refreshed(&world);
+    let mut shown = |cells, sorted| -> Vec<String> {
+        screen.sort.column = sorted;
+        let view = View::of(&screen, &world).unwrap();
+        let shown = fitting(&view.columns, cells, GAP);
+        let heading = |index: usize| view.columns[index].heading.to_string();
+        shown.iter().map(|(index, _)| heading(*index)).collect()
+    };
+    // 80 columns less the box, the marks and the scrollbar.
+    let narrow = shown(73, FINAL_MEAN);
+    let has = |shown: &[String], heading: &str| shown.iter().any(|it| it == heading);
+    assert!(has(&narrow, "BERT") && has(&narrow, "State"));
+    assert!(!has(&narrow, "Holm p"));
+    assert!(has(&shown(73, HOLM_P), "Holm p"));
+    assert_eq!(shown(120, FINAL_MEAN).len(), COLUMNS);
+}
+
+#[test]
+fn every_column_is_reached_by_sorting() {
+    let world = world();
+    let mut screen = refreshed(&world);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..COLUMNS {
+        seen.insert(screen.sort.column);
+        act(&mut screen, &world, Action::Sort);
+    }
+    assert_eq!(screen.sort.column, FINAL_MEAN);
+    assert_eq!(seen.len(), COLUMNS);
+}
+
+#[test]
+fn the_p_value_is_that_of_the_difference_next_to_it() {
+    let world = world();
+    let mut screen = refreshed(&world);
+    for reference in [Reference::EpochZero, Reference::Best] {
+        let view = View::of(&screen, &world).unwrap();
+        let look = settings(false).look;
+        let column = &view.columns[HOLM_P];
+        assert!(column.name.ends_with(reference.name()), "{}", column.name);
+        for line in &view.lines {
+            let row = line.file();
+            let delta = row
+                .and_then(|row| reference.of(row))
+                .map(|all| all.final_mean);
+            let p = delta.map(|delta| words::probability(delta.p_holm));
+            assert_eq!((column.cell)(line, &look).text, p.unwrap_or_default());
+        }
+        drop(view);
+        act(&mut screen, &world, Action::Baseline);
+    }
 }

@@ -1,14 +1,15 @@
-//! What the table comes to, in sentences.
+//! The table in sentences, and its numbers as they are written.
 
 use moim_core::score::statistics::Interval;
-use moim_core::score::{Leaderboard, Row};
+use moim_core::score::{Delta, Leaderboard, Row};
 use moim_core::watch::{DirectoryCondition, WatchMode};
+use ratatui::style::Style;
 
-use super::columns::{excludes_zero, number};
 use crate::tui::data::World;
 use crate::tui::data::ranking::Ranking as Files;
 use crate::tui::screens::NO_RUN;
 use crate::tui::text;
+use crate::tui::theme::Theme;
 
 /// Which file is the best and how sure that is.
 pub(super) fn verdict(board: &Leaderboard) -> Vec<String> {
@@ -38,7 +39,7 @@ pub(super) fn verdict(board: &Leaderboard) -> Vec<String> {
         }
         (true, _) => "Every other file is worse by more than chance explains.".to_owned(),
         (false, _) => format!(
-            "These {items} items do not tell it apart from {}.",
+            "These {items} items do not distinguish it from {}.",
             rivals.join(", ")
         ),
     });
@@ -46,7 +47,7 @@ pub(super) fn verdict(board: &Leaderboard) -> Vec<String> {
     sentences
 }
 
-/// What training has gained by the best file.
+/// What the best file gains over epoch 0.
 fn since_epoch_zero(best: &Row, board: &Leaderboard) -> Option<String> {
     if best.scored.epoch == Some(0) {
         return Some(
@@ -54,9 +55,10 @@ fn since_epoch_zero(best: &Row, board: &Leaderboard) -> Option<String> {
         );
     }
     let delta = best.against_epoch0.as_ref()?.final_mean;
-    let verdict = match excludes_zero(delta.interval) {
-        true => "more than chance explains",
-        false => "which may be chance",
+    let verdict = if excludes_zero(delta.interval) {
+        "more than chance explains"
+    } else {
+        "which may be chance"
     };
     Some(format!(
         "Against epoch 0 it has {}, {} % interval {}: {verdict}.",
@@ -80,7 +82,7 @@ pub(in crate::tui::screens) fn signed_interval(interval: Interval) -> String {
     )
 }
 
-/// What the numbers are made of.
+/// What the numbers are computed from.
 pub(super) fn provenance(board: &Leaderboard) -> Vec<String> {
     let about = &board.provenance;
     vec![
@@ -97,7 +99,7 @@ pub(super) fn provenance(board: &Leaderboard) -> Vec<String> {
     ]
 }
 
-/// How the folder is watched and what is being done.
+/// How the folder is watched and what is running.
 pub(super) fn watching(files: &Files) -> String {
     let mut words = Vec::new();
     words.extend(
@@ -114,7 +116,7 @@ pub(super) fn watching(files: &Files) -> String {
     match &files.condition {
         None | Some(DirectoryCondition::Present) => {}
         Some(DirectoryCondition::Missing) => {
-            words.push(format!("{} is not there", files.directory.display()));
+            words.push(format!("{} does not exist", files.directory.display()));
         }
         Some(DirectoryCondition::Unreadable(reason)) => {
             words.push(format!(
@@ -126,7 +128,7 @@ pub(super) fn watching(files: &Files) -> String {
     words.join("; ")
 }
 
-/// What is said where there is no table.
+/// Said if there is no table.
 pub(super) fn nothing_yet(world: &World) -> Vec<String> {
     let files = &world.ranking;
     if world.open.is_none() {
@@ -155,9 +157,78 @@ pub(super) fn nothing_yet(world: &World) -> Vec<String> {
     }];
     lines.push(
         "The trainer writes one at epoch 0 and at the end of every epoch; each is ranked here as \
-         soon as it is there. Press 3 to see how far training is."
+         soon as it exists. Press 3 to see the progress of training."
             .to_owned(),
     );
     lines.push(watching(files));
     lines
+}
+
+/// Whether a difference is more than these items leave to chance, by its interval.
+pub(in crate::tui::screens) fn excludes_zero(interval: Interval) -> bool {
+    interval.low > 0.0 || interval.high < 0.0
+}
+
+/// The colours of a difference: good or bad if chance does not explain it.
+pub(in crate::tui::screens) fn certainty(
+    difference: f64,
+    interval: Interval,
+    theme: &Theme,
+) -> Style {
+    if !excludes_zero(interval) {
+        theme.text
+    } else if difference > 0.0 {
+        theme.good
+    } else {
+        theme.bad
+    }
+}
+
+/// A difference with its sign; a star if its interval excludes 0.
+pub(super) fn marked_difference(delta: &Delta) -> String {
+    let mark = if excludes_zero(delta.interval) {
+        "*"
+    } else {
+        " "
+    };
+    format!("{}{mark}", text::delta(delta.difference, 4))
+}
+
+/// A mean with four decimals; `-` if it could not be computed.
+pub(in crate::tui::screens) fn number(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.4}")
+    } else {
+        "-".to_owned()
+    }
+}
+
+/// Both ends of an interval.
+pub(super) fn interval(interval: Interval) -> String {
+    if interval.low.is_finite() && interval.high.is_finite() {
+        format!("{:.4}-{:.4}", interval.low, interval.high)
+    } else {
+        "-".to_owned()
+    }
+}
+
+/// A p-value; of a probability zero is never claimed.
+pub(in crate::tui::screens) fn probability(p: f64) -> String {
+    match p {
+        p if !p.is_finite() => "-".to_owned(),
+        p if p < 0.00005 => "<.0001".to_owned(),
+        p => format!("{p:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_probability_is_called_zero() {
+        assert_eq!(probability(0.0), "<.0001");
+        assert_eq!(probability(0.04996), "0.0500");
+        assert_eq!(probability(f64::NAN), "-");
+    }
 }

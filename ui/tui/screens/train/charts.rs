@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 
+use moim_core::health::{Range, healthy};
 use ratatui::style::Style;
 
 use super::Train;
-use super::ranges::references;
 use crate::tui::data::run::OpenRun;
 use crate::tui::data::series::History;
 use crate::tui::filter::Filter;
-use crate::tui::theme::Look;
-use crate::tui::widgets::chart::{Chart, Line, Scale};
+use crate::tui::theme::{Look, Theme};
+use crate::tui::widgets::chart::{Chart, Line, Reference, Scale};
 
 /// Stands for the mean of every reward, of which each run has its own.
 const EVERY_REWARD: &str = "rewards/*/mean";
 
-/// What a person looks at first, in this order; other metrics follow by name.
+/// The metrics that matter most, in this order; others follow by name.
 const FIRST: [&str; 14] = [
     "reward",
     EVERY_REWARD,
@@ -33,7 +33,7 @@ const FIRST: [&str; 14] = [
     "tokens_per_second/backward",
 ];
 
-/// Metrics that only count up: they are drawn where a filter asks for them.
+/// Metrics that only count up: they are drawn if a filter asks for them.
 const COUNTERS: [&str; 5] = [
     "step",
     "total_steps",
@@ -42,35 +42,30 @@ const COUNTERS: [&str; 5] = [
     "elapsed_seconds",
 ];
 
-/// Steps that a window shows, the shortest first. Longer than the last is everything.
-pub(super) const WINDOWS: [f64; 5] = [20.0, 50.0, 200.0, 1000.0, 5000.0];
+/// Steps that a window shows, the longest first; infinite for all.
+pub(super) const WINDOWS: [f64; 6] = [f64::INFINITY, 5000.0, 1000.0, 200.0, 50.0, 20.0];
 
 /// Weights of the past in a smoothed line.
 pub(super) const SMOOTHINGS: [f64; 6] = [0.0, 0.5, 0.7, 0.9, 0.95, 0.99];
 
 /// The metrics that have a chart, in the order of the charts.
 pub(super) fn names<'a>(history: &'a History, filter: &Filter) -> Vec<&'a str> {
-    let all: Vec<&str> = history.names().collect();
     let is_reward = |name: &str| name.starts_with("rewards/") && name.ends_with("/mean");
-    let mut names: Vec<&str> = Vec::new();
-    for first in FIRST {
-        let belongs = |name: &str| match first {
+    let rank = |name: &&str| {
+        let place = |first: &&str| match *first {
             EVERY_REWARD => is_reward(name),
-            _ => name == first,
+            first => *name == first,
         };
-        names.extend(all.iter().copied().filter(|name| belongs(name)));
-    }
-    let others = all
-        .iter()
-        .copied()
-        .filter(|name| !FIRST.contains(name) && !is_reward(name))
-        .filter(|name| !filter.is_empty() || !COUNTERS.contains(name));
-    names.extend(others);
+        FIRST.iter().position(place).unwrap_or(FIRST.len())
+    };
+    let mut names: Vec<&str> = history.names().collect();
+    names.sort_by_key(rank);
+    names.retain(|name| !filter.is_empty() || !COUNTERS.contains(name));
     names.retain(|name| filter.passes([*name]));
     names
 }
 
-/// The part of a metric's name that tells it apart from the other charts.
+/// The part of a metric's name that distinguishes it from the other charts.
 pub(super) fn short_name(metric: &str) -> Cow<'_, str> {
     if let Some(phase) = metric.strip_prefix("tokens_per_second/") {
         return format!("{phase} tokens/s").into();
@@ -82,54 +77,79 @@ pub(super) fn short_name(metric: &str) -> Cow<'_, str> {
     reward.or(completion).unwrap_or(metric).into()
 }
 
-/// The newest step of which anything is known.
-pub(super) fn newest_step(history: &History) -> Option<f64> {
-    let lasts = history.names().filter_map(|name| history.get(name)?.last());
-    lasts.map(|(step, _)| step).reduce(f64::max)
-}
-
 /// The first and the newest step of which anything is known.
 pub(super) fn whole_range(history: &History) -> Option<(f64, f64)> {
-    let firsts = history
-        .names()
-        .filter_map(|name| history.get(name)?.points().first());
+    let series = || history.names().filter_map(|name| history.get(name));
+    let firsts = series().filter_map(|series| series.points().first());
+    let lasts = series().filter_map(|series| series.last());
     let first = firsts.map(|(step, _)| *step).reduce(f64::min)?;
-    Some((first, newest_step(history)?))
+    Some((first, lasts.map(|(step, _)| step).reduce(f64::max)?))
 }
 
 /// First and last step to draw; `None` for everything.
 pub(super) fn window(train: &Train, history: &History) -> Option<(f64, f64)> {
-    match (WINDOWS.get(train.window), train.frozen) {
-        (None, frozen) => frozen,
-        (Some(steps), Some((_, end))) => Some((end - steps + 1.0, end)),
-        (Some(steps), None) => newest_step(history).map(|end| (end - steps + 1.0, end)),
-    }
+    let steps = WINDOWS.get(train.window).filter(|steps| steps.is_finite());
+    let Some(steps) = steps else {
+        return train.frozen;
+    };
+    let (_, end) = train.frozen.or_else(|| whole_range(history))?;
+    Some((end - steps + 1.0, end))
 }
 
-/// Makes the chart of a metric and hands it to `work`; a chart borrows what it shows.
-pub(super) fn with_chart<T>(
-    train: &Train,
-    open: &OpenRun,
-    metric: &str,
-    look: &Look,
-    work: impl FnOnce(&Chart<'_>) -> T,
-) -> T {
+/// What the chart of a metric borrows: its line and its reference lines.
+pub(super) type Borrowed<'a> = ([Line<'a>; 1], Vec<Reference<'static>>);
+
+pub(super) fn borrowed<'a>(open: &'a OpenRun, metric: &'a str, look: &Look) -> Borrowed<'a> {
     let points = open.history.get(metric).map(|series| series.points());
-    let lines = [Line {
+    let line = Line {
         name: metric,
         points: points.unwrap_or_default(),
         style: line_style(metric, look),
-    }];
-    let references = references(metric, &look.theme);
-    let mut chart = Chart::new(metric, &lines);
-    chart.references = &references;
-    chart.window = window(train, &open.history);
-    chart.smoothing = SMOOTHINGS.get(train.smoothing).copied().unwrap_or(0.0);
-    chart.scale = match train.log_scales.contains(metric) {
-        true => Scale::Log,
-        false => Scale::Linear,
     };
-    work(&chart)
+    ([line], references(metric, &look.theme))
+}
+
+/// The chart of a metric.
+pub(super) fn chart<'a>(
+    train: &Train,
+    open: &OpenRun,
+    metric: &'a str,
+    (lines, references): &'a Borrowed<'_>,
+) -> Chart<'a> {
+    let is_log = train.log_scales.contains(metric);
+    Chart {
+        references,
+        window: window(train, &open.history),
+        smoothing: SMOOTHINGS.get(train.smoothing).copied().unwrap_or(0.0),
+        scale: if is_log { Scale::Log } else { Scale::Linear },
+        ..Chart::new(metric, lines)
+    }
+}
+
+/// The borders of a metric's healthy range, those that the alarms of [`moim_core::health`] go by,
+/// the nearest to it first; none if no range is published.
+fn references(metric: &str, theme: &Theme) -> Vec<Reference<'static>> {
+    let Range {
+        low,
+        high,
+        critically_low,
+        critically_high,
+    } = healthy(metric).unwrap_or_default();
+    let borders = [
+        (high, "healthy below", theme.warn),
+        (low, "healthy above", theme.warn),
+        (critically_low, "critical below", theme.bad),
+        (critically_high, "critical above", theme.bad),
+    ];
+    let published = borders.into_iter().filter_map(|(value, label, style)| {
+        let value = value?;
+        Some(Reference {
+            value,
+            label,
+            style,
+        })
+    });
+    published.collect()
 }
 
 /// Metrics of one kind have one colour.
@@ -191,15 +211,15 @@ mod tests {
         let mut history = history();
         let mut train = Train::default();
         assert_eq!(window(&train, &history), None);
-        train.window = 2;
+        train.window = 3;
         assert_eq!(window(&train, &history), Some((101.0, 300.0)));
         train.frozen = whole_range(&history);
         history.push("loss", 400.0, 0.5);
         assert_eq!(window(&train, &history), Some((101.0, 300.0)));
-        train.window = WINDOWS.len();
+        train.window = 0;
         assert_eq!(window(&train, &history), Some((1.0, 300.0)));
         train.frozen = None;
-        train.window = 0;
+        train.window = 5;
         assert_eq!(window(&train, &history), Some((381.0, 400.0)));
     }
 }

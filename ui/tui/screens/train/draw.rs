@@ -3,19 +3,21 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
+use ratatui::widgets::Widget;
 
-use super::layout::{self, Areas, Pane};
-use super::{Train, charts, header, memory, news};
+use super::layout::{self, Areas};
+use super::{Part, Train, charts, header, memory, panes};
 use crate::tui::data::run::OpenRun;
 use crate::tui::screens::NO_RUN;
 use crate::tui::state::Context;
 use crate::tui::text;
+use crate::tui::widgets::focus::Part as _;
 use crate::tui::widgets::panel::{Panel, explain, tell};
-use crate::tui::widgets::scroll::{ScrollText, text_width};
+use crate::tui::widgets::scroll::text_width;
 
 /// Cells that the value in a chart's title takes, its box included.
 const VALUE: usize = 14;
-/// From this height on a chart has room for reference lines.
+/// From this height on reference lines fit into a chart.
 const LABELLED: u16 = 7;
 
 pub(super) fn draw(train: &Train, context: &Context<'_>, buf: &mut Buffer, area: Rect) {
@@ -29,9 +31,12 @@ pub(super) fn draw(train: &Train, context: &Context<'_>, buf: &mut Buffer, area:
     };
     let areas = layout::areas(train, open, area);
     header::draw(open, context, buf, areas.header);
-    draw_charts(train, open, context, buf, &areas);
-    for (pane, area, hidden) in &areas.boxes {
-        draw_box(train, open, context, buf, *pane, *area, hidden);
+    for part in Part::RING.iter().filter(|part| areas.parts.shows(**part)) {
+        if *part == Part::Charts {
+            draw_charts(train, open, context, buf, &areas);
+        } else {
+            draw_part(train, open, context, buf, &areas, *part);
+        }
     }
 }
 
@@ -42,132 +47,110 @@ fn draw_charts(
     buf: &mut Buffer,
     areas: &Areas,
 ) {
-    let (look, area) = (context.look(), areas.charts);
-    if area.is_empty() {
-        return;
-    }
+    let (look, area) = (context.look(), areas.parts.of(Part::Charts));
     let names = charts::names(&open.history, &train.filter);
-    let selected = train.selected_place(&names);
-    let Some(metric) = names.get(selected) else {
-        let words = match train.filter.is_empty() {
-            true => "Charts appear with the first step.".to_owned(),
-            false => format!("No metric matches /{}. esc shows all.", train.filter.text()),
+    if names.is_empty() {
+        let words = if train.filter.is_empty() {
+            "Charts appear with the first step.".to_owned()
+        } else {
+            format!("No metric matches /{}. esc shows all.", train.filter.text())
         };
         return tell(&[&words], area, buf, look);
-    };
-    let has_keyboard = train.pane == Pane::Charts;
-    if train.is_expanded {
-        let place = format!("{} of {}", selected + 1, names.len());
-        draw_bar(train, context, buf, areas.bar, &place);
-        charts::with_chart(train, open, metric, look, |chart| {
-            let mut chart = *chart;
-            chart.is_focused = has_keyboard;
-            chart.crosshair = train.crosshair;
-            chart.render(area, buf, look);
-        });
-        return;
     }
-    let grid = layout::chart_grid(area, names.len(), selected);
-    let last = grid.first + grid.areas.len();
-    let place = format!("{} to {last} of {}", grid.first + 1, names.len());
-    draw_bar(train, context, buf, areas.bar, &place);
-    for (index, area) in grid.areas.iter().enumerate() {
-        let index = grid.first + index;
+    let selected = train.selected_in(&names);
+    let has_keyboard = train.focus.is(Part::Charts);
+    let (shown, place) = if train.is_expanded {
+        let place = format!("{} of {}", selected + 1, names.len());
+        (vec![(selected, area)], place)
+    } else {
+        let grid = layout::chart_grid(area, names.len(), selected);
+        let last = grid.first + grid.areas.len();
+        let place = format!("{} to {last} of {}", grid.first + 1, names.len());
+        ((grid.first..).zip(grid.areas).collect(), place)
+    };
+    let bar = Line::styled(bar(train, context, &place), context.theme().dim);
+    bar.render(areas.bar, buf);
+    for (index, area) in shown {
         let Some(metric) = names.get(index) else {
             continue;
         };
-        charts::with_chart(train, open, metric, look, |chart| {
-            let mut chart = *chart;
-            chart.is_focused = has_keyboard && index == selected;
-            let short = charts::short_name(metric);
-            if text::width(metric) + VALUE > area.width.into() {
-                chart.title = &short;
-            }
-            if area.height < LABELLED {
-                // Their labels would hide the line.
-                chart.references = &[];
-            }
-            chart.render(*area, buf, look);
-        });
+        let borrowed = charts::borrowed(open, metric, look);
+        let mut chart = charts::chart(train, open, metric, &borrowed);
+        chart.is_focused = has_keyboard && index == selected;
+        let short = charts::short_name(metric);
+        if train.is_expanded {
+            chart.crosshair = train.crosshair;
+        } else if text::width(metric) + VALUE > area.width.into() {
+            chart.title = &short;
+        }
+        if area.height < LABELLED && !train.is_expanded {
+            // Their labels would hide the line.
+            chart.references = &[];
+        }
+        chart.render(area, buf, look);
     }
 }
 
-/// What the charts show, in words.
-fn draw_bar(train: &Train, context: &Context<'_>, buf: &mut Buffer, area: Rect, place: &str) {
+/// What the charts show, as text.
+fn bar(train: &Train, context: &Context<'_>, place: &str) -> String {
     let mut words = vec![format!("Charts {place}")];
     words.push(match charts::WINDOWS.get(train.window) {
-        Some(steps) => format!("last {steps} steps"),
-        None => "all steps".to_owned(),
+        Some(steps) if steps.is_finite() => format!("last {steps} steps"),
+        _ => "all steps".to_owned(),
     });
-    if let Some(weight) = charts::SMOOTHINGS
-        .get(train.smoothing)
-        .filter(|weight| **weight > 0.0)
-    {
+    let smoothing = charts::SMOOTHINGS.get(train.smoothing);
+    if let Some(weight) = smoothing.filter(|weight| **weight > 0.0) {
         words.push(format!("smoothing {weight}"));
     }
     if let Some((_, end)) = train.frozen {
         words.push(format!("frozen at step {end}"));
     }
-    let separator = format!(" {} ", context.glyphs().separator);
-    let line = Line::styled(words.join(&separator), context.theme().dim);
-    let area = area.intersection(buf.area);
-    if !area.is_empty() {
-        buf.set_line(area.x, area.y, &line, area.width);
-    }
+    words.join(&format!(" {} ", context.glyphs().separator))
 }
 
-fn draw_box(
+fn draw_part(
     train: &Train,
     open: &OpenRun,
     context: &Context<'_>,
     buf: &mut Buffer,
-    pane: Pane,
-    area: Rect,
-    hidden: &[Pane],
+    areas: &Areas,
+    part: Part,
 ) {
     let look = context.look();
-    let has_keyboard = train.pane == pane;
-    let count = match pane {
-        Pane::Alarms => open.alarms.len(),
-        Pane::Events => open.timeline.len(),
-        _ => 0,
+    let has_keyboard = train.focus.is(part);
+    let title = match part {
+        Part::Alarms if !open.alarms.is_empty() => format!("Alarms {}", open.alarms.len()),
+        Part::Events if !open.timeline.is_empty() => format!("Events {}", open.timeline.len()),
+        _ => part.title().to_owned(),
     };
-    let title = match count {
-        0 => pane.title().to_owned(),
-        _ => format!("{} {count}", pane.title()),
+    let hidden = Part::RING.iter().filter(|part| !areas.parts.shows(**part));
+    let hidden: Vec<&str> = hidden.map(|part| part.title()).collect();
+    // Memory has its own box, unless one box is all there is.
+    let is_shared = part != Part::Memory || hidden.len() + 2 == Part::RING.len();
+    let note = if hidden.is_empty() || !is_shared || !areas.parts.shows(Part::Charts) {
+        String::new()
+    } else {
+        format!("tab: {}", hidden.join(", "))
     };
-    let others: Vec<&str> = hidden.iter().map(|pane| pane.title()).collect();
-    let note = match others.is_empty() {
-        true => String::new(),
-        false => format!("tab: {}", others.join(", ")),
-    };
-    let inside = Panel::new(&title, has_keyboard)
-        .note(&note)
-        .render(area, buf, look);
-    if pane == Pane::Memory {
+    let panel = Panel::new(&title, has_keyboard).note(&note);
+    let inside: Rect = panel.render(areas.parts.of(part), buf, look);
+    if part == Part::Memory {
         return memory::draw(open, context, buf, inside);
     }
-    // Without the keyboard only the newest is shown, and an entry has a line at least.
-    let most = if has_keyboard {
-        news::SCROLLED
+    // Without the keyboard only the newest is shown, and an entry has at least a line.
+    let (reading, most) = if has_keyboard {
+        (&train.reading, panes::SCROLLED)
     } else {
-        inside.height.into()
+        (&part.unread(), inside.height.into())
     };
-    let lines = news::lines(pane, open, context, text_width(inside), most);
+    let lines = panes::lines(part, open, context, text_width(inside), most);
     if lines.is_empty() {
-        let words = [news::nothing(pane)];
-        return tell(&words, inside, buf, look);
+        let nothing = match part {
+            Part::Alarms => "No alarm has been raised.",
+            Part::Events => "Save points, scores and pauses appear here.",
+            _ => "The trainer has not written anything yet.",
+        };
+        return tell(&[nothing], inside, buf, look);
     }
-    let away = if has_keyboard { train.scroll } else { 0 };
-    let offset = match pane {
-        Pane::Log => lines
-            .len()
-            .saturating_sub(usize::from(inside.height) + away),
-        _ => away,
-    };
-    let text = ScrollText {
-        lines: &lines,
-        offset,
-    };
-    text.render(inside, buf, look);
+    reading.draw(&lines, inside, buf, look);
 }

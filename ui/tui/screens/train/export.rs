@@ -8,40 +8,31 @@ use crate::tui::message::{Command, Notice};
 use crate::tui::screens::export::{Form, ask};
 use crate::tui::state::Context;
 
-/// Size of a picture in pixels.
-const PICTURE: (u32, u32) = (960, 480);
+/// Size of an image in pixels.
+const IMAGE: (u32, u32) = (960, 480);
 
 /// Asks what to write; the path can then be changed.
 pub(super) fn dialog(train: &Train, open: &OpenRun, context: &Context<'_>) -> Command {
     let names = charts::names(&open.history, &train.filter);
-    let Some(metric) = train.selected_in(&names) else {
+    let Some(metric) = names.get(train.selected_in(&names)) else {
         return Notice::error("there is no chart to write yet");
     };
-    let svg = charts::with_chart(train, open, metric, context.look(), |chart| {
-        chart.to_svg(PICTURE.0, PICTURE.1)
-    });
+    let borrowed = charts::borrowed(open, metric, context.look());
+    let svg = charts::chart(train, open, metric, &borrowed).to_svg(IMAGE.0, IMAGE.1);
     let csv = to_csv(train, open, &names);
     let folder = open.path.join("exports");
+    let image = folder.join(format!("{}.svg", metric.replace('/', "_")));
+    let table = format!("CSV of {} charts, as far as they are shown", names.len());
     ask(
         &format!("charts of {}", open.id()),
         vec![
-            Form {
-                key: 's',
-                label: format!("SVG of {metric}"),
-                file: folder.join(format!("{}.svg", metric.replace('/', "_"))),
-                text: svg,
-            },
-            Form {
-                key: 'c',
-                label: format!("CSV of {} charts, as far as they are shown", names.len()),
-                file: folder.join("metrics.csv"),
-                text: csv,
-            },
+            Form::new('s', &format!("SVG of {metric}"), image, svg),
+            Form::new('c', &table, folder.join("metrics.csv"), csv),
         ],
     )
 }
 
-/// One row a value: series of a long run are thinned out each by itself, so they share no steps.
+/// One row per value: series of a long run are thinned out separately, so they share no steps.
 fn to_csv(train: &Train, open: &OpenRun, names: &[&str]) -> String {
     let window = charts::window(train, &open.history);
     let (start, end) = window.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));

@@ -2,8 +2,10 @@
 
 use moim_core::run::{CardSample, DeviceSample, HostSample, SystemSample};
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::Constraint::{Fill, Length};
+use ratatui::layout::{Layout, Rect};
 use ratatui::text::Line as Words;
+use ratatui::widgets::{Paragraph, Widget};
 
 use crate::tui::data::run::OpenRun;
 use crate::tui::state::Context;
@@ -14,41 +16,38 @@ use crate::tui::widgets::scroll::wrapped;
 use crate::tui::widgets::stacked_bar::{Part, StackedBar};
 
 const GIB: f64 = (1 << 30) as f64;
-/// A lower chart has no room for its shape.
+/// A lower chart shows no shape.
 const SMALLEST_CHART: u16 = 5;
 
 /// Draws the pane's inside.
 pub(super) fn draw(open: &OpenRun, context: &Context<'_>, buf: &mut Buffer, area: Rect) {
     let look = context.look();
+    let wrapped = |words: &str| wrapped(words, area.width.into(), look.theme.text);
     let Some(sample) = &open.system_now else {
-        let words = match open.condition().is_active() {
-            true => "Memory, GPU and processor appear with the trainer's first sample.",
-            false => "This run has no samples of its machine (system.jsonl).",
+        let words = if open.condition().is_active() {
+            "Memory, GPU and processor appear with the trainer's first sample."
+        } else {
+            "This run has no samples of its machine (system.jsonl)."
         };
-        let lines = wrapped(words, area.width.into(), look.theme.text);
-        return put(&lines, buf, area);
+        return Paragraph::new(wrapped(words)).render(area, buf);
     };
-    let predicted = open.start.as_ref().and_then(|start| start.predicted_bytes);
+    let start = open.start.as_ref();
+    let predicted = start.and_then(|start| start.predicted_bytes);
     let predicted = predicted.map(|bytes| bytes as f64);
-    let mut lines = draw_bar(sample, look, buf, area);
-    lines.extend(match sample.device {
-        Some(device) => device_lines(device, sample.card.unwrap_or_default(), predicted),
-        None => vec!["No GPU in use: what grows is host memory.".to_owned()],
-    });
-    lines.push(host_line(&sample.host));
-    lines.extend(sample.note.as_deref().map(text::single_line));
-    let lines: Vec<Words<'static>> = lines
-        .iter()
-        .flat_map(|line| wrapped(line, area.width.into(), look.theme.text))
-        .collect();
+    let (bar, mut words) = bar(sample, look, area.width.into());
+    match (sample.device, sample.card) {
+        (Some(device), card) => {
+            words.extend(device_lines(device, card.unwrap_or_default(), predicted));
+        }
+        (None, _) => words.push("No GPU in use: what grows is host memory.".to_owned()),
+    }
+    words.push(host_line(&sample.host));
+    words.extend(sample.note.as_deref().map(text::single_line));
+    let mut lines = vec![bar];
+    lines.extend(words.iter().flat_map(|line| wrapped(line)));
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-    let [_, numbers, chart] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(height),
-        Constraint::Fill(1),
-    ])
-    .areas(area);
-    put(&lines, buf, numbers);
+    let [numbers, chart] = Layout::vertical([Length(height), Fill(1)]).areas(area);
+    Paragraph::new(lines).render(numbers, buf);
     if chart.height >= SMALLEST_CHART {
         draw_chart(open, sample, predicted, look, buf, chart);
     }
@@ -70,11 +69,13 @@ fn device_lines(device: DeviceSample, card: CardSample, predicted: Option<f64>) 
         card.temperature_c.map(|celsius| format!("{celsius:.0} C")),
         card.power_watts.map(|watts| format!("{watts:.0} W")),
     ];
-    let measured: Vec<String> = measured.into_iter().flatten().collect();
-    match measured.is_empty() {
-        true => vec![pools],
-        false => vec![pools, measured.join(", ")],
-    }
+    let measured = measured
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ");
+    let lines = [pools, measured].into_iter();
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 fn host_line(host: &HostSample) -> String {
@@ -85,56 +86,58 @@ fn host_line(host: &HostSample) -> String {
         }),
         host.cpu_percent.map(|percent| format!("CPU {percent:.0}%")),
     ];
-    let measured: Vec<String> = measured.into_iter().flatten().collect();
-    measured.join(", ")
+    measured
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// Draws the card with what this run and what others hold, without a card the same of the host,
-/// into the first row of `area`. Answers the same in words.
-fn draw_bar(sample: &SystemSample, look: &Look, buf: &mut Buffer, area: Rect) -> Vec<String> {
+/// What this run and others take of the card, or of the host if there is no card: a bar of this
+/// many cells, and the same as text.
+fn bar(sample: &SystemSample, look: &Look, cells: usize) -> (Words<'static>, Vec<String>) {
     let part = |label, bytes, style| Part {
         label,
         bytes,
         style,
     };
-    let (name, parts, capacity) = match sample.device {
-        Some(device) => {
-            let card = sample.card.unwrap_or_default();
-            let others = card.used.unwrap_or(0).saturating_sub(device.reserved);
-            let kept = device.reserved.saturating_sub(device.in_use);
-            let parts = vec![
-                part("in use", device.in_use, 0),
-                part("kept", kept, 1),
-                part("others", others, 2),
-            ];
-            ("card", parts, card.total)
-        }
-        None => {
-            let host = sample.host;
-            let rss = host.rss.unwrap_or(0);
-            let taken = host
-                .total
-                .unwrap_or(0)
-                .saturating_sub(host.available.unwrap_or(0));
-            let parts = vec![
-                part("trainer", rss, 0),
-                part("others", taken.saturating_sub(rss), 2),
-            ];
-            ("host", parts, host.total)
-        }
+    let (name, parts, capacity) = if let Some(device) = sample.device {
+        let card = sample.card.unwrap_or_default();
+        let others = card.used.unwrap_or(0).saturating_sub(device.reserved);
+        let kept = device.reserved.saturating_sub(device.in_use);
+        let parts = vec![
+            part("in use", device.in_use, 0),
+            part("kept", kept, 1),
+            part("others", others, 2),
+        ];
+        ("card", parts, card.total)
+    } else {
+        let HostSample {
+            rss,
+            total,
+            available,
+            ..
+        } = sample.host;
+        let (rss, available) = (rss.unwrap_or(0), available.unwrap_or(0));
+        let taken = total.unwrap_or(0).saturating_sub(available);
+        let others = taken.saturating_sub(rss);
+        (
+            "host",
+            vec![part("trainer", rss, 0), part("others", others, 2)],
+            total,
+        )
     };
     let stacked = StackedBar::new(&parts, capacity);
-    stacked.render_line(area, buf, look);
-    let legend: Vec<String> = parts
+    let legend = parts
         .iter()
-        .map(|part| format!("{} {}", look.glyphs.part(part.style), part.label))
-        .collect();
-    let words = [format!("{name} {}", stacked.summary()), legend.join("  ")];
-    let line = words.join("  ");
-    match text::width(&line) <= area.width.into() {
-        true => vec![line],
-        false => words.to_vec(),
+        .map(|part| format!("{} {}", look.glyphs.part(part.style), part.label));
+    let legend = legend.collect::<Vec<_>>().join("  ");
+    let mut words = vec![format!("{name} {}", stacked.summary()), legend];
+    let one = words.join("  ");
+    if text::width(&one) <= cells {
+        words = vec![one];
     }
+    (stacked.line(cells, look), words)
 }
 
 /// Memory over time, in GiB.
@@ -146,13 +149,14 @@ fn draw_chart(
     buf: &mut Buffer,
     area: Rect,
 ) {
-    let metrics: &[(&str, &str)] = match sample.device {
-        Some(_) => &[
+    let metrics: &[(&str, &str)] = if sample.device.is_some() {
+        &[
             ("card/used", "card"),
             ("device/reserved", "reserved"),
             ("device/in_use", "in use"),
-        ],
-        None => &[("host/rss", "trainer")],
+        ]
+    } else {
+        &[("host/rss", "trainer")]
     };
     let (seconds, x_label) = unit_of(open);
     let mut series: Vec<(&str, Vec<(f64, f64)>)> = metrics
@@ -162,52 +166,44 @@ fn draw_chart(
             Some((*name, points.map(|(x, y)| (x / seconds, y / GIB)).collect()))
         })
         .collect();
-    let total = sample
-        .card
-        .and_then(|card| card.total)
-        .map(|total| total as f64 / GIB);
+    let total = sample.card.and_then(|card| card.total);
     // A line and no reference: the axis reaches up to it.
-    if let Some((first, total)) = series.first().zip(total) {
-        let points = first.1.iter().map(|(x, _)| (*x, total)).collect();
+    if let Some(((_, first), total)) = series.first().zip(total) {
+        let points = first
+            .iter()
+            .map(|(x, _)| (*x, total as f64 / GIB))
+            .collect();
         series.push(("total", points));
     }
-    let lines: Vec<Line<'_>> = series
+    let lines = series
         .iter()
         .enumerate()
         .map(|(index, (name, points))| Line {
             name,
             points,
             style: look.theme.series(index),
-        })
-        .collect();
+        });
+    let lines: Vec<Line<'_>> = lines.collect();
     let predicted = predicted.map(|bytes| Reference {
         value: bytes / GIB,
         label: "predicted",
         style: look.theme.warn,
     });
-    let mut chart = Chart::new("GiB", &lines);
-    chart.x_label = x_label;
-    chart.references = predicted.as_slice();
+    let chart = Chart {
+        x_label,
+        references: predicted.as_slice(),
+        ..Chart::new("GiB", &lines)
+    };
     chart.render(area, buf, look);
 }
 
 /// Seconds of the unit of time that suits the samples, and its name.
 fn unit_of(open: &OpenRun) -> (f64, &'static str) {
-    let lasts = open
-        .system
-        .names()
-        .filter_map(|name| open.system.get(name)?.last());
-    let span = lasts.map(|(seconds, _)| seconds).fold(0.0, f64::max);
-    match span {
+    let names = open.system.names();
+    let lasts = names.filter_map(|name| open.system.get(name)?.last());
+    match lasts.map(|(seconds, _)| seconds).fold(0.0, f64::max) {
         0.0..300.0 => (1.0, "s"),
         300.0..18_000.0 => (60.0, "min"),
         _ => (3600.0, "h"),
-    }
-}
-
-fn put(lines: &[Words<'_>], buf: &mut Buffer, area: Rect) {
-    let area = area.intersection(buf.area);
-    for (line, y) in lines.iter().zip(area.top()..area.bottom()) {
-        buf.set_line(area.x, y, line, area.width);
     }
 }

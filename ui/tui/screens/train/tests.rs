@@ -259,12 +259,12 @@ fn a_run_that_starts_died_or_failed_says_so_and_shows_its_log() {
     let dead = world(news(RunStatus::Running, Liveness::Dead));
     let lines = drawn(&Train::default(), &dead, (80, 21));
     assert_line(&lines, &["✗ dead"]);
-    assert_line(&lines, &["Its process is gone. R goes on from step_30"]);
+    assert_line(&lines, &["Its process has exited. R resumes from step_30"]);
     assert_line(&lines, &["로그 30"]);
 
     let failed = world(news(RunStatus::Failed, Liveness::Ended));
     let lines = drawn(&Train::default(), &failed, (120, 37));
-    assert_line(&lines, &["디스크가 가득 찼다. R goes on from step_30"]);
+    assert_line(&lines, &["디스크가 가득 찼다. R resumes from step_30"]);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_click_selects_a_chart_expands_it_and_gives_panes_the_keyboard() {
     assert!(train.is_expanded);
     train.act(Action::Back, &context);
     train.click(Position::new(5, 30), &context);
-    assert_eq!(train.pane, Pane::Memory);
+    assert_eq!(train.focus.now(), Part::Memory);
 }
 
 #[test]
@@ -375,4 +375,20 @@ fn no_size_is_too_small_and_ascii_stays_ascii() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn stopping_asks_first() {
+    let commands = asked(Action::StopAfterStep, &running());
+    let [Command::Ask(dialog)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    let stop = Effect::Ask {
+        run: PathBuf::from(RUN),
+        request: moim_core::run::Request::Stop,
+    };
+    assert_eq!(dialog.choices[0].commands, [stop.into()]);
+    let over = world(news(RunStatus::Finished, Liveness::Ended));
+    let refused = asked(Action::StopAfterStep, &over);
+    assert!(matches!(&refused[..], [Command::Tell(notice)] if notice.is_error));
 }

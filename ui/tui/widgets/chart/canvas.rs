@@ -7,7 +7,7 @@ use ratatui::style::Style;
 use super::series::Column;
 use crate::tui::theme::Marker;
 
-/// Signs of the lines where there is no braille.
+/// Signs of the lines without braille.
 const SIGNS: [&str; 8] = ["*", "+", "x", "o", "#", "@", "%", "&"];
 
 /// Bits of the dots of a braille sign, by row and column (Unicode, U+2800).
@@ -27,7 +27,7 @@ impl Ink {
         Self { sign, style }
     }
 
-    /// For what lies behind a line.
+    /// For what is behind a line.
     pub fn faint(style: Style) -> Self {
         Self { sign: ".", style }
     }
@@ -89,7 +89,7 @@ impl Canvas {
         }
     }
 
-    /// Puts the signs into an area of the buffer; cells without dots stay as they are.
+    /// Puts the signs into an area of the buffer; cells without dots stay unchanged.
     pub fn render(&self, area: Rect, buf: &mut Buffer) {
         for (index, dotted) in self.cells.iter().enumerate() {
             if dotted.bits == 0 {
@@ -116,7 +116,7 @@ impl Canvas {
         }
     }
 
-    /// The row of cells in which a share of the y axis lies.
+    /// The row of cells of a share of the y axis.
     pub fn cell_row(&self, share: f64) -> usize {
         self.row(share) / self.dots().1
     }

@@ -13,7 +13,7 @@ use crate::tui::theme::Look;
 use crate::tui::widgets::panel::Panel;
 use crate::tui::widgets::{cells, put};
 
-/// In a smaller area there are no words beside the axes.
+/// In a smaller area there are no words at the axes.
 const SMALLEST_WITH_AXES: (u16, u16) = (16, 4);
 
 /// Rows between two values beside the y axis, and cells between two below the x axis.
@@ -49,13 +49,13 @@ pub fn render(chart: &Chart<'_>, area: Rect, buf: &mut Buffer, look: &Look) {
     plot.draw_labels(buf);
 }
 
-/// The chart's name, where the crosshair stands, and of a single line the value there or
+/// The chart's name, the position of the crosshair, and of a single line the value there or
 /// the last one.
 fn title(chart: &Chart<'_>, look: &Look) -> String {
     let first = chart.lines.first().and_then(|line| read(chart, line));
     let mut parts = vec![chart.title.to_owned()];
     if let Some(x) = chart.crosshair {
-        // Where the value that is read stands, not between two points.
+        // The point whose value is read, not between two points.
         let x = first.map_or(x, |(x, _)| x);
         parts.push(format!("{} {}", chart.x_label, compact(x)));
     }
@@ -101,7 +101,7 @@ fn nothing(chart: &Chart<'_>) -> String {
     }
 }
 
-/// The letter that marks a line's end and stands in the legend.
+/// The letter at a line's end and in the legend.
 fn letter(index: usize) -> String {
     let letters = b'A'..=b'Z';
     let letter = letters.clone().nth(index % letters.len()).unwrap_or(b'A');
@@ -234,7 +234,7 @@ impl<'a> Plot<'a> {
     }
 
     /// Values below the x axis, none over another; the axis' name where the words of the
-    /// y axis leave room for it.
+    /// y axis leave space for it.
     fn draw_x_words(&self, around: Rect, buf: &mut Buffer) {
         let dim = self.look.theme.dim;
         let row = self.area.height;
@@ -266,7 +266,7 @@ impl<'a> Plot<'a> {
         Some((share * f64::from(self.area.width - 1)).round() as u16)
     }
 
-    /// The row of a reference, and an arrow where it lies beyond the axis.
+    /// The row of a reference, and an arrow if it is beyond the axis.
     fn place(&self, reference: &Reference<'_>) -> Option<(u16, &'static str)> {
         let share = self.y_axis.share(reference.value)?;
         let glyphs = &self.look.glyphs;
@@ -345,9 +345,10 @@ impl<'a> Plot<'a> {
                     self.columns(points, &canvas)
                 }
             };
-            let style = match smoothed.is_empty() {
-                true => line.style,
-                false => line.style.add_modifier(Modifier::BOLD),
+            let style = if smoothed.is_empty() {
+                line.style
+            } else {
+                line.style.add_modifier(Modifier::BOLD)
             };
             canvas.draw(&columns, Ink::of_line(index, style));
             ends.extend(self.end(index, &columns, &canvas));

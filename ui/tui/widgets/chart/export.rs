@@ -1,4 +1,4 @@
-//! A chart as a picture.
+//! A chart as an image.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::series::{self, Column};
 use super::{Chart, Line};
 use crate::tui::text::{compact, single_line};
 
-/// Colours on white (after Okabe and Ito) and dashes, so that lines are told apart in
+/// Colours on white (after Okabe and Ito) and dashes, so that lines can be distinguished in
 /// print as well.
 const INKS: [(&str, &str); 8] = [
     ("#0072b2", ""),
@@ -20,7 +20,7 @@ const INKS: [(&str, &str); 8] = [
     ("#444444", "6 2 2 2"),
 ];
 
-/// Room for the words around the plot, in pixels.
+/// Space for the words around the plot, in pixels.
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 34.0;
@@ -28,7 +28,7 @@ const BOTTOM: f64 = 40.0;
 /// Height of a line of the legend.
 const LEGEND_LINE: f64 = 16.0;
 
-/// The plot of a picture and the axes that lead into it.
+/// The plot of an image and its axes.
 struct Frame {
     width: f64,
     height: f64,
@@ -177,7 +177,7 @@ fn path(
     if data.is_empty() {
         return;
     }
-    // A round cap draws the dot of a point that stands alone.
+    // A round cap draws the dot of a single point.
     let _ = writeln!(
         svg,
         "<path d=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{stroke}\" \

@@ -1,4 +1,4 @@
-//! Values over steps: lines, references, a crosshair, and the same in words and as SVG.
+//! Values over steps: lines, references, a crosshair, and the same as text and as SVG.
 
 mod canvas;
 mod draw;
@@ -87,7 +87,7 @@ impl<'a> Chart<'a> {
         draw::render(&self.with_window(), area, buf, look);
     }
 
-    /// Each line of the window in words: `reward: last 1.21, min 0.2, max 1.5, slope
+    /// Each line of the window as text: `reward: last 1.21, min 0.2, max 1.5, slope
     /// +0.003 per step, 2 not finite`.
     pub fn summary(&self) -> Vec<String> {
         let window = self.shown();

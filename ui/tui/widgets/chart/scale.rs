@@ -1,4 +1,4 @@
-//! Axes: where a value lies and which values are written beside it.
+//! Axes: the position of a value and which values are written next to it.
 
 use crate::tui::text::compact;
 
@@ -12,7 +12,7 @@ pub enum Scale {
     Log,
 }
 
-/// Larger numbers leave no room for a difference of two.
+/// Beyond this a difference of two cannot be represented.
 const LARGEST: f64 = 1e300;
 
 impl Scale {
@@ -36,7 +36,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// The axis over places of `scale`. One value alone lies in the middle.
+    /// The axis over positions of `scale`. A single value is in the middle.
     pub fn new(scale: Scale, low: f64, high: f64) -> Self {
         let (low, high) = if high > low {
             (low, high)

@@ -1,4 +1,4 @@
-//! What a line's points come to: smoothed, by column, in words.
+//! The points of a line: smoothed, by column, as text.
 
 use super::scale::{Axis, Scale};
 use super::{Chart, Line};
@@ -120,7 +120,7 @@ pub struct Column {
     pub last: f64,
     pub low: f64,
     pub high: f64,
-    /// A gap lies between the point before and this column's first.
+    /// A gap is between the point before and this column's first.
     pub is_apart: bool,
 }
 
@@ -165,7 +165,7 @@ pub fn columns(
     columns
 }
 
-/// A line of the window in words.
+/// A line of the window as text.
 pub fn summary(line: &Line<'_>, window: (f64, f64), x_label: &str) -> String {
     let finite: Vec<(f64, f64)> = within(line.points, window)
         .filter(|(_, y)| y.is_finite())

@@ -38,7 +38,7 @@ fn a_click_selects_and_sorts() {
     screen.click(Position::new(60, line_of("demo/seed42")), &scene.context());
     assert_eq!(selected(&screen, &scene), Path::new("outputs/demo/seed42"));
     screen.click(Position::new(54, 1), &scene.context());
-    assert_eq!(screen.sort, RunSort::Name);
+    assert_eq!(screen.sort, Sort::by(0));
     screen.click(Position::new(5, 3), &scene.context());
     assert_eq!(
         selected(&screen, &scene),
@@ -61,7 +61,7 @@ fn every_size_shows_both_lists_and_the_details() {
         assert_has(&lines, &["demo", "✓ valid"]);
         assert_has(&lines, &["midm-base", "✗ 2 faults"]);
         assert_has(&lines, &["▸", "표준어/두", "✗ dead", "53/106"]);
-        assert_has(&lines, &["R goes on with"]);
+        assert_has(&lines, &["R resumes"]);
         assert_has(&lines, &["step 53: reward 0.8125"]);
     }
     let wide = Scene::new(world(), 160, 50).drawn(&dead);
@@ -90,9 +90,9 @@ fn long_details_are_scrolled() {
     assert_has(&scene.drawn(&screen), &["folder", "outputs/demo/long"]);
     after(&scene, &mut screen, &[Action::Top]);
     assert_has(&scene.drawn(&screen), &["줄 0"]);
-    assert_eq!(screen.run.index(), 0);
+    assert_eq!(run_cursor(&screen, &scene), 0);
     after(&scene, &mut screen, &[Action::Back, Action::Down]);
-    assert_eq!((screen.reading, screen.run.index()), (None, 1));
+    assert!(screen.focus.is(Part::Runs) && run_cursor(&screen, &scene) == 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 mod drawing;
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use moim_core::experiment::Difference;
 use moim_core::run::{Liveness, Request, RunStatus};
@@ -34,6 +35,11 @@ fn after(scene: &Scene, screen: &mut Experiments, actions: &[Action]) -> Vec<Com
 fn selected(screen: &Experiments, scene: &Scene) -> PathBuf {
     let selected = screen.selected(&scene.context());
     selected.unwrap().path().to_owned()
+}
+
+fn run_cursor(screen: &Experiments, scene: &Scene) -> usize {
+    let runs = screen.runs(&scene.context());
+    screen.run_table.list.cursor(&runs)
 }
 
 fn error(commands: &[Command]) -> &str {
@@ -291,7 +297,7 @@ fn marked_configurations_are_compared_in_the_order_of_their_marks() {
     assert_eq!(lines[0], "           demo  표준어/셋째");
     assert_eq!(lines[1], "grpo.beta  0.04  0.1");
     after(&scene, &mut screen, &[Action::ClearMarks]);
-    assert!(screen.marks.is_empty());
+    assert!(screen.marks.all().is_empty());
 }
 
 #[test]
@@ -310,7 +316,7 @@ fn the_cursor_stays_on_its_line_while_lists_change() {
         .insert(0, Arc::new(new));
     screen.refresh(&scene.context());
     assert_eq!(
-        (selected(&screen, &scene), screen.run.index()),
+        (selected(&screen, &scene), run_cursor(&screen, &scene)),
         (before.clone(), 3)
     );
     after(&scene, &mut screen, &[Action::Sort, Action::Sort]);
@@ -327,7 +333,7 @@ fn the_cursor_stays_on_its_line_while_lists_change() {
 fn runs_are_sorted_by_the_next_column() {
     let scene = scene();
     let mut screen = screen(&scene);
-    let first = |screen: &Experiments| lists::run_id(screen.runs(&scene.context())[0]);
+    let first = |screen: &Experiments| launch::run_id(screen.runs(&scene.context())[0]);
     assert_eq!(first(&screen), "표준어/셋째");
     let expected = [
         "demo/seed42",

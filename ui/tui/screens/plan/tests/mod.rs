@@ -1,6 +1,6 @@
 mod saving;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyModifiers};
@@ -21,9 +21,10 @@ fn key(code: KeyCode) -> KeyEvent {
 /// Puts the cursor on a key.
 fn go_to(plan: &mut Plan, path: &str) {
     let form = plan.form.as_ref().unwrap();
-    let place = form.keys().iter().position(|key| key.path() == path);
-    plan.go_to(place.map(FormLine::Key));
-    assert_eq!(plan.place(), place.map(FormLine::Key), "{path}");
+    let key = form.fields.iter().position(|field| field.path == path);
+    let line = FormLine::Key(key.unwrap());
+    plan.list.select_id(line);
+    assert_eq!(plan.line(), Some(line), "{path}");
 }
 
 /// Types a value for a key without ending the edit.
@@ -138,9 +139,15 @@ fn the_arithmetic_follows_every_key() {
 fn the_memory_follows_every_key() {
     let scene = scene();
     let mut plan = plan(&scene);
-    let total = |plan: &Plan| match &plan.memory {
-        Memory::Known(view) => view.bars.iter().map(memory::Bar::total).max().unwrap(),
-        Memory::Unknown(why) => panic!("{why}"),
+    let total = |plan: &Plan| {
+        plan.memory
+            .as_ref()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .plan
+            .fullest()
+            .1
     };
     let before = total(&plan);
     typing(&mut plan, &scene, "rollout.max_completion_length", "2048");
@@ -150,10 +157,8 @@ fn the_memory_follows_every_key() {
     assert_has(&lines, &["rollout"]);
     assert_has(&lines, &["rollout", "training", "inference"]);
     assert_has(&lines, &["weights", "GiB"]);
-    let Memory::Known(view) = &plan.memory else {
-        unreachable!()
-    };
-    assert!(view.limits.contains("at most G") && view.capacity == Some(24 << 30));
+    let memory = plan.memory.as_ref().unwrap().as_ref().unwrap();
+    assert!(memory.limits.contains("at most G") && memory.plan.capacity == Some(24 << 30));
 }
 
 #[test]
@@ -210,7 +215,7 @@ fn faults_are_shown_at_their_key_and_jumped_to() {
     assert_eq!(status(&plan, &scene), "표준어, 2 faults");
     go_to(&mut plan, "run.seed");
     plan.act(Action::NextFault, &scene.context());
-    assert_eq!(plan.place(), Some(FormLine::Loose(0)));
+    assert_eq!(plan.line(), Some(FormLine::Loose(0)));
     assert_has(&scene.drawn(&plan), &["✗ ", "grpo.betta", "did you mean"]);
     plan.act(Action::NextFault, &scene.context());
     assert_has(
@@ -227,8 +232,7 @@ fn faults_are_shown_at_their_key_and_jumped_to() {
 fn choices_cycle_and_flags_switch() {
     let scene = scene();
     let mut plan = plan(&scene);
-    let value =
-        |plan: &Plan, path: &str| plan.form.as_ref().unwrap().experiment().get(path).unwrap();
+    let value = |plan: &Plan, path: &str| plan.form.as_ref().unwrap().experiment.get(path).unwrap();
     go_to(&mut plan, "grpo.loss_type");
     plan.act(Action::Right, &scene.context());
     assert_eq!(value(&plan, "grpo.loss_type"), "\"luspo\"");

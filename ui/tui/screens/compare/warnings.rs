@@ -1,50 +1,43 @@
-//! What a person has to know of a comparison beside its numbers: whether it is being made, failed
-//! or is out of date, and how to come by one.
+//! What the user must know of a comparison besides its numbers: whether it is being made, failed
+//! or is out of date, and how to get one.
 
 use moim_core::score::FileState;
-use ratatui::text::Line;
 
 use super::Compare;
 use crate::tui::data::World;
 use crate::tui::screens::NO_RUN;
 use crate::tui::state::Context;
-use crate::tui::widgets::scroll::wrapped;
+use crate::tui::widgets::page::Page;
 
 impl Compare {
     /// What has happened since the comparison was made.
-    pub(super) fn news(&self, context: &Context<'_>, cells: usize) -> Vec<Line<'static>> {
+    pub(super) fn warnings(&self, page: &mut Page, context: &Context<'_>) {
         let (theme, world) = (context.theme(), context.world);
         let warn = context.glyphs().warn;
-        let mut lines = Vec::new();
         if let Some(files) = &world.comparing {
             let words = format!("{warn} comparing {} now", files.join(", "));
-            lines.extend(wrapped(&words, cells, theme.info));
+            page.say(words, theme.info);
         }
         if let Some(Err(reason)) = &world.comparison {
             let words = format!("{warn} the last comparison failed: {reason}");
-            lines.extend(wrapped(&words, cells, theme.bad));
+            page.say(words, theme.bad);
         }
-        let Some(data) = &self.data else {
-            return lines;
-        };
-        let changed: Vec<String> = data
-            .files
-            .iter()
+        let files = self.data.iter().flat_map(|data| &data.files);
+        let changed: Vec<String> = files
             .zip(&self.revisions)
             .filter_map(|(file, known)| match state_of(world, file) {
-                Some(FileState::Gone) => Some(format!("{file} is gone")),
+                Some(FileState::Gone) => Some(format!("{file} was deleted")),
                 _ if revision(world, file) > *known => Some(format!("{file} has changed")),
                 _ => None,
             })
             .collect();
         if !changed.is_empty() {
-            let words = format!("{warn} {} since; r compares anew", changed.join(", "));
-            lines.extend(wrapped(&words, cells, theme.warn));
+            let words = format!("{warn} {} since; r compares again", changed.join(", "));
+            page.say(words, theme.warn);
         }
-        lines
     }
 
-    /// What is said where nothing is compared.
+    /// Said when nothing is compared.
     pub(super) fn nothing_yet(&self, context: &Context<'_>) -> Vec<String> {
         let world = context.world;
         if world.open.is_none() {
