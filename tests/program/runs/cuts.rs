@@ -77,7 +77,7 @@ pub fn copy_tree(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy_tree(&entry.path(), &place)
         } else {
-            drop(fs::copy(entry.path(), place).unwrap())
+            fs::copy(entry.path(), place).unwrap();
         }
     }
 }
