@@ -190,7 +190,7 @@ mod tests {
     use crate::device::Compute;
     use crate::model::f32_tensor;
 
-    /// torch 2.9: `AdamW([p], lr=0.1, weight_decay=0.5)`, p = 2, gradient 0, one step: 2·(1 − 0.05).
+    /// Decoupled decay (Loshchilov and Hutter 2019): p = 2, gradient 0, one step is 2·(1 − 0.1·0.5).
     #[test]
     fn both_factors_of_an_adapter_of_rank_one_decay() {
         let compute = Compute::cpu();

@@ -138,7 +138,7 @@ fn a_budget_is_kept_to_by_smaller_parts_that_come_to_the_same() {
     // Less is refused before anything is written, and on resume changes nothing.
     let too_small = gib(high - (1 << 21));
     let fresh = Folder::new();
-    let words = ["error: memory.budget_gib = 0.", "lacks 2 MiB", "moim plan"];
+    let words = ["error: memory.budget_gib = 0.", "needs 2 MiB", "moim plan"];
     fresh.train(&[ANSWERS, &too_small]).expect(2, &words);
     assert!(!fresh.path("outputs").exists());
     let files = ["run.json", "events.jsonl", "log.txt"];

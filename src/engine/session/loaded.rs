@@ -241,7 +241,7 @@ impl Planned {
             (experiment.memory.budget_gib, plan.verdict())
         {
             bail!(
-                "memory.budget_gib = {}: {} lacks {} even in the smallest parts; raise it, or see moim plan for \
+                "memory.budget_gib = {}: {} needs {} more even with the smallest slices; raise it, or see moim plan for \
                  what would fit",
                 experiment.memory.budget_gib.unwrap_or_default(),
                 phase.name(),

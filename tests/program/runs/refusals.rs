@@ -107,7 +107,7 @@ fn a_configuration_that_cannot_be() {
         (
             "a budget of memory for nothing",
             &["memory.budget_gib=0.01"],
-            &["memory.budget_gib = 0.01", " lacks ", "moim plan"],
+            &["memory.budget_gib = 0.01", " needs ", "moim plan"],
         ),
         (
             "a budget of memory that is none",
