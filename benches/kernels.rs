@@ -4,6 +4,9 @@
 //! Each group times the two in the same run on the same numbers; ratios carry over to another
 //! machine, times do not. Kernels of a GPU are timed by `moim doctor --kernels --time`.
 
+// A benchmark stops at what it does not expect.
+#![allow(clippy::expect_used)]
+
 use std::hint::black_box;
 
 use burn::tensor::activation::{log_softmax, softmax};

@@ -281,9 +281,10 @@ pub fn lookup(screen: Screen, keys: &str) -> Lookup {
                 .is_some_and(|rest| rest.starts_with(' '))
         })
     };
-    match of(On(screen)).chain(of(Everywhere)).any(begins) {
-        true => Lookup::Prefix,
-        false => Lookup::Nothing,
+    if of(On(screen)).chain(of(Everywhere)).any(begins) {
+        Lookup::Prefix
+    } else {
+        Lookup::Nothing
     }
 }
 

@@ -52,17 +52,18 @@ struct CellLook {
 impl CellLook {
     fn of(foreground: Color, background: Color, modifier: Modifier) -> Self {
         let (text, ground) = (hex(foreground), hex(background));
-        match modifier.contains(Modifier::REVERSED) {
-            false => Self {
+        if !modifier.contains(Modifier::REVERSED) {
+            Self {
                 text,
                 ground,
                 modifier,
-            },
-            true => Self {
+            }
+        } else {
+            Self {
                 text: Some(ground.unwrap_or_else(|| GROUND.to_owned())),
                 ground: Some(text.unwrap_or_else(|| TEXT.to_owned())),
                 modifier,
-            },
+            }
         }
     }
 }

@@ -66,9 +66,10 @@ impl InTraining {
             );
             return Verdict::Bad(Severity::Critical, message);
         }
-        match rise <= 0.0 || fall <= 0.0 {
-            true => Verdict::Well,
-            false => Verdict::Between,
+        if rise <= 0.0 || fall <= 0.0 {
+            Verdict::Well
+        } else {
+            Verdict::Between
         }
     }
 }

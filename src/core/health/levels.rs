@@ -215,16 +215,18 @@ impl Gradient {
             _ if is_spike => Severity::Warning,
             _ => {
                 self.calm_steps += 1;
-                return match self.calm_steps >= CALM_STEPS {
-                    true => Verdict::Well,
-                    false => Verdict::Between,
+                return if self.calm_steps >= CALM_STEPS {
+                    Verdict::Well
+                } else {
+                    Verdict::Between
                 };
             }
         };
         self.calm_steps = 0;
-        let compared = match is_known {
-            true => format!(", where {usual:.3} was usual"),
-            false => String::new(),
+        let compared = if is_known {
+            format!(", where {usual:.3} was usual")
+        } else {
+            String::new()
         };
         let message = format!(
             "the gradient's norm is {norm:.2}{compared} (healthy: up to {HIGHEST_GRAD_NORM}; above \

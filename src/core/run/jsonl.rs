@@ -129,13 +129,14 @@ impl JsonLines {
 
     /// Whether [`JsonLines::truncate_to`] has as much to keep as is asked of it.
     pub(super) fn check_length(&self, position: u64) -> Result<(), WriteError> {
-        match position <= self.position {
-            true => Ok(()),
-            false => Err(self.refuse(format!(
-                "it has {} bytes of whole lines, fewer than the {position} it had at the save point; the file was \
-                 replaced or cut by something else: put a copy of it back",
-                self.position
-            ))),
+        if position <= self.position {
+            Ok(())
+        } else {
+            Err(self.refuse(format!(
+            "it has {} bytes of whole lines, fewer than the {position} it had at the save point; the file was \
+             replaced or cut by something else: put a copy of it back",
+            self.position
+        )))
         }
     }
 

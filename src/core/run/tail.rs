@@ -256,9 +256,10 @@ impl Tail {
 
     /// Sets `head` and `end` to where reading starts: 0, or the first line of the last megabyte.
     fn find_beginning(&mut self) -> io::Result<()> {
-        let mut start = match self.is_end_first {
-            true => self.length.saturating_sub(FIRST_BYTES),
-            false => 0,
+        let mut start = if self.is_end_first {
+            self.length.saturating_sub(FIRST_BYTES)
+        } else {
+            0
         };
         while start > 0 {
             self.fill(start, self.length)?;

@@ -44,6 +44,15 @@ pub struct MicroSlice {
 }
 
 impl MicroSlice {
+    /// The whole of one micro-batch.
+    pub fn whole(prompts: usize, group_size: usize) -> Self {
+        Self {
+            micro_batch: 0,
+            prompts: 0..prompts,
+            samples: 0..group_size,
+        }
+    }
+
     /// The number of completions.
     pub fn rows(&self) -> usize {
         self.prompts.len() * self.samples.len()
@@ -327,7 +336,7 @@ mod tests {
     fn an_error_keeps_what_was_done_and_a_panic_its_text() {
         let model = tiny();
         let replicas = Replicas::new(vec![&model], None);
-        let slices = split(&[0..20], 1, 1);
+        let slices = MicroSlice::whole(20, 1).split(1);
         let ran = replicas.run(&slices, |_, index, _| match index {
             3 => Err(OutOfMemory {
                 message: "full".into(),
@@ -337,7 +346,8 @@ mod tests {
         });
         assert!(ran.done[0] == Some(0) && ran.done[3].is_none());
         let error = ran.all().unwrap_err();
-        let retry = retry_with_smaller_batches(error, &split(&[0..3], 4, 12), 4, "").unwrap();
+        let retry =
+            retry_with_smaller_batches(error, &MicroSlice::whole(3, 4).split(12), 4, "").unwrap();
         assert_eq!((retry.rows, retry.message.as_str()), (8, "full"));
 
         let other = retry_with_smaller_batches(Error::msg("broken"), &slices, 1, "");

@@ -45,9 +45,10 @@ impl Llama {
             .into_iter()
             .map(|(name, tensor)| {
                 let [rows, columns] = tensor.dims();
-                let shape = match is_vector(&name) {
-                    true => vec![columns],
-                    false => vec![rows, columns],
+                let shape = if is_vector(&name) {
+                    vec![columns]
+                } else {
+                    vec![rows, columns]
                 };
                 let bytes = to_f32(tensor)
                     .into_iter()

@@ -170,9 +170,10 @@ impl Llama {
         Ok(Self {
             embed_tokens: dense(&embedding_name(family), vocabulary)?,
             norm: dense(&norm_name(family), Dense::Norm(hidden))?,
-            lm_head: match config.tie_word_embeddings {
-                true => None,
-                false => Some(dense(HEAD, vocabulary)?),
+            lm_head: if config.tie_word_embeddings {
+                None
+            } else {
+                Some(dense(HEAD, vocabulary)?)
             },
             layers,
             rope: RopeTable::new(&config),
@@ -207,24 +208,26 @@ fn build_layer(
     let input_layernorm = norm(family.input_layernorm(), hidden)?;
     let post_attention_layernorm = norm(family.post_attention_layernorm(), hidden)?;
     let [query_norm, key_norm] = family.qk_norms();
-    let qk_norm = match family.has_qk_norm() {
-        true => Some([
+    let qk_norm = if family.has_qk_norm() {
+        Some([
             norm(query_norm, config.head_dim)?,
             norm(key_norm, config.head_dim)?,
-        ]),
-        false => None,
+        ])
+    } else {
+        None
     };
     let mut bias = |projection: Projection| {
         let name = format!("{layer}.{}.bias", family.path(projection));
         dense(&name, Dense::Bias(projection.shape(config).0))
     };
-    let qkv_bias = match family.has_qkv_bias() {
-        true => Some([
+    let qkv_bias = if family.has_qkv_bias() {
+        Some([
             bias(Projection::Q)?,
             bias(Projection::K)?,
             bias(Projection::V)?,
-        ]),
-        false => None,
+        ])
+    } else {
+        None
     };
     Ok(DecoderLayer {
         input_layernorm,

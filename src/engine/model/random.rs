@@ -91,14 +91,14 @@ fn nf4(
         rows,
         columns,
         packed: bytes(key(seed, name), count.div_ceil(2)),
-        scales: match double_quant {
-            false => Scales::Plain(vec![scale; blocks]),
-            // The codes are of values from -1 to 1.
-            true => Scales::Double {
+        scales: if !double_quant {
+            Scales::Plain(vec![scale; blocks])
+        } else {
+            Scales::Double {
                 codes: bytes(key(seed, name).wrapping_add(1), blocks),
                 nested: vec![0.1 * scale; blocks.div_ceil(NESTED_BLOCK)],
                 offset: scale,
-            },
+            }
         },
     }
 }

@@ -14,7 +14,7 @@ use anyhow::{Error, Result, ensure};
 
 pub use sampling::{Drawn, SamplingParameters};
 
-use crate::execution::{MicroSlice, OomRetry, Replicas, retry_with_smaller_batches, split};
+use crate::execution::{MicroSlice, OomRetry, Replicas, retry_with_smaller_batches};
 use crate::model::{Adapter, Llama};
 use decode::decode;
 use moim_core::memory::limits::CPU_ROLLOUT_ROWS;
@@ -134,7 +134,7 @@ pub fn generate_on(
         settings.max_rows
     };
     let num_generations = settings.num_generations;
-    let mut todo = split(&[0..prompts.len()], num_generations, rows);
+    let mut todo = MicroSlice::whole(prompts.len(), num_generations).split(rows);
     for (index, slice) in todo.iter_mut().enumerate() {
         slice.micro_batch = index % replicas.devices();
     }

@@ -18,9 +18,10 @@ fn distance(counts: &BTreeMap<u32, usize>, probabilities: &BTreeMap<u32, f64>) -
     for (token, p) in probabilities {
         let expected = p * all as f64;
         let observed = counts.get(token).copied().unwrap_or(0) as f64;
-        match expected < 5.0 {
-            true => rare = (rare.0 + observed, rare.1 + expected),
-            false => bins.push((observed, expected)),
+        if expected < 5.0 {
+            rare = (rare.0 + observed, rare.1 + expected);
+        } else {
+            bins.push((observed, expected));
         }
     }
     if rare.1 > 0.0 {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
 
 use crate::device::Compute;
-use crate::execution::{ForwardPass, Replica, Replicas, split};
+use crate::execution::{ForwardPass, MicroSlice, Replica, Replicas};
 use crate::grpo::order::PromptOrder;
 use crate::grpo::schedule::Schedule;
 use crate::model::{Adapter, Dropout, DropoutPlace, GroupBatch, KeepInputs, Llama, save_adapter};
@@ -324,7 +324,7 @@ fn gradients(
         Trained::Everything => None,
     };
     let replicas = Replicas::new(vec![model], adapter);
-    let slices = split(&[0..picked.len()], 1, size);
+    let slices = MicroSlice::whole(picked.len(), 1).split(size);
     let done = replicas.run(&slices, |replica, _, slice| {
         let (first, examples) = (slice.prompts.start, &picked[slice.prompts.clone()]);
         Ok(slice_gradients(replica, examples, first, share, dropout))

@@ -320,8 +320,8 @@ fn advantages_are_those_of_trl_with_any_scale_and_aggregation() {
 #[test]
 fn a_gradient_is_the_slope_of_its_loss() {
     let log_probs = vec![vec![-0.3, -1.1, -0.7], vec![-0.2, -2.0]];
-    let old = vec![vec![-0.5, -1.0, -0.9], vec![-0.6, -1.5]];
-    let reference = vec![vec![-0.4, -0.8, -0.7], vec![-0.3, -1.9]];
+    let old = [vec![-0.5, -1.0, -0.9], vec![-0.6, -1.5]];
+    let reference = [vec![-0.4, -0.8, -0.7], vec![-0.3, -1.9]];
     // The weights of cispo and vespo are no part of what is differentiated.
     let smooth = |kind: &&LossType| !matches!(kind, LossType::Cispo | LossType::Vespo);
     for &loss_type in LossType::ALL.iter().filter(smooth) {

@@ -36,9 +36,10 @@ fn run(path: &str, status: RunStatus) -> RunEntry {
         path: PathBuf::from(path),
         experiment: "demo".to_owned(),
         name: path.to_owned(),
-        liveness: match status.is_over() {
-            true => Liveness::Ended,
-            false => Liveness::Alive,
+        liveness: if status.is_over() {
+            Liveness::Ended
+        } else {
+            Liveness::Alive
         },
         state: Ok(state),
         last_words: Vec::new(),

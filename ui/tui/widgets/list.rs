@@ -125,6 +125,7 @@ impl<Id: Clone + PartialEq> List<Id> {
     }
 
     /// Moves the cursor to the item with this id, which need not be listed yet.
+    #[cfg(test)]
     pub fn select_id(&mut self, id: Id) {
         self.id = Some(id);
     }

@@ -99,6 +99,12 @@ impl Key {
     }
 }
 
+/// A value of a row: what a column shows, sorts by or exports.
+type Of<'a, T, V> = Box<dyn Fn(&T) -> V + 'a>;
+
+/// What a column shows of a row.
+type CellOf<'a, T> = Box<dyn Fn(&T, &Look) -> Cell + 'a>;
+
 /// A column of a table of `T`.
 pub struct Column<'a, T> {
     /// Above the column.
@@ -116,13 +122,13 @@ pub struct Column<'a, T> {
     /// It takes what is left when every column has its ideal width.
     pub grows: bool,
     /// What it shows of a row.
-    pub cell: Box<dyn Fn(&T, &Look) -> Cell + 'a>,
+    pub cell: CellOf<'a, T>,
     /// What it sorts by; `None` if it does not sort.
-    pub key: Option<Box<dyn Fn(&T) -> Key + 'a>>,
+    pub key: Option<Of<'a, T, Key>>,
     /// The direction in which it is sorted at first.
     pub first: Order,
     /// Its headings in a file, none if it is not exported, and the values under them.
-    pub export: (&'a [&'a str], Box<dyn Fn(&T) -> Vec<String> + 'a>),
+    pub export: (&'a [&'a str], Of<'a, T, Vec<String>>),
 }
 
 impl<'a, T> Column<'a, T> {

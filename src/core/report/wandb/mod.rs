@@ -136,9 +136,10 @@ impl Sink for OfflineRun {
     }
 
     fn system(&mut self, point: &Point) -> Result<(), WriteError> {
-        match point.scalars.is_empty() {
-            true => Ok(()),
-            false => self.log.append(records::stats(point)),
+        if point.scalars.is_empty() {
+            Ok(())
+        } else {
+            self.log.append(records::stats(point))
         }
     }
 

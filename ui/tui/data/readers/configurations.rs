@@ -49,9 +49,10 @@ pub(super) fn differences(paths: &[PathBuf]) -> Differences {
 }
 
 fn read(path: &Path) -> Result<Experiment, String> {
-    let file = match path.is_dir() {
-        true => path.join("experiment.toml"),
-        false => path.to_owned(),
+    let file = if path.is_dir() {
+        path.join("experiment.toml")
+    } else {
+        path.to_owned()
     };
     Experiment::load(&file, &[]).map_err(|error| error.to_string())
 }

@@ -198,9 +198,10 @@ impl Follower {
             }
             None => false,
         };
-        match is_over && self.is_there == Some(true) {
-            true => IDLE,
-            false => ACTIVE,
+        if is_over && self.is_there == Some(true) {
+            IDLE
+        } else {
+            ACTIVE
         }
     }
 
@@ -243,9 +244,12 @@ impl Follower {
         }
         let is_gone = self.is_there == Some(false);
         let path = Some(self.files.state.clone()).filter(|_| !is_gone);
-        let state = self.state.read_if_new(path, || match is_gone {
-            true => Err("its directory no longer exists".to_owned()),
-            false => RunEntry::read(&self.run).state,
+        let state = self.state.read_if_new(path, || {
+            if is_gone {
+                Err("its directory no longer exists".to_owned())
+            } else {
+                RunEntry::read(&self.run).state
+            }
         });
         let sent = self.state.sent.as_ref();
         let liveness = match sent {

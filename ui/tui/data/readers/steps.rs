@@ -148,9 +148,10 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 }
             }
         }
-        match is_step {
-            true => Ok(()),
-            false => Err(A::Error::custom("no event")),
+        if is_step {
+            Ok(())
+        } else {
+            Err(A::Error::custom("no event"))
         }
     }
 }

@@ -190,9 +190,10 @@ impl<Q: Send + 'static> Inbox<Q> {
     /// Whether a question waits.
     pub fn is_asked(&mut self) -> Result<bool, Shutdown> {
         self.take_all();
-        match self.is_over {
-            true => Err(Shutdown),
-            false => Ok(!self.asked.is_empty()),
+        if self.is_over {
+            Err(Shutdown)
+        } else {
+            Ok(!self.asked.is_empty())
         }
     }
 

@@ -256,7 +256,7 @@ impl ItemPage<'_> {
             .all(|segment| segment.kind == SegmentKind::Equal)
         {
             self.page
-                .say(&format!("The same text as {name}:"), self.look.theme.dim);
+                .say(format!("The same text as {name}:"), self.look.theme.dim);
             self.text(&answer.text);
             return;
         }

@@ -71,7 +71,7 @@ pub(super) fn write(page: &mut Page, comparison: &Comparison, other: usize, look
         .map(|kind| of_type(&kind.question_type, &kind.outcome, adjusted))
         .collect();
     if types.len() > 1 {
-        page.say(&types.join("; "), theme.dim);
+        page.say(types.join("; "), theme.dim);
     }
 }
 

@@ -207,15 +207,7 @@ impl ScreenState for Experiments {
             style: &|_, _| Style::new(),
             empty: empty.or(folder.as_deref()).unwrap_or_default(),
         };
-        self.draw_table(
-            "Experiments",
-            Part::Files,
-            &self.file_table,
-            &files,
-            context,
-            buf,
-            &areas,
-        );
+        self.draw_table(Part::Files, &files, context, buf, &areas);
         let runs = Sheet {
             columns: &self.run_columns(context),
             items: &self.runs(context),
@@ -224,15 +216,7 @@ impl ScreenState for Experiments {
             style: &|_, _| Style::new(),
             empty: empty.unwrap_or("No run yet: select an experiment and start it with s."),
         };
-        self.draw_table(
-            "Runs",
-            Part::Runs,
-            &self.run_table,
-            &runs,
-            context,
-            buf,
-            &areas,
-        );
+        self.draw_table(Part::Runs, &runs, context, buf, &areas);
         let details = areas.of(Part::Details);
         let (title, lines) = details::lines(self, context, text_width(focus::inside(details)));
         let panel = Panel::new(&title, self.focus.is(Part::Details));
@@ -247,14 +231,16 @@ impl ScreenState for Experiments {
 impl Experiments {
     fn draw_table<T: Item<Id = PathBuf>>(
         &self,
-        title: &str,
         part: Part,
-        table: &Table<PathBuf>,
         sheet: &Sheet<'_, T>,
         context: &Context<'_>,
         buf: &mut Buffer,
         areas: &Areas<Part>,
     ) {
+        let (title, table) = match part {
+            Part::Files => ("Experiments", &self.file_table),
+            _ => ("Runs", &self.run_table),
+        };
         let note = match sheet.items.len() {
             0 => String::new(),
             len => format!("{} of {len}", table.list.cursor(sheet.items) + 1),

@@ -50,10 +50,8 @@ impl Plan {
             Action::Save => return self.save(),
             Action::Start => return self.launch(Next::Start, context),
             Action::Queue => return self.launch(Next::Queue, context),
-            Action::Undo => {
-                if !self.form.as_mut().is_some_and(Form::undo) {
-                    return vec![Notice::info("there is nothing to undo")];
-                }
+            Action::Undo if !self.form.as_mut().is_some_and(Form::undo) => {
+                return vec![Notice::info("there is nothing to undo")];
             }
             Action::NextFault => return self.next_fault(),
             Action::Delete => return self.unset(),
@@ -77,7 +75,7 @@ impl Plan {
         let head = if is_forward {
             heads.find(|head| *head > cursor)
         } else {
-            heads.filter(|head| head + 1 < cursor).last()
+            heads.rfind(|head| head + 1 < cursor)
         };
         self.list.select(head.unwrap_or(0), &lines);
     }

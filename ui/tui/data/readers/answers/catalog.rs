@@ -135,9 +135,10 @@ impl Catalog {
 
     /// Where the first group begins that is known whole.
     pub fn start(&self) -> u64 {
-        match self.has_earlier() {
-            false => 0,
-            true => self.entries.get(1).map_or(self.end, |entry| entry.offset),
+        if !self.has_earlier() {
+            0
+        } else {
+            self.entries.get(1).map_or(self.end, |entry| entry.offset)
         }
     }
 

@@ -151,16 +151,14 @@ impl Reader {
             if inbox.is_asked()? {
                 return Ok(Ok(End::Interrupted));
             }
-            let view = match has_begun || self.begin(query.place) {
-                true => {
-                    has_begun = true;
-                    self.search.view(query.place, &self.catalog)
-                }
-                // The part of the file where the search begins is not known yet.
-                false => search::View {
+            let view = if has_begun || self.begin(query.place) {
+                has_begun = true;
+                self.search.view(query.place, &self.catalog)
+            } else {
+                search::View {
                     shown: None,
                     next: Some(Direction::Earlier),
-                },
+                }
             };
             let Some(direction) = view.next else {
                 return self
@@ -174,9 +172,10 @@ impl Reader {
                     Err(error) => return Ok(Err(error)),
                 }
             }
-            let step = match has_begun {
-                true => self.search.step(direction, &mut self.catalog),
-                false => self.catalog.extend_back(),
+            let step = if has_begun {
+                self.search.step(direction, &mut self.catalog)
+            } else {
+                self.catalog.extend_back()
             };
             if let Err(error) = step {
                 return Ok(Err(error));
