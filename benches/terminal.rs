@@ -4,6 +4,9 @@
 //! (2 000) runs in a temporary folder and prints how long the first full screen takes, how long a
 //! key takes, what an idle screen costs, and how much memory is used.
 
+// A benchmark stops at what it does not expect.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 // The tests' harness, of which this needs a part.
 #[allow(dead_code)]
 #[path = "../tests/program/terminal/pty.rs"]

@@ -1,7 +1,7 @@
 //! The decoder family: configuration, layers, adapters, loading and the
 //! layer-by-layer backward pass.
 //!
-//! The families differ in little ([`Family`]), so there is one decoder for all of them.
+//! The families differ in little ([`Family`](moim_core::architecture::Family)), so there is one decoder for all of them.
 //!
 //! Weights are plain tensors in the checkpoint's own layout (`[out, in]`) under
 //! the checkpoint's own names. An [`Adapter`] is a separate value, so the

@@ -6,7 +6,7 @@ use super::{TAB, grapheme_width, nfc, sanitize};
 
 /// The text in lines of at most `cells`: broken at spaces, words that are longer by
 /// grapheme. Blank lines stay, tabs become spaces, and nothing that acts on a terminal
-/// remains ([`sanitize`]). An empty text is one empty line. A grapheme that is wider than
+/// remains (`sanitize`). An empty text is one empty line. A grapheme that is wider than
 /// `cells` cannot be drawn and is left out.
 pub fn wrap(text: &str, cells: usize) -> Vec<String> {
     wrap_runs(&[((), text)], cells)
