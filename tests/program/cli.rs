@@ -124,7 +124,7 @@ fn a_probe_measures_memory_and_time_of_a_model_without_weights() {
     }
     arguments.extend(["--probe-steps", "3"]);
     let text = folder.moim(&arguments).expect(0, &[]).stdout;
-    for words in ["weights drawn in", "medians of 2 steps", "the first step: "] {
+    for words in ["random weights in", "medians of 2 steps", "the first step: "] {
         assert!(text.contains(words), "{words:?} is not in: {text}");
     }
     arguments.push("--json");
@@ -338,7 +338,7 @@ fn a_ranking_without_an_encoder_or_without_answers_is_refused() {
         .expect(2, &["no BERTScore encoder", "--encoder DIR"]);
     folder
         .moim(&[&rank[..], &["--encoder", "nowhere"]].concat())
-        .expect(2, &["nowhere is no folder"]);
+        .expect(2, &["nowhere is not a folder"]);
     folder
         .scored(&["rank", "answers"])
         .expect(2, &["--labels FILE"]);
@@ -436,7 +436,7 @@ fn items_of_a_comparison_are_chosen_and_exported() {
         markdown.contains("3 of 3 items (all, 선택형)."),
         "{markdown}"
     );
-    compare(&["--type", "교정형"]).expect(2, &["--type 교정형", "there are: 선택형"]);
+    compare(&["--type", "교정형"]).expect(2, &["--type 교정형", "the types are: 선택형"]);
     compare(&["--only", "right"]).expect(2, &["changed, fixed, broken, both-wrong"]);
     compare(&["--csv", "--md"]).expect(2, &["cannot be used with"]);
     folder

@@ -110,7 +110,7 @@ impl Event {
     /// The alarms that an event raises: itself, or one per finding of the checks before the first step.
     pub fn alarms(&self) -> Vec<Alarm> {
         match &self.kind {
-            EventKind::Alarm(alarm) => vec![alarm.clone()],
+            EventKind::Alarm(alarm) => vec![Alarm::clone(alarm)],
             EventKind::Preflight(preflight) => {
                 let findings = preflight.findings.iter().flatten();
                 findings.map(Finding::to_alarm).collect()
@@ -208,7 +208,7 @@ macro_rules! kinds {
         /// What happened.
         #[derive(Clone, Debug, PartialEq)]
         pub enum EventKind {
-            $($(#[$doc])* $kind($kind),)*
+            $($(#[$doc])* $kind(Box<$kind>),)*
             /// An event of another release or program, by its name.
             Other(String),
         }
@@ -231,7 +231,7 @@ macro_rules! kinds {
 
             fn read(name: String, fields: &mut Fields) -> Self {
                 let kind = match name.as_str() {
-                    $($kind::NAME => $kind::read(fields).map(Self::$kind),)*
+                    $($kind::NAME => $kind::read(fields).map(|body| Self::$kind(Box::new(body))),)*
                     _ => None,
                 };
                 kind.unwrap_or(Self::Other(name))
@@ -240,7 +240,7 @@ macro_rules! kinds {
 
         $(impl From<$kind> for EventKind {
             fn from(body: $kind) -> Self {
-                Self::$kind(body)
+                Self::$kind(Box::new(body))
             }
         })*
     };

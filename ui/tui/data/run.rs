@@ -226,7 +226,7 @@ impl OpenRun {
             }
             EventKind::Alarm(_) => {}
             EventKind::Start(start) => {
-                self.start = Some(start.clone());
+                self.start = Some(Start::clone(start));
                 self.timeline.push(event);
             }
             _ => self.timeline.push(event),
@@ -252,7 +252,7 @@ impl OpenRun {
             _ => None,
         });
         if let Some(start) = start {
-            self.start = Some(start.clone());
+            self.start = Some(Start::clone(start));
         }
     }
 

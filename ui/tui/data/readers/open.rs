@@ -296,7 +296,7 @@ impl Follower {
                 bytes: &line,
             };
             update.start = match steps::parse(lines).events.pop().map(|event| event.kind) {
-                Some(EventKind::Start(start)) => Some(start),
+                Some(EventKind::Start(start)) => Some(*start),
                 _ => None,
             };
             self.has_start = true;
