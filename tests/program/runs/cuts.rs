@@ -133,7 +133,7 @@ fn resumed(folder: &Folder, file: &str, damage: Damage) -> Result<Outcome, Strin
     }
     let name = file.rsplit('/').next().unwrap_or_default();
     let errors = answer.stderr.matches("error: ").count();
-    let way_out = ["put ", "write ", "remove ", "moved out"];
+    let way_out = ["put ", "restore ", "write ", "remove ", "moved out"];
     if errors == 1 && answer.stderr.contains(name) && way_out.iter().any(|way| text.contains(way)) {
         Ok(Outcome::Told)
     } else {

@@ -219,7 +219,7 @@ fn a_configuration_that_was_edited_in_the_run_is_refused() {
         2,
         &[
             "experiment.toml has changed since the run started",
-            "put a copy of it back",
+            "restore a copy of it",
             "--set",
         ],
     );

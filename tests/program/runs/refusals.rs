@@ -586,7 +586,7 @@ fn an_existing_run_is_neither_overwritten_nor_changed_midway() {
         "other data on resume",
         resume(&[]),
         2,
-        &["data.train has changed", "put the old file back"],
+        &["data.train has changed", "restore the old file"],
     );
     folder.write("train.json", data);
     let position = format!("{RUN}/completions.jsonl");
