@@ -78,10 +78,11 @@ impl Search {
             && self.criteria.filter.text() == query.filter.as_deref().unwrap_or_default()
     }
 
-    /// Begins at a place, unless what was looked at already reaches there, or nearly so: up to
+    /// Starts at a position, unless the part that was searched already reaches it, or nearly: up to
     /// `gap` bytes before it.
     pub fn begin_at(&mut self, place: u64, gap: u64) {
-        if place < self.from || place > self.to + gap {
+        let is_new = self.from == self.to;
+        if is_new || place < self.from || place > self.to + gap {
             self.from = place;
             self.to = place;
             self.found.clear();
@@ -239,5 +240,22 @@ fn composed(text: Cow<'_, str>) -> Cow<'_, str> {
     match is_nfc_quick(text.chars()) {
         IsNormalized::Yes => text,
         _ => Cow::Owned(text.nfc().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_starts_where_it_is_sent_and_keeps_what_it_has_read() {
+        let mut search = Search::default();
+        search.begin_at(5_000, 16 << 20);
+        assert_eq!((search.from, search.to), (5_000, 5_000));
+        search.to = 6_000;
+        search.begin_at(6_500, 1_000);
+        assert_eq!((search.from, search.to), (5_000, 6_000));
+        search.begin_at(8_000, 1_000);
+        assert_eq!((search.from, search.to), (8_000, 8_000));
     }
 }
