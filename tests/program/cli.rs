@@ -124,7 +124,11 @@ fn a_probe_measures_memory_and_time_of_a_model_without_weights() {
     }
     arguments.extend(["--probe-steps", "3"]);
     let text = folder.moim(&arguments).expect(0, &[]).stdout;
-    for words in ["random weights in", "medians of 2 steps", "the first step: "] {
+    for words in [
+        "random weights in",
+        "medians of 2 steps",
+        "the first step: ",
+    ] {
         assert!(text.contains(words), "{words:?} is not in: {text}");
     }
     arguments.push("--json");

@@ -298,7 +298,10 @@ mod tests {
                 "train.json:2:18: item 0: is not JSON: expected `,` or `}`",
             ),
             ("[{\"id\": 1, \"question\": tru}]", "is not JSON"),
-            ("[{\"id\": 1},]", "train.json:1:12: ] closes nothing"),
+            (
+                "[{\"id\": 1},]",
+                "train.json:1:12: ] does not match an open bracket",
+            ),
             (
                 "[{\"id\": 1} {\"id\": 2}]",
                 "train.json:1:12: expected , or ]",

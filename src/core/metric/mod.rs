@@ -355,7 +355,7 @@ mod tests {
     fn an_encoder_that_overflows_is_an_error() {
         let (mut metrics, _) = with_recorder(Some(f64::NAN));
         let message = metrics.score(&[(LABEL, LABEL)]).unwrap_err().to_string();
-        assert!(message.contains("answered NaN"), "{message}");
+        assert!(message.contains("returned NaN"), "{message}");
     }
 
     #[test]

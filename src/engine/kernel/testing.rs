@@ -2,8 +2,6 @@
 
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 
-use super::case;
-
 /// Reproducible values between −`size` and `size`, different for every seed.
 pub fn noise<const D: usize>(
     shape: [usize; D],
@@ -11,7 +9,16 @@ pub fn noise<const D: usize>(
     size: f32,
     device: &Device,
 ) -> Tensor<D> {
-    let values = case::noise(Shape::from(shape).num_elements(), seed, size);
+    let values: Vec<f32> = (0..Shape::from(shape).num_elements() as u32)
+        .map(|i| {
+            let mut bits = i
+                .wrapping_add(seed.wrapping_mul(0x9E37_79B9))
+                .wrapping_mul(2_654_435_761);
+            bits = (bits ^ (bits >> 15)).wrapping_mul(0x85EB_CA6B);
+            bits = (bits ^ (bits >> 13)).wrapping_mul(0xC2B2_AE35);
+            ((bits >> 8) as f32 / (1 << 23) as f32 - 1.0) * size
+        })
+        .collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 

@@ -95,7 +95,7 @@ mod tests {
         experiment.memory.budget_gib = Some(0.01);
         let refused = memory(&experiment, &roomy).unwrap();
         assert_eq!(refused.severity, Severity::Error);
-        for words in ["memory.budget_gib = 0.01", " lacks ", "moim plan"] {
+        for words in ["memory.budget_gib = 0.01", " needs ", "moim plan"] {
             assert!(refused.message.contains(words), "{}", refused.message);
         }
         assert_eq!(refused.details["verdict"], "too_large");

@@ -120,7 +120,7 @@ impl Run<'_> {
         let resume = Command::Effect(Effect::Resume {
             run: self.path.to_owned(),
         });
-        match launch::others_running(context) {
+        match launch::others_running(Some(self.path), context) {
             None => resume,
             Some(words) => Command::Ask(Dialog {
                 title: format!("Resume {id}"),

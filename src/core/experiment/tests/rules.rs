@@ -186,7 +186,7 @@ fn each_rule_is_checked_on_its_own() {
         (
             "[reward]\ncommands = [{ name = \"a\" }]",
             "reward.commands[0]",
-            "lacks command",
+            "has no command",
         ),
         (
             "[bertscore]\nrescale_with_baseline = true",

@@ -115,9 +115,10 @@ pub fn active_here<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a Arc<Ru
     runs.filter(|run| run.condition().is_active_here())
 }
 
-/// A warning if trainers are running on this machine.
-pub fn others_running(context: &Context<'_>) -> Option<String> {
-    let ids: Vec<String> = active_here(context).map(|run| run_id(run)).collect();
+/// A warning if trainers of other runs than `this` are running on this machine.
+pub fn others_running(this: Option<&Path>, context: &Context<'_>) -> Option<String> {
+    let others = active_here(context).filter(|run| Some(run.path.as_path()) != this);
+    let ids: Vec<String> = others.map(|run| run_id(run)).collect();
     let ids = Some(ids.join(", ")).filter(|ids| !ids.is_empty())?;
     Some(format!(
         "Running on this machine: {ids}. Two trainers share its memory and its time."
@@ -167,7 +168,7 @@ fn start(path: &Path, duplicates: Option<&[PathBuf]>, context: &Context<'_>) -> 
             choices.push(Choice::new('o', "open the existing run", open));
         }
     }
-    if let Some(words) = others_running(context) {
+    if let Some(words) = others_running(None, context) {
         lines.push(words);
         let wait = vec![Command::Enqueue(path.to_owned())];
         let label = "add it to the queue, to run afterwards";
